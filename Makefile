@@ -1,0 +1,39 @@
+# Every target is a thin line over commands that the README shows.
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint benchmarks figures plan clean
+
+demo: $(INSTALLED)  ## simulate the demo survey and process it
+	$(BIN)/snakemake --cores $(CORES)
+	@cat results/demo/validation.txt
+	@echo "tables: results/demo/tables/   page: results/demo/report/index.html"
+
+test: $(INSTALLED)  ## all tests
+	$(BIN)/pytest -n $(CORES) tests
+
+lint: $(INSTALLED)  ## style of Python and workflow files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+benchmarks: $(INSTALLED)  ## timings beside peer tools, as ratios; writes benchmarks/results.json
+	$(BIN)/python benchmarks/run.py
+
+figures: $(INSTALLED)  ## the pictures in the docs, from the demo run
+	$(BIN)/python docs/figures.py
+
+plan: $(INSTALLED)  ## what would run, and why
+	$(BIN)/snakemake --dry-run --quiet rules
+
+clean:  ## products and logs of all runs; the environment stays
+	rm -rf results demo logs .snakemake
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@

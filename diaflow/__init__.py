@@ -1,0 +1,11 @@
+"""diaflow: from calibrated images of one field to what changed in it.
+
+The library follows the data: an `Exposure` is read, calibrated, warped onto the sky map, coadded into a
+template, subtracted, detected on, associated and measured again by force.  Nothing here knows Snakemake.
+"""
+
+import os
+
+# One BLAS thread per process: detectors are the unit of parallelism, and sums must not depend on the core count.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"

@@ -1,0 +1,174 @@
+"""Exposure: image, variance, mask, WCS, PSF and metadata of one detector, warp, coadd or difference.
+
+Pixel (0, 0) is the centre of the first pixel; the FITS convention lives in headers only.  On disk an exposure
+is a FITS file with the metadata in the primary header and the HDUs IMAGE, MASK (planes named by MP_* keywords,
+as DS9, Firefly and the LSST stack read them), VARIANCE, and PSF or INPUTS (see `diaflow.psf.coadd`).
+"""
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+
+from diaflow.errors import InputError
+from diaflow.psf.coadd import CoaddPsf
+from diaflow.stampfield import StampField
+
+# Bit of each mask plane; the first nine are those of the LSST stack.
+PLANES = {
+    name: bit
+    for bit, name in enumerate(
+        "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA CLIPPED REJECTED SENSOR_EDGE "
+        "INEXACT_PSF HIGH_VARIANCE SAT_TEMPLATE STREAK".split()
+    )
+}
+
+
+def bits(*planes: str) -> int:
+    """The mask value with the named planes set, e.g. ``bits("SAT", "CR")``."""
+    return sum(1 << PLANES[name] for name in planes)
+
+
+@dataclass
+class Exposure:
+    """Pixels and everything that is needed to use them.
+
+    Attributes
+    ----------
+    image, variance : (ny, nx) float32 arrays
+        Flux per pixel and its variance [nJy, nJy**2 once calibrated; DN before].
+    mask : (ny, nx) int32 array
+        Bits of `PLANES`.
+    wcs : astropy.wcs.WCS
+    psf : StampField or CoaddPsf or None
+        Called with pixel positions x, y of shape (n,), gives unit-sum stamps (n, k, k).
+    metadata : dict
+        Scalars by lower-case name: visit, detector, band, mjd, exptime, ...
+    """
+
+    image: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
+    wcs: WCS
+    psf: StampField | CoaddPsf | None = None
+    metadata: dict = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.image.shape
+
+    def flagged(self, *planes: str) -> np.ndarray:
+        """Boolean image of the pixels that have any of the named planes set."""
+        return (self.mask & bits(*planes)) != 0
+
+    def write(self, path: str | Path) -> None:
+        """Write the exposure to a FITS file, which appears under its name only when it is complete."""
+        wcs_header = self.wcs.to_header(relax=True)
+        hdus = [
+            fits.PrimaryHDU(header=_metadata_header(self.metadata)),
+            fits.ImageHDU(self.image.astype(np.float32, copy=False), wcs_header, name="IMAGE"),
+            fits.ImageHDU(self.mask.astype(np.int32, copy=False), wcs_header, name="MASK"),
+            fits.ImageHDU(self.variance.astype(np.float32, copy=False), wcs_header, name="VARIANCE"),
+        ]
+        for name, bit in PLANES.items():
+            hdus[2].header[f"MP_{name}"] = bit
+        if isinstance(self.psf, CoaddPsf):
+            hdus.append(self.psf.to_hdu())
+        elif self.psf is not None:
+            hdus.append(stampfield_to_hdu(self.psf))
+        write_fits(hdus, path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Exposure":
+        """Read a FITS file made by `write`.
+
+        Raises
+        ------
+        InputError
+            When the file is missing, truncated or not an exposure; the message names it.
+        """
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                names = {hdu.name for hdu in hdus}
+                wcs = read_wcs(hdus["IMAGE"].header)
+                if "INPUTS" in names:
+                    psf = CoaddPsf.from_hdu(hdus["INPUTS"], wcs)
+                else:
+                    psf = stampfield_from_hdu(hdus["PSF"]) if "PSF" in names else None
+                return cls(
+                    image=_native(hdus["IMAGE"].data, np.float32),
+                    variance=_native(hdus["VARIANCE"].data, np.float32),
+                    mask=_standard_planes(_native(hdus["MASK"].data, np.int32), hdus["MASK"].header),
+                    wcs=wcs,
+                    psf=psf,
+                    metadata=_header_metadata(hdus[0].header),
+                )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a readable exposure ({error})") from error
+
+
+def write_fits(hdus: list, path: str | Path) -> None:
+    """Write HDUs to `path` through a temporary file beside it, so that no half-written file has the name."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    fits.HDUList(hdus).writeto(part, overwrite=True)
+    os.replace(part, path)
+
+
+def read_wcs(header: fits.Header) -> WCS:
+    """The celestial WCS of a header, silent about keywords that astropy repairs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header)
+
+
+def stampfield_to_hdu(psf: StampField, name: str = "PSF") -> fits.ImageHDU:
+    """An image HDU (n_terms, k, k) with the order and the detector's shape in its header."""
+    hdu = fits.ImageHDU(psf.terms.astype(np.float32), name=name)
+    hdu.header["ORDER"] = (psf.order, "total degree of the polynomial in position")
+    hdu.header["DETNX"] = (psf.shape[1], "width of the detector [pixel]")
+    hdu.header["DETNY"] = (psf.shape[0], "height of the detector [pixel]")
+    return hdu
+
+
+def stampfield_from_hdu(hdu: fits.ImageHDU) -> StampField:
+    """The inverse of `stampfield_to_hdu`."""
+    header = hdu.header
+    return StampField(_native(hdu.data, np.float32), header["ORDER"], (header["DETNY"], header["DETNX"]))
+
+
+def _native(data: np.ndarray, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(data, dtype=dtype)
+
+
+def _metadata_header(metadata: dict) -> fits.Header:
+    header = fits.Header()
+    for key, value in metadata.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, float) and not np.isfinite(value):
+            continue
+        header[key.upper() if len(key) <= 8 else f"HIERARCH {key.upper()}"] = value
+    return header
+
+
+def _header_metadata(header: fits.Header) -> dict:
+    structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "COMMENT", "HISTORY", ""}
+    return {key.lower(): value for key, value in header.items() if key not in structural}
+
+
+def _standard_planes(mask: np.ndarray, header: fits.Header) -> np.ndarray:
+    stored = {key[3:]: value for key, value in header.items() if key.startswith("MP_")}
+    if all(PLANES.get(name) == bit for name, bit in stored.items()):
+        return mask
+    out = np.zeros_like(mask)
+    for name, bit in stored.items():
+        if name in PLANES:
+            out |= ((mask >> bit) & 1) << PLANES[name]
+    return out

@@ -1,0 +1,28 @@
+"""64-bit identifiers: data ID and running number packed into one integer, the same in every run."""
+
+import numpy as np
+
+from diaflow.errors import InputError
+
+DETECTOR_BITS, NUMBER_BITS = 9, 17
+MAX_VISIT = 2 ** (63 - DETECTOR_BITS - NUMBER_BITS)
+
+
+def source_ids(visit: int, detector: int, count: int) -> np.ndarray:
+    """Identifiers of the sources 0..count-1 of one detector image, int64.
+
+    Raises
+    ------
+    InputError
+        When visit, detector or count do not fit (visit < 2**37, detector < 512, count < 131072).
+    """
+    if not (0 <= visit < MAX_VISIT and 0 <= detector < 2**DETECTOR_BITS and count <= 2**NUMBER_BITS):
+        raise InputError(f"visit {visit}, detector {detector} with {count} sources does not fit a 64-bit id")
+    base = (int(visit) << (DETECTOR_BITS + NUMBER_BITS)) | (int(detector) << NUMBER_BITS)
+    return base + np.arange(count, dtype=np.int64)
+
+
+def data_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(visit, detector) of source identifiers."""
+    ids = np.asarray(ids, np.int64)
+    return ids >> (DETECTOR_BITS + NUMBER_BITS), (ids >> NUMBER_BITS) & (2**DETECTOR_BITS - 1)

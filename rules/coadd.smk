@@ -1,0 +1,21 @@
+# The template of the static sky, one patch and band at a time.
+
+
+rule coadd_template:
+    input:
+        warps=coadd_warps("warp"),
+        matched=coadd_warps("warp_matched"),
+        skymap=ancient(product("skymap.json")),
+    output:
+        coadd=product("coadd/template/{tract}/{patch}/{band}.fits"),
+    params:
+        method=config["template"]["method"],
+        tract=tract_geometry,
+    log:
+        log_of("coadd_template/{tract}/{patch}/{band}"),
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/diaflow.yaml"
+    script:
+        "../scripts/coadd_template.py"

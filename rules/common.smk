@@ -1,0 +1,110 @@
+# Data IDs, paths and the input functions of all rules.
+
+import functools
+import os
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from diaflow import plan as planning
+from diaflow import select, tables
+from diaflow.config import validated
+from diaflow.errors import InputError
+
+
+def product(path):
+    """The path of a product of this run."""
+    return f"results/{config['run']}/{path}"
+
+
+def log_of(path):
+    """The path of a job's log."""
+    return f"logs/{config['run']}/{path}.log"
+
+
+TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
+
+try:
+    config = validated(config)
+    plan = planning.make(config, product("exposures.parquet"))
+    planning.check_selection(plan)
+except InputError as error:
+    raise WorkflowError(str(error))
+
+SIMULATED = config["images"] == "simulated"
+MEASURED_SEEING = select.needs_measured_seeing(config["template"])
+REFCAT = [config["refcat"]["path"]] if config["refcat"] else []
+
+
+wildcard_constraints:
+    visit=r"\d+",
+    tract=r"\d+",
+    patch=r"\d+_\d+",
+    band=r"[A-Za-z0-9.+-]+",
+
+
+def images(wildcards):
+    return plan.images[int(wildcards.visit)]
+
+
+def reference_visit(wildcards):
+    """Sources of the visit that this one is calibrated against where there is no reference catalogue."""
+    visit = None if REFCAT else plan.reference_visits[int(wildcards.visit)]
+    return [] if visit is None else product(f"source/{visit}.parquet")
+
+
+@functools.cache
+def measured_selection(path):
+    return planning.template_visits(tables.read("selection", path))
+
+
+def template_visits(tract, patch, band):
+    """Visits of a template coadd; by header seeing while the measured seeing is not there yet in a dry run."""
+    key = int(tract), patch, band
+    if not MEASURED_SEEING or (workflow.dryrun and not os.path.exists(product("selection.parquet"))):
+        return plan.template.get(key, [])
+    return measured_selection(checkpoints.select_template.get().output.selection).get(key, [])
+
+
+def coadd_warps(kind):
+    def warps(wildcards):
+        visits = template_visits(wildcards.tract, wildcards.patch, wildcards.band)
+        return [product(f"{kind}/{wildcards.tract}/{visit}") for visit in visits]
+
+    return warps
+
+
+def model_summaries(wildcards):
+    """Summaries of the visits whose seeing decides the PSF that warps are matched to."""
+    if config["template"]["model_fwhm"]:
+        return []
+    band = plan.bands[int(wildcards.visit)]
+    keys = [key for key in plan.template if key[0] == int(wildcards.tract) and key[2] == band]
+    visits = sorted({visit for key in keys for visit in template_visits(*key)})
+    return [product(f"visit_summary/{visit}.parquet") for visit in visits]
+
+
+def template_coadds(wildcards):
+    patches = plan.template_patches(int(wildcards.visit))
+    return [product(f"coadd/template/{tract}/{patch}/{band}.fits") for tract, patch, band in patches]
+
+
+def patch_sources(kind):
+    def sources(wildcards):
+        visits = plan.science_visits(int(wildcards.tract), wildcards.patch)
+        return [product(f"{kind}/{visit}.parquet") for visit in visits]
+
+    return sources
+
+
+def visit_objects(wildcards):
+    return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[int(wildcards.visit)]]
+
+
+def tract_geometry(wildcards):
+    return plan.skymap.tracts[int(wildcards.tract)].to_dict()
+
+
+if MEASURED_SEEING and not os.path.exists(product("selection.parquet")):
+    logger.info("template: planned with header seeing where headers have it, with all visits else; measured in the run")

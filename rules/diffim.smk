@@ -1,0 +1,25 @@
+# Difference images of a visit and the sources on them.
+
+
+rule diffim:
+    input:
+        calexps=product("calexp/{visit}"),
+        sources=product("source/{visit}.parquet"),
+        summary=product("visit_summary/{visit}.parquet"),
+        templates=template_coadds,
+    output:
+        diffims=directory(product("diffim/{visit}")),
+        dia_sources=product("dia_source/{visit}.parquet"),
+        summary=product("diffim_summary/{visit}.parquet"),
+    params:
+        subtract=config["subtract"],
+        detect=config["detect"],
+    log:
+        log_of("diffim/{visit}"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/diaflow.yaml"
+    script:
+        "../scripts/diffim.py"

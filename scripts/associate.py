@@ -1,0 +1,20 @@
+"""Group the DIASources of all visits on one patch into DIAObjects."""
+
+import logging
+
+from diaflow import associate, job, tables
+from diaflow.skymap import SkyMap
+
+
+def main(snakemake):
+    sources = tables.concatenate("dia_source", [tables.read("dia_source", path) for path in snakemake.input.dia_sources])
+    sky = SkyMap.read(snakemake.input.skymap)
+    tract, patch = int(snakemake.wildcards.tract), snakemake.wildcards.patch
+    dia_objects, links = associate.patch(sources, sky, tract, patch, snakemake.params.associate)
+    tables.write("dia_object", dia_objects, snakemake.output.dia_objects)
+    tables.write("dia_link", links, snakemake.output.links)
+    logging.info("%d DIAObjects from %d DIASources", len(dia_objects), len(links))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

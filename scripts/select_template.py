@@ -1,0 +1,18 @@
+"""Choose the visits of every template patch and write down why others were left out."""
+
+import logging
+
+from diaflow import job, select, tables
+
+
+def main(snakemake):
+    exposures = tables.read("exposure", snakemake.input.exposures)
+    overlaps = tables.read("overlap", snakemake.input.overlaps)
+    fwhm = select.measured_fwhm(tables.read("visit_summary", snakemake.input.summary))
+    selection = select.template_visits(select.candidates(overlaps, exposures, fwhm), snakemake.params.template)
+    tables.write("selection", selection, snakemake.output.selection)
+    logging.info("%d of %d candidates selected", selection["selected"].sum(), len(selection))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

@@ -1,0 +1,18 @@
+"""Lay the tract and its patches over the images and list which images touch which patches."""
+
+import logging
+
+from diaflow import geometry, job, plan, skymap, tables
+
+
+def main(snakemake):
+    exposures = tables.read("exposure", snakemake.input.exposures)
+    sky = skymap.make(snakemake.params.skymap, exposures)
+    sky.write(snakemake.output.skymap)
+    overlaps = geometry.overlaps(exposures, sky, plan.MARGIN_ARCSEC)
+    tables.write("overlap", overlaps, snakemake.output.overlaps)
+    logging.info("%d tracts, %d overlaps of images and patches", len(sky.tracts), len(overlaps))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

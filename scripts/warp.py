@@ -1,0 +1,33 @@
+"""Resample the calexps of one visit onto the patches of a tract."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from diaflow import job, parallel, warp
+from diaflow.exposure import Exposure
+from diaflow.skymap import Tract
+
+
+def warp_patch(patch, calexps, tract, folder):
+    """Write the warp of the visit on one patch; tell whether it has any pixel."""
+    exposure = warp.visit_on_patch(calexps, *tract.patch_wcs(patch))
+    if exposure is None:
+        return False
+    exposure.metadata |= {"tract": tract.id, "patch": patch}
+    exposure.write(folder / f"{patch}.fits")
+    return True
+
+
+def main(snakemake):
+    folder = Path(snakemake.output.warps)
+    folder.mkdir(parents=True, exist_ok=True)
+    tract = Tract.from_dict(snakemake.params.tract)
+    calexps = [Exposure.read(path) for path in sorted(Path(snakemake.input.calexps).glob("[0-9]*.fits"))]
+    one = partial(warp_patch, calexps=calexps, tract=tract, folder=folder)
+    made = parallel.each(one, tract.patches(), snakemake.threads)
+    logging.info("%d calexps on %d patches", len(calexps), sum(made))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

@@ -1,0 +1,35 @@
+"""Convolve the warps of one visit so that all have the same PSF."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from diaflow import job, parallel, psfmatch, tables
+from diaflow.exposure import Exposure
+
+
+def match(path, model, folder):
+    """Write the matched version of one warp."""
+    psfmatch.homogenise(Exposure.read(path), model).write(folder / path.name)
+
+
+def broadest(summaries):
+    """Largest PSF FWHM of the usable detectors [pixel]."""
+    rows = tables.concatenate("visit_summary", [tables.read("visit_summary", path) for path in summaries])
+    return float(np.nanmax(rows["psf_fwhm"][rows["status"] == "ok"]))
+
+
+def main(snakemake):
+    folder = Path(snakemake.output.warps)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = sorted(Path(snakemake.input.warps).glob("*.fits"))
+    fwhm = snakemake.params.model_fwhm or broadest(snakemake.input.summaries)
+    model = psfmatch.model_psf(fwhm, snakemake.params.psf_size)
+    parallel.each(partial(match, model=model, folder=folder), paths, snakemake.threads)
+    logging.info("%d warps matched to FWHM %.2f pixel", len(paths), fwhm)
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

@@ -1,0 +1,74 @@
+"""The house stands as drawn: pins agree, the library is free of Snakemake, scripts are small, every key is explained."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+
+
+def pins(root) -> dict[str, str]:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    return dict(dependency.split("==") for dependency in project["dependencies"])
+
+
+def test_conda_environment_has_the_pins_of_pyproject(root):
+    listed = yaml.safe_load((root / "envs/diaflow.yaml").read_text())["dependencies"]
+    conda = dict(re.fullmatch(r"([\w-]+) =+(\S+)", entry).groups() for entry in listed if not entry.startswith("python "))
+    conda["snakemake"] = conda.pop("snakemake-minimal")
+    assert conda == pins(root)
+
+
+def test_lock_file_has_the_pins_of_pyproject(root):
+    lines = (root / "requirements.lock").read_text().splitlines()
+    locked = {name.lower(): version for name, version in (line.split("==") for line in lines if "==" in line)}
+    assert pins(root).items() <= locked.items()
+
+
+def test_library_never_imports_snakemake(root):
+    for path in (root / "diaflow").rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) snakemake", path.read_text(), re.MULTILINE), path
+
+
+def test_scripts_have_at_most_60_lines_and_library_files_at_most_400(root):
+    for folder, limit in (("scripts", 60), ("diaflow", 400)):
+        for path in (root / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= limit, path
+
+
+def test_every_rule_has_a_script_a_log_and_an_environment(root):
+    for path in (root / "rules").glob("*.smk"):
+        for block in re.split(r"^\s*(?:rule|checkpoint) ", path.read_text(), flags=re.MULTILINE)[1:]:
+            assert all(f"{directive}:" in block for directive in ("log", "conda", "script")), (path, block[:40])
+            script = re.search(r'script:\s*"\.\./(scripts/\w+\.py)"', block).group(1)
+            assert (root / script).exists(), script
+
+
+def test_every_key_of_the_default_configuration_is_explained_and_every_key_is_in_it(root):
+    schema = yaml.safe_load((root / "schemas/config.schema.yaml").read_text())
+    config = yaml.safe_load((root / "config.yaml").read_text())
+
+    def compare(section, values):
+        assert set(section["properties"]) == set(values)
+        for key, entry in section["properties"].items():
+            if "properties" in entry:
+                compare(entry, values[key])
+            else:
+                assert entry.get("description"), key
+
+    compare(schema, config)
+    for line in (root / "config.yaml").read_text().splitlines():
+        if re.match(r"\s*\w+: \S", line):
+            assert "#" in line, f"no comment: {line}"
+
+
+@pytest.mark.parametrize("kind", ["unit", "description"])
+def test_every_column_of_every_table_is_described(root, kind):
+    for path in (root / "schemas/tables").glob("*.yaml"):
+        for column, entry in yaml.safe_load(path.read_text())["columns"].items():
+            assert entry.get("description"), (path.name, column)
+            if kind == "unit" and "unit" in entry:
+                assert entry["unit"] in UNITS, (path.name, column, entry["unit"])
+
+
+UNITS = "nJy nJy/d d s deg deg2 arcsec pixel pixel2 mag DN electron electron/DN deg/d".split()

@@ -1,0 +1,62 @@
+"""Snakemake runs in temporary folders."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+TINY = {
+    "run": "tiny",
+    "images": "simulated",
+    "refcat": {"path": "demo/refcat.parquet", "bands": {"g": "g_mag"}},
+    "skymap": {"patch_size": 500, "patch_border": 50},
+    "template": {"mjd": [60000, 60400]},
+    "science": {"mjd": [60400, 61000]},
+    "simulate": {
+        "bands": ["g"],
+        "template_visits": 3,
+        "science_visits": 2,
+        "detectors": 2,
+        "size": 512,
+        "supernovae": 5,
+        "variables": 5,
+        "asteroids": 3,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict:
+    """Configuration of a survey that is processed in well under a minute."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def snakemake(root) -> Callable:
+    """Run the workflow: ``snakemake(folder, config, *arguments)`` gives the completed process."""
+
+    def run(folder: Path, config: dict | None, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
+        return subprocess.run(command(root, folder, config, *arguments), cwd=folder, text=True, capture_output=True, **kwargs)
+
+    return run
+
+
+def command(root: Path, folder: Path, config: dict | None, *arguments: str) -> list[str]:
+    """The command line of a run in `folder` with `config` written beside it."""
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--cores", "2"]
+    if config is not None:
+        (folder / "my.yaml").write_text(yaml.safe_dump(config))
+        words += ["--configfile", "my.yaml"]
+    return [*words, *arguments]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, snakemake, tiny) -> Path:
+    """Folder of a completed run of the tiny survey."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = snakemake(folder, tiny)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return folder

@@ -1,0 +1,102 @@
+"""Bad input: one clear line that names the file or key, the right exit code, nothing half-written."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from diaflow import tables
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Write one raw frame in the layout of the `generic` instrument; a test changes what it wants."""
+
+    def write(name="a.fits", header=None, image=None, drop=()):
+        rng = np.random.default_rng(1)
+        pixels = rng.normal(200, 10, (300, 300)) if image is None else image
+        cards = {
+            "VISIT": 1, "DETECTOR": 0, "FILTER": "g", "MJD-OBS": 60000.0, "TIMESYS": "UTC", "EXPTIME": 30.0, "GAIN": 1.5,
+            "RDNOISE": 5.0, "SATURATE": 60000.0, "BIASLVL": 0.0, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 150.5,
+            "CRPIX2": 150.5, "CRVAL1": 35.0, "CRVAL2": -4.5, "CD1_1": -1.4e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1.4e-4,
+        } | (header or {})  # fmt: skip
+        hdu = fits.PrimaryHDU(pixels.astype(np.float32))
+        hdu.header.update({key: value for key, value in cards.items() if key not in drop})
+        hdu.writeto(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def refused(done) -> str:
+    """The output of a run that must have failed without a traceback."""
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in output, output
+    return output
+
+
+def test_no_images_names_the_glob(tmp_path, snakemake):
+    assert "nowhere/*.fits" in refused(snakemake(tmp_path, {"images": "nowhere/*.fits"}, "-n"))
+
+
+def test_unknown_config_key_is_named(tmp_path, snakemake):
+    output = refused(snakemake(tmp_path, {"images": "*.fits", "templat": {}}, "-n"))
+    assert "unknown key 'templat'" in output
+
+
+def test_unknown_instrument_is_named(tmp_path, snakemake, raw):
+    raw()
+    output = refused(snakemake(tmp_path, {"images": "*.fits", "instrument": "decamm"}, "-n"))
+    assert "decamm" in output and "sdss_fpc" in output
+
+
+def test_header_without_wcs_is_named(tmp_path, snakemake, raw):
+    raw(drop=("CTYPE1", "CTYPE2"))
+    output = refused(snakemake(tmp_path, {"images": "*.fits"}, "-n"))
+    assert "a.fits" in output and "WCS" in output
+
+
+def test_two_files_with_the_same_visit_and_detector_are_named(tmp_path, snakemake, raw):
+    raw("a.fits")
+    raw("b.fits")
+    output = refused(snakemake(tmp_path, {"images": "*.fits"}, "-n"))
+    assert "a.fits" in output and "b.fits" in output
+
+
+def test_reference_catalogue_without_the_band_is_an_error(tmp_path, snakemake, raw):
+    raw()
+    (tmp_path / "stars.csv").write_text("id,ra,dec,r\n1,35.0,-4.5,18.0\n")
+    config = {"images": "*.fits", "refcat": {"path": "stars.csv", "bands": {"r": "r"}}}
+    output = refused(snakemake(tmp_path, config))
+    assert "stars.csv" in output and "band g" in output
+    assert not list(tmp_path.glob("results/*/calexp/1/*.fits"))
+
+
+def test_bad_detectors_have_a_status_and_the_rest_of_the_survey_is_made(tmp_path, tiny_run, snakemake, tiny):
+    """A truncated file, a visit without stars and a saturated CCD beside good images."""
+    images = tmp_path / "images"
+    images.mkdir()
+    files = sorted((tiny_run / "demo/images").glob("*.fits"))
+    for file in files:
+        (images / file.name).write_bytes(file.read_bytes())
+    science = sorted({file.name.split("_")[0] for file in files})[-2:]
+    truncated, starless, saturated = (images / f"{science[0]}_0.fits", images / f"{science[1]}_0.fits", images / f"{science[1]}_1.fits")
+    truncated.write_bytes(truncated.read_bytes()[:200_000])
+    rng = np.random.default_rng(2)
+    with fits.open(starless, mode="update") as hdus:
+        hdus[-1].data[:] = rng.normal(1500, 20, hdus[-1].data.shape).astype(hdus[-1].data.dtype)
+    with fits.open(saturated, mode="update") as hdus:
+        hdus[-1].data[:] = 65000
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/refcat.parquet").write_bytes((tiny_run / "demo/refcat.parquet").read_bytes())
+    config = {key: value for key, value in tiny.items() if key != "simulate"} | {"images": "images/*.fits"}
+    done = snakemake(tmp_path, config)
+    assert done.returncode == 0, done.stderr[-5000:]
+    visits = tables.read("visit", tmp_path / "results/tiny/tables/visit.parquet")
+    failed = visits[visits["calexp_status"] == "failed"]
+    found = {(row["visit"], row["detector"]): row["calexp_reason"] for row in failed}
+    assert set(found) == {(int(science[0]), 0), (int(science[1]), 0), (int(science[1]), 1)}
+    assert "unreadable" in found[int(science[0]), 0]
+    assert "star" in found[int(science[1]), 0]
+    assert "satur" in found[int(science[1]), 1]
+    assert len(tables.read("dia_source", tmp_path / "results/tiny/tables/dia_source.parquet")) > 0
