@@ -7,7 +7,7 @@ min_version("9.0")
 
 if "images" not in config:
 
-    configfile: "config.yaml"
+    configfile: workflow.source_path("config.yaml")
 
 
 include: "rules/common.smk"
@@ -29,7 +29,7 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         [product(f"tables/{name}.parquet") for name in TABLES],
         product("report/index.html"),
-    default_target: True

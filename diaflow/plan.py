@@ -98,7 +98,7 @@ def make(config: dict, exposures_path: str | Path) -> Plan:
     sky = skymap.make(config["skymap"], exposures)
     overlaps = geometry.overlaps(exposures, sky, MARGIN_ARCSEC)
     usable = exposures[exposures["status"] == "ok"]
-    candidates = select.candidates(overlaps, exposures, _header_fwhm(usable))
+    candidates = select.candidates(overlaps, exposures, select.header_fwhm(exposures))
     planned = dict(config["template"])
     if not np.isfinite(candidates["fwhm"]).all():
         planned |= {"fwhm": None, "best": None}
@@ -152,11 +152,6 @@ def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[in
         if row["selected"]:
             visits.append(int(row["visit"]))
     return {key: visits for key, visits in chosen.items() if visits}
-
-
-def _header_fwhm(exposures: np.ndarray) -> dict[int, float]:
-    fwhm = exposures["seeing"] / exposures["pixel_scale"]
-    return {int(v): float(np.median(fwhm[exposures["visit"] == v])) for v in np.unique(exposures["visit"])}
 
 
 def _reference_visits(bands: dict[int, str]) -> dict[int, int | None]:

@@ -8,14 +8,14 @@ rule associate:
     output:
         dia_objects=product("dia_object/{tract}/{patch}.parquet"),
         links=product("dia_link/{tract}/{patch}.parquet"),
+    log:
+        log_of("associate/{tract}/{patch}"),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
     params:
         associate=config["associate"],
         tract=tract_geometry,
-    log:
-        log_of("associate/{tract}/{patch}"),
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/diaflow.yaml"
     script:
         "../scripts/associate.py"

@@ -11,19 +11,19 @@ rule calexp:
         calexps=directory(product("calexp/{visit}")),
         sources=product("source/{visit}.parquet"),
         summary=product("visit_summary/{visit}.parquet"),
+    log:
+        log_of("calexp/{visit}"),
+    conda:
+        "../envs/diaflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
     params:
         calexp=config["calexp"],
         refcat=config["refcat"],
         instrument=config["instrument"],
         metadata=config["metadata"],
         detectors=config["detectors"],
-    log:
-        log_of("calexp/{visit}"),
-    threads: 1
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/diaflow.yaml"
     script:
         "../scripts/calexp.py"
 
@@ -35,9 +35,9 @@ rule visit_summary:
         summary=product("visit_summary.parquet"),
     log:
         log_of("visit_summary"),
-    resources:
-        mem_mb=1000,
     conda:
         "../envs/diaflow.yaml"
+    resources:
+        mem_mb=1000,
     script:
         "../scripts/visit_summary.py"

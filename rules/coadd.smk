@@ -8,14 +8,14 @@ rule coadd_template:
         skymap=ancient(product("skymap.json")),
     output:
         coadd=product("coadd/template/{tract}/{patch}/{band}.fits"),
+    log:
+        log_of("coadd_template/{tract}/{patch}/{band}"),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
     params:
         method=config["template"]["method"],
         tract=tract_geometry,
-    log:
-        log_of("coadd_template/{tract}/{patch}/{band}"),
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/diaflow.yaml"
     script:
         "../scripts/coadd_template.py"

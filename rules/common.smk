@@ -2,7 +2,7 @@
 
 import functools
 import os
-import sys
+from dataclasses import asdict
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -103,7 +103,7 @@ def visit_objects(wildcards):
 
 
 def tract_geometry(wildcards):
-    return plan.skymap.tracts[int(wildcards.tract)].to_dict()
+    return asdict(plan.skymap.tracts[int(wildcards.tract)])
 
 
 if MEASURED_SEEING and not os.path.exists(product("selection.parquet")):

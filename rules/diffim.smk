@@ -11,15 +11,15 @@ rule diffim:
         diffims=directory(product("diffim/{visit}")),
         dia_sources=product("dia_source/{visit}.parquet"),
         summary=product("diffim_summary/{visit}.parquet"),
-    params:
-        subtract=config["subtract"],
-        detect=config["detect"],
     log:
         log_of("diffim/{visit}"),
+    conda:
+        "../envs/diaflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/diaflow.yaml"
+    params:
+        subtract=config["subtract"],
+        detect=config["detect"],
     script:
         "../scripts/diffim.py"

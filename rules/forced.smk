@@ -11,10 +11,10 @@ rule forced_diffim:
         forced=product("forced/diffim/{visit}.parquet"),
     log:
         log_of("forced_diffim/{visit}"),
+    conda:
+        "../envs/diaflow.yaml"
     threads: 1
     resources:
         mem_mb=1500,
-    conda:
-        "../envs/diaflow.yaml"
     script:
         "../scripts/forced_diffim.py"

@@ -6,13 +6,13 @@ rule ingest:
         plan.exposures["path"].tolist(),
     output:
         exposures=product("exposures.parquet"),
-    params:
-        config={key: config[key] for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate")},
     log:
         log_of("ingest"),
-    resources:
-        mem_mb=1000,
     conda:
         "../envs/diaflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        config={key: config[key] for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate")},
     script:
         "../scripts/ingest.py"

@@ -7,14 +7,12 @@ rule report:
         validation=product("validation.json") if SIMULATED else [],
     output:
         page=product("report/index.html"),
-    params:
-        products=product(""),
     log:
         log_of("report"),
-    resources:
-        mem_mb=2000,
     conda:
         "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
     script:
         "../scripts/report.py"
 
@@ -29,14 +27,13 @@ if SIMULATED:
         output:
             figures=product("validation.json"),
             text=product("validation.txt"),
-        params:
-            survey=config["simulate"],
-            products=product(""),
         log:
             log_of("validate"),
-        resources:
-            mem_mb=2000,
         conda:
             "../envs/diaflow.yaml"
+        resources:
+            mem_mb=2000,
+        params:
+            survey=config["simulate"],
         script:
             "../scripts/validate.py"

@@ -9,14 +9,14 @@ if SIMULATED:
             refcat="demo/refcat.parquet",
             objects="demo/truth_object.parquet",
             fluxes="demo/truth_flux.parquet",
-        params:
-            survey=config["simulate"],
         log:
             log_of("simulate"),
+        conda:
+            "../envs/diaflow.yaml"
         threads: 64
         resources:
             mem_mb=2000,
-        conda:
-            "../envs/diaflow.yaml"
+        params:
+            survey=config["simulate"],
         script:
             "../scripts/simulate.py"

@@ -7,14 +7,14 @@ rule skymap:
     output:
         skymap=product("skymap.json"),
         overlaps=product("overlaps.parquet"),
-    params:
-        skymap=config["skymap"],
     log:
         log_of("skymap"),
-    resources:
-        mem_mb=1000,
     conda:
         "../envs/diaflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        skymap=config["skymap"],
     script:
         "../scripts/skymap.py"
 
@@ -26,13 +26,13 @@ checkpoint select_template:
         summary=product("visit_summary.parquet"),
     output:
         selection=product("selection.parquet"),
-    params:
-        template=config["template"],
     log:
         log_of("select_template"),
-    resources:
-        mem_mb=1000,
     conda:
         "../envs/diaflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        template=config["template"],
     script:
         "../scripts/select_template.py"

@@ -16,9 +16,9 @@ rule tables:
         **{name: product(f"tables/{name}.parquet") for name in TABLES},
     log:
         log_of("tables"),
-    resources:
-        mem_mb=2000,
     conda:
         "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
     script:
         "../scripts/tables.py"

@@ -7,15 +7,15 @@ rule warp:
         skymap=ancient(product("skymap.json")),
     output:
         warps=directory(product("warp/{tract}/{visit}")),
-    params:
-        tract=tract_geometry,
     log:
         log_of("warp/{tract}/{visit}"),
+    conda:
+        "../envs/diaflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/diaflow.yaml"
+    params:
+        tract=tract_geometry,
     script:
         "../scripts/warp.py"
 
@@ -26,15 +26,16 @@ rule warp_matched:
         summaries=model_summaries,
     output:
         warps=directory(product("warp_matched/{tract}/{visit}")),
-    params:
-        model_fwhm=config["template"]["model_fwhm"],
-        psf_size=config["calexp"]["psf_size"],
     log:
         log_of("warp_matched/{tract}/{visit}"),
+    conda:
+        "../envs/diaflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/diaflow.yaml"
+    params:
+        model_fwhm=config["template"]["model_fwhm"],
+        tract=tract_geometry,
+        psf_size=config["calexp"]["psf_size"],
     script:
         "../scripts/warp_matched.py"

@@ -2,13 +2,12 @@
 
 import logging
 
-from diaflow import associate, job, tables
-from diaflow.skymap import SkyMap
+from diaflow import associate, job, skymap, tables
 
 
 def main(snakemake):
     sources = tables.concatenate("dia_source", [tables.read("dia_source", path) for path in snakemake.input.dia_sources])
-    sky = SkyMap.read(snakemake.input.skymap)
+    sky = skymap.load(snakemake.input.skymap)
     tract, patch = int(snakemake.wildcards.tract), snakemake.wildcards.patch
     dia_objects, links = associate.patch(sources, sky, tract, patch, snakemake.params.associate)
     tables.write("dia_object", dia_objects, snakemake.output.dia_objects)

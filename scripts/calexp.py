@@ -4,6 +4,8 @@ import logging
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from diaflow import calexp, instruments, job, parallel, refcat, tables
 from diaflow.errors import BadData
 
@@ -12,7 +14,8 @@ def calibrate(row, config, refcat_config, reference_visit, folder):
     """Write the calexp of one detector; return its sources and summary."""
     try:
         image, header = instruments.read_image(row)
-        stars = refcat.around(refcat_config, row) if refcat_config else None
+        radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
+        stars = refcat.read(refcat_config, row["band"], row["ra"], row["dec"], radius) if refcat_config else None
         exposure, sources, summary = calexp.calibrate(image, header, row, stars, config, reference_visit)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)

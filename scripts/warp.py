@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diaflow import job, parallel, warp
 from diaflow.exposure import Exposure
-from diaflow.skymap import Tract
+from diaflow.skymap.tract import Tract
 
 
 def warp_patch(patch, calexps, tract, folder):
@@ -22,7 +22,7 @@ def warp_patch(patch, calexps, tract, folder):
 def main(snakemake):
     folder = Path(snakemake.output.warps)
     folder.mkdir(parents=True, exist_ok=True)
-    tract = Tract.from_dict(snakemake.params.tract)
+    tract = Tract(**snakemake.params.tract)
     calexps = [Exposure.read(path) for path in sorted(Path(snakemake.input.calexps).glob("[0-9]*.fits"))]
     one = partial(warp_patch, calexps=calexps, tract=tract, folder=folder)
     made = parallel.each(one, tract.patches(), snakemake.threads)

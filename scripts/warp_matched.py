@@ -16,16 +16,16 @@ def match(path, model, folder):
 
 
 def broadest(summaries):
-    """Largest PSF FWHM of the usable detectors [pixel]."""
+    """Largest seeing of the usable detectors [arcsec]."""
     rows = tables.concatenate("visit_summary", [tables.read("visit_summary", path) for path in summaries])
-    return float(np.nanmax(rows["psf_fwhm"][rows["status"] == "ok"]))
+    return float(np.nanmax(rows["seeing"], where=rows["status"] == "ok", initial=0))
 
 
 def main(snakemake):
     folder = Path(snakemake.output.warps)
     folder.mkdir(parents=True, exist_ok=True)
     paths = sorted(Path(snakemake.input.warps).glob("*.fits"))
-    fwhm = snakemake.params.model_fwhm or broadest(snakemake.input.summaries)
+    fwhm = snakemake.params.model_fwhm or broadest(snakemake.input.summaries) / snakemake.params.tract["pixel_scale"]
     model = psfmatch.model_psf(fwhm, snakemake.params.psf_size)
     parallel.each(partial(match, model=model, folder=folder), paths, snakemake.threads)
     logging.info("%d warps matched to FWHM %.2f pixel", len(paths), fwhm)
