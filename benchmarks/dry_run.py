@@ -64,7 +64,10 @@ rule forced:
 
 def graph(plan: planning.Plan) -> dict:
     """Inputs of every job of the plan, by wildcards."""
-    visits = {band: sorted({v for key, vs in plan.template.items() if key[2] == band for v in vs}) for _, _, band in plan.template}
+    visits = {
+        band: sorted({v for key, vs in plan.template.items() if key[2] == band for v in vs})
+        for _, _, band in plan.template
+    }
     patches = plan.science_patches()
     objects = {v: [f"dia_object/{t}/{p}" for t, p in plan.patches[v]] for v in plan.science}
     return {
@@ -101,7 +104,15 @@ def main() -> list[dict]:
     n_jobs = len(plan.visits) + 2 * len(plan.science) + len(plan.template)
     cpu = {key: statistics.median(run[key][0] for run in runs) for key in commands}
     peak = max(run["ours"][1] for run in runs)
-    return [result(f"dry run of {len(plan.visits)} visits ({n_jobs}+ jobs)", cpu["ours"], peak, "bare Snakemake, same graph", cpu["bare"])]
+    return [
+        result(
+            f"dry run of {len(plan.visits)} visits ({n_jobs}+ jobs)",
+            cpu["ours"],
+            peak,
+            "bare Snakemake, same graph",
+            cpu["bare"],
+        )
+    ]
 
 
 if __name__ == "__main__":

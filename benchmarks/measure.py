@@ -11,7 +11,9 @@ PYTHON = sys.executable
 
 def cpu_and_memory(command: list, cwd: Path | str | None = None) -> tuple[float, float]:
     """User + system CPU seconds and peak resident memory [MB] of a command and its children."""
-    process = subprocess.Popen([str(word) for word in command], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [str(word) for word in command], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -22,4 +24,11 @@ def cpu_and_memory(command: list, cwd: Path | str | None = None) -> tuple[float,
 def result(name: str, ours: float, peak_mb: float, peer: str | None = None, peer_cpu_s: float | None = None) -> dict:
     """One row of benchmarks/results.json."""
     ratio = ours / peer_cpu_s if peer_cpu_s else None
-    return {"name": name, "ours_cpu_s": ours, "peer": peer, "peer_cpu_s": peer_cpu_s, "ratio": ratio, "peak_mb": peak_mb}
+    return {
+        "name": name,
+        "ours_cpu_s": ours,
+        "peer": peer,
+        "peer_cpu_s": peer_cpu_s,
+        "ratio": ratio,
+        "peak_mb": peak_mb,
+    }

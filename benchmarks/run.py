@@ -11,7 +11,11 @@ import warp
 
 def line(row: dict) -> str:
     """One line of the table."""
-    peer = f"{row['peer']} {row['peer_cpu_s']:.2f} s, ratio {row['ratio']:.2f}" if row["ratio"] else row["peer"] or "no peer"
+    peer = (
+        f"{row['peer']} {row['peer_cpu_s']:.2f} s, ratio {row['ratio']:.2f}"
+        if row["ratio"]
+        else row["peer"] or "no peer"
+    )
     return f"{row['name']:60s} {row['ours_cpu_s']:8.2f} CPU s {row['peak_mb']:7.0f} MB   {peer}"
 
 

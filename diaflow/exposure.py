@@ -20,11 +20,22 @@ from diaflow.stampfield import StampField
 
 # Bit of each mask plane; the first nine are those of the LSST stack.
 PLANES = {
-    name: bit
-    for bit, name in enumerate(
-        "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA CLIPPED REJECTED SENSOR_EDGE "
-        "INEXACT_PSF HIGH_VARIANCE SAT_TEMPLATE STREAK".split()
-    )
+    "BAD": 0,
+    "SAT": 1,
+    "INTRP": 2,
+    "CR": 3,
+    "EDGE": 4,
+    "DETECTED": 5,
+    "DETECTED_NEGATIVE": 6,
+    "SUSPECT": 7,
+    "NO_DATA": 8,
+    "CLIPPED": 9,
+    "REJECTED": 10,
+    "SENSOR_EDGE": 11,
+    "INEXACT_PSF": 12,
+    "HIGH_VARIANCE": 13,
+    "SAT_TEMPLATE": 14,
+    "STREAK": 15,
 }
 
 
@@ -76,7 +87,7 @@ class Exposure:
             fits.ImageHDU(self.variance.astype(np.float32, copy=False), wcs_header, name="VARIANCE"),
         ]
         for name, bit in PLANES.items():
-            hdus[2].header[f"MP_{name}"] = bit
+            hdus[2].header[_keyword(f"MP_{name}")] = bit
         if isinstance(self.psf, CoaddPsf):
             hdus.append(self.psf.to_hdu())
         elif self.psf is not None:
@@ -106,7 +117,7 @@ class Exposure:
                     mask=_standard_planes(_native(hdus["MASK"].data, np.int32), hdus["MASK"].header),
                     wcs=wcs,
                     psf=psf,
-                    metadata=_header_metadata(hdus[0].header),
+                    metadata=header_metadata(hdus[0].header),
                 )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a readable exposure ({error})") from error
@@ -154,11 +165,16 @@ def _metadata_header(metadata: dict) -> fits.Header:
             value = value.item()
         if isinstance(value, float) and not np.isfinite(value):
             continue
-        header[key.upper() if len(key) <= 8 else f"HIERARCH {key.upper()}"] = value
+        header[_keyword(key.upper())] = value
     return header
 
 
-def _header_metadata(header: fits.Header) -> dict:
+def _keyword(name: str) -> str:
+    return name if len(name) <= 8 else f"HIERARCH {name}"
+
+
+def header_metadata(header: fits.Header) -> dict:
+    """The scalars of a primary header by lower-case name."""
     structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "COMMENT", "HISTORY", ""}
     return {key.lower(): value for key, value in header.items() if key not in structural}
 

@@ -8,7 +8,7 @@ from diaflow.errors import InputError
 
 
 def run(main: Callable, snakemake) -> None:
-    """Run ``main(snakemake)`` with logging to the rule's log file; an `InputError` ends it with one line and exit code 1."""
+    """Run ``main(snakemake)`` with logging to the rule's log file; an `InputError` ends it with one line and code 1."""
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
     try:

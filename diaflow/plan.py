@@ -112,7 +112,9 @@ def exposure_table(config: dict, path: str | Path) -> np.ndarray:
     if config["images"] == "simulated":
         planned = simulate.plan(config["simulate"])
         for column, wanted in (("band", config["bands"]), ("detector", config["detectors"])):
-            planned = planned[np.isin(planned[column].astype(str), [str(value) for value in wanted])] if wanted else planned
+            planned = (
+                planned[np.isin(planned[column].astype(str), [str(value) for value in wanted])] if wanted else planned
+            )
         return planned
     digest = ingest_digest(config)
     if os.path.exists(path) and tables.note(path) == digest:
@@ -155,7 +157,7 @@ def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[in
 
 
 def _reference_visits(bands: dict[int, str]) -> dict[int, int | None]:
-    """The visit to which each is aligned without a catalogue: the first of its band, itself aligned to the very first."""
+    """The visit that each is aligned to without a catalogue: the first of its band, and for that the very first."""
     first_of_band: dict[str, int] = {}
     for visit in sorted(bands):
         first_of_band.setdefault(bands[visit], visit)

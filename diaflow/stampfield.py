@@ -7,7 +7,7 @@ monomials u^i v^j with i + j <= order of the position scaled to [-1, 1] over the
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy import fft
 
 
 def polynomial_terms(u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
@@ -74,8 +74,9 @@ class StampField:
         n_grid = order + 3
         ny, nx = self.shape
         gx, gy = (g.ravel() for g in np.meshgrid(np.linspace(0, nx - 1, n_grid), np.linspace(0, ny - 1, n_grid)))
-        stamps = fftconvolve(self(gx, gy), other(gx, gy), mode="full", axes=(1, 2))
-        return fit_stamps(resized(stamps, size), gx, gy, order, self.shape)
+        full = (self.size + other.size - 1,) * 2
+        product = fft.rfft2(self(gx, gy), full) * fft.rfft2(other(gx, gy), full)
+        return fit_stamps(resized(fft.irfft2(product, full), size), gx, gy, order, self.shape)
 
 
 def fit_stamps(stamps: np.ndarray, x: np.ndarray, y: np.ndarray, order: int, shape: tuple[int, int]) -> StampField:

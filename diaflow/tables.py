@@ -41,7 +41,9 @@ def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:
     """The columns of table `name` with the per-band ones written out for `bands`."""
     single = {column: entry for column, entry in schema(name).items() if not column.startswith(_BAND)}
     for band in bands:
-        single |= {column.format(band=band): entry for column, entry in schema(name).items() if column.startswith(_BAND)}
+        single |= {
+            column.format(band=band): entry for column, entry in schema(name).items() if column.startswith(_BAND)
+        }
     return single
 
 

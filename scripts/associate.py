@@ -6,7 +6,9 @@ from diaflow import associate, job, skymap, tables
 
 
 def main(snakemake):
-    sources = tables.concatenate("dia_source", [tables.read("dia_source", path) for path in snakemake.input.dia_sources])
+    sources = tables.concatenate(
+        "dia_source", [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
+    )
     sky = skymap.load(snakemake.input.skymap)
     tract, patch = int(snakemake.wildcards.tract), snakemake.wildcards.patch
     dia_objects, links = associate.patch(sources, sky, tract, patch, snakemake.params.associate)

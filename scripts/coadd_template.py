@@ -4,18 +4,23 @@ import logging
 from pathlib import Path
 
 from diaflow import coadd, job
+from diaflow.errors import BadData
 from diaflow.skymap.tract import Tract
 
 
 def main(snakemake):
-    patch, band = snakemake.wildcards.patch, snakemake.wildcards.band
-    pairs = [(Path(d) / f"{patch}.fits", Path(m) / f"{patch}.fits") for d, m in zip(snakemake.input.warps, snakemake.input.matched)]
-    warps, matched = zip(*[pair for pair in pairs if pair[0].exists()]) or ((), ())
-    wcs, shape = Tract(**snakemake.params.tract).patch_wcs(patch)
-    template = coadd.coadd(warps, matched, snakemake.params.method, wcs, shape)
-    template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": band}
+    patch, given = snakemake.wildcards.patch, snakemake.input
+    warps = [Path(folder, f"{patch}.fits") for folder in given.warps]
+    matched = [Path(folder, f"{patch}.fits") for folder in given.matched]
+    reached = [path.exists() for path in warps]
+    warps, matched = ([path for path, there in zip(paths, reached) if there] for paths in (warps, matched))
+    try:
+        template = coadd.coadd(warps, matched, snakemake.params.method)
+    except BadData as error:
+        template = coadd.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), str(error))
+    template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}
     template.write(snakemake.output.coadd)
-    logging.info("%d visits", len(warps))
+    logging.info("%d of %d visits reach the patch", len(warps), len(reached))
 
 
 if __name__ == "__main__":

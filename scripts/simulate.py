@@ -3,8 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from diaflow import job, parallel, simulate
 from diaflow.exposure import write_fits
 

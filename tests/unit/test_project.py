@@ -14,7 +14,9 @@ def pins(root) -> dict[str, str]:
 
 def test_conda_environment_has_the_pins_of_pyproject(root):
     listed = yaml.safe_load((root / "envs/diaflow.yaml").read_text())["dependencies"]
-    conda = dict(re.fullmatch(r"([\w-]+) =+(\S+)", entry).groups() for entry in listed if not entry.startswith("python "))
+    conda = dict(
+        re.fullmatch(r"([\w-]+) =+(\S+)", entry).groups() for entry in listed if not entry.startswith("python ")
+    )
     conda["snakemake"] = conda.pop("snakemake-minimal")
     assert conda == pins(root)
 
@@ -71,4 +73,19 @@ def test_every_column_of_every_table_is_described(root, kind):
                 assert entry["unit"] in UNITS, (path.name, column, entry["unit"])
 
 
-UNITS = "nJy nJy/d d s deg deg2 arcsec pixel pixel2 mag DN electron electron/DN deg/d".split()
+UNITS = [
+    "nJy",
+    "nJy/d",
+    "d",
+    "s",
+    "deg",
+    "deg2",
+    "arcsec",
+    "pixel",
+    "pixel2",
+    "mag",
+    "DN",
+    "electron",
+    "electron/DN",
+    "deg/d",
+]

@@ -39,7 +39,9 @@ def snakemake(root) -> Callable:
     """Run the workflow: ``snakemake(folder, config, *arguments)`` gives the completed process."""
 
     def run(folder: Path, config: dict | None, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
-        return subprocess.run(command(root, folder, config, *arguments), cwd=folder, text=True, capture_output=True, **kwargs)
+        return subprocess.run(
+            command(root, folder, config, *arguments), cwd=folder, text=True, capture_output=True, **kwargs
+        )
 
     return run
 

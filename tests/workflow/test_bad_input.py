@@ -80,7 +80,11 @@ def test_bad_detectors_have_a_status_and_the_rest_of_the_survey_is_made(tmp_path
     for file in files:
         (images / file.name).write_bytes(file.read_bytes())
     science = sorted({file.name.split("_")[0] for file in files})[-2:]
-    truncated, starless, saturated = (images / f"{science[0]}_0.fits", images / f"{science[1]}_0.fits", images / f"{science[1]}_1.fits")
+    truncated, starless, saturated = (
+        images / f"{science[0]}_0.fits",
+        images / f"{science[1]}_0.fits",
+        images / f"{science[1]}_1.fits",
+    )
     truncated.write_bytes(truncated.read_bytes()[:200_000])
     rng = np.random.default_rng(2)
     with fits.open(starless, mode="update") as hdus:

@@ -44,7 +44,9 @@ def test_dry_run_plans_every_job_before_any_pixel_exists(tmp_path, snakemake, ti
 
 def test_all_tables_are_made_and_hold_what_their_schemas_say(tiny_run, tiny):
     made = {name: tables.read(name, tiny_run / f"results/tiny/tables/{name}.parquet") for name in TABLES}
-    n_images = tiny["simulate"]["detectors"] * (tiny["simulate"]["template_visits"] + tiny["simulate"]["science_visits"])
+    n_images = tiny["simulate"]["detectors"] * (
+        tiny["simulate"]["template_visits"] + tiny["simulate"]["science_visits"]
+    )
     assert len(made["visit"]) == n_images
     assert (made["visit"]["calexp_status"] == "ok").all()
     assert len(made["dia_source"]) > 0 and len(made["dia_object"]) > 0
@@ -93,7 +95,11 @@ def test_a_single_product_is_made_by_its_path(tmp_path, snakemake, tiny):
 
 def test_killed_run_started_again_gives_identical_tables(tmp_path, tiny_run, snakemake, tiny, root):
     process = subprocess.Popen(
-        command(root, tmp_path, tiny), cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(root, tmp_path, tiny),
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.time() + 300
     while not list(tmp_path.glob("results/tiny/warp/*/*")) and time.time() < deadline:

@@ -1,0 +1,137 @@
+"""What is known of a DIAObject from its DIASources: mean position, times, and flux statistics in each band.
+
+In: a "dia_source" table and the object index of each row.  Out: a "dia_object" table.  The statistics are those of
+LSST's DIAObject table (`diaCalculationPlugins` of meas_base): fluxes count when they and their errors are finite.
+Sums run over the sources of an object in the order of visit, detector and diaSourceId, whatever else is in the
+table, so that two patches that see the same sources get the same bits.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diaflow import geometry, tables
+
+
+def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+    """Aggregates of the sources of each object.
+
+    Parameters
+    ----------
+    sources : "dia_source" table, shape (n,)
+    object_index : (n,) int array
+        Object of each source, 0 ... n_objects - 1 without gaps; -1 for none.
+    bands : sequence of str
+        Bands to make columns for.
+
+    Returns
+    -------
+    "dia_object" table, shape (n_objects,)
+        Row i is object i; diaObjectId is the diaSourceId of its first source; tract and patch are left empty.
+        Positions are mean directions (spherical mean); raErr includes cos(dec) and, like decErr, is propagated
+        from the errors of the sources.
+    """
+    rows = np.flatnonzero(object_index >= 0)
+    rows = rows[np.lexsort([sources[name][rows] for name in ("diaSourceId", "detector", "visit")])]
+    index = object_index[rows]
+    n_objects = index.max(initial=-1) + 1
+    count = np.bincount(index, minlength=n_objects)
+    objects = tables.empty("dia_object", n_objects, bands)
+    founders = np.unique(index, return_index=True)[1]
+    objects["diaObjectId"] = sources["diaSourceId"][rows][founders]
+    objects["ra"], objects["dec"] = _mean_position(sources["ra"][rows], sources["dec"][rows], index, n_objects)
+    for name in ("raErr", "decErr"):
+        squares = sources[name][rows].astype(float) ** 2
+        objects[name] = np.sqrt(_sums(index, squares, n_objects)) / count
+    objects["nDiaSources"] = count
+    objects["nDiaSourcesUnflagged"] = np.bincount(index[~sources["pixelFlags"][rows]], minlength=n_objects)
+    mjd = sources["midpointMjdTai"][rows]
+    np.fmin.at(objects["firstDiaSourceMjdTai"], index, mjd)
+    np.fmax.at(objects["lastDiaSourceMjdTai"], index, mjd)
+
+    psf, science = (_fluxes(sources, rows, name) for name in ("psfFlux", "scienceFlux"))
+    band_of = sources["band"][rows]
+    for band in bands:
+        mine = band_of == band
+        statistics = flux_statistics(index[mine], *(values[mine] for values in psf), mjd[mine], n_objects)
+        for name, values in statistics.items():
+            objects[f"{band}_psfFlux{name}"] = values
+        mean, error, _ = weighted_mean(index[mine], *(values[mine] for values in science), n_objects)
+        objects[f"{band}_scienceFluxMean"], objects[f"{band}_scienceFluxMeanErr"] = mean, error
+    return objects
+
+
+def flux_statistics(
+    index: np.ndarray, flux: np.ndarray, error: np.ndarray, mjd: np.ndarray, n_objects: int
+) -> dict[str, np.ndarray]:
+    """Statistics of the fluxes of each object: Mean, MeanErr, Sigma, Ndata, Chi2, Min, Max, MaxSlope, ErrMean.
+
+    Parameters
+    ----------
+    index : (n,) int array
+        Object of each flux.
+    flux, error : (n,) arrays
+        Fluxes that are not finite, or whose errors are not finite and positive, do not count.
+    mjd : (n,) array
+        Times, for MaxSlope: the largest (signed) slope between consecutive fluxes.
+    n_objects : int
+
+    Returns
+    -------
+    dict of (n_objects,) arrays
+        NaN where an object has too few fluxes: none, or one for Sigma (ddof 1) and MaxSlope.
+    """
+    good = _measured(flux, error)
+    index, flux, error, mjd = index[good], flux[good], error[good], mjd[good]
+    mean, mean_error, count = weighted_mean(index, flux, error, n_objects)
+    some, several = np.where(count > 0, count, np.nan), np.where(count > 1, count, np.nan)
+    plain_mean = _sums(index, flux, n_objects) / some
+    scatter = _sums(index, (flux - plain_mean[index]) ** 2, n_objects)
+    chi2 = _sums(index, ((flux - mean[index]) / error) ** 2, n_objects)
+    smallest, largest, steepest = np.full((3, n_objects), np.nan)
+    np.fmin.at(smallest, index, flux)
+    np.fmax.at(largest, index, flux)
+    order = np.lexsort((mjd, index))
+    d_flux, d_time = np.diff(flux[order]), np.diff(mjd[order])
+    steps = (np.diff(index[order]) == 0) & (d_time > 0)
+    np.fmax.at(steepest, index[order][1:][steps], d_flux[steps] / d_time[steps])
+    return {
+        "Mean": mean,
+        "MeanErr": mean_error,
+        "Sigma": np.sqrt(scatter / (several - 1)),
+        "Ndata": count,
+        "Chi2": np.where(count > 0, chi2, np.nan),
+        "Min": smallest,
+        "Max": largest,
+        "MaxSlope": steepest,
+        "ErrMean": _sums(index, error, n_objects) / some,
+    }
+
+
+def weighted_mean(
+    index: np.ndarray, flux: np.ndarray, error: np.ndarray, n_objects: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inverse-variance weighted mean of the finite fluxes of each object, its error, and their number."""
+    good = _measured(flux, error)
+    index, flux, weight = index[good], flux[good], 1 / error[good] ** 2
+    total = _sums(index, weight, n_objects)
+    total[total == 0] = np.nan
+    count = np.bincount(index, minlength=n_objects)
+    return _sums(index, weight * flux, n_objects) / total, 1 / np.sqrt(total), count
+
+
+def _mean_position(ra, dec, index, n_objects):
+    x, y, z = (_sums(index, component, n_objects) for component in geometry.unit_vectors(ra, dec).T)
+    return np.rad2deg(np.arctan2(y, x)) % 360, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
+
+
+def _sums(index, values, n_objects):
+    return np.bincount(index, values, n_objects).astype(float)  # bincount of nothing would be integer
+
+
+def _fluxes(sources, rows, name):
+    return sources[name][rows].astype(float), sources[f"{name}Err"][rows].astype(float)
+
+
+def _measured(flux, error):
+    return np.isfinite(flux) & np.isfinite(error) & (error > 0)

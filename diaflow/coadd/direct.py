@@ -1,0 +1,50 @@
+"""Coadd of direct warps: the weighted mean, without the artefacts that their PSF-matched versions show.
+
+Warps keep their own seeing, so the PSF is the weighted mean of theirs and the coadd is as deep and sharp as a linear
+sum can be.  Source: LSST's CompareWarpAssembleCoadd (drp_tasks) and DMTN-080.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from diaflow.coadd import artefacts, stack
+from diaflow.coadd.files import ExposureFile
+from diaflow.exposure import Exposure, bits
+from diaflow.psf.coadd import CoaddPsf
+
+
+def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
+    """Weighted mean of direct warps.
+
+    Parameters
+    ----------
+    warps, matched : lists of ExposureFile
+        Direct and PSF-matched warps of the same visits, in the same order.
+
+    Returns
+    -------
+    Exposure
+        With a `CoaddPsf` of all detectors.
+    """
+    weights = stack.warp_weights(warps)
+    clipped = artefacts.find(matched, weights)
+    coadd = stack.empty(warps, weights)
+    nx = coadd.shape[1]
+    for first, image, variance, mask in stack.blocks(warps):
+        rows = slice(first, first + image.shape[1])
+        for k, pixels in enumerate(clipped):
+            inside = pixels[slice(*np.searchsorted(pixels, (first * nx, rows.stop * nx)))]
+            mask[k].ravel()[inside - first * nx] |= bits("CLIPPED")
+            _flag_unchecked(mask[k], matched[k], first)
+        stack.weighted_mean(image, variance, mask, weights, coadd.image[rows], coadd.variance[rows], coadd.mask[rows])
+    inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
+    coadd.psf = CoaddPsf(inputs, coadd.wcs)
+    return coadd
+
+
+def _flag_unchecked(mask: np.ndarray, matched: ExposureFile, first: int) -> None:
+    """Let pixels without PSF-matched counterpart, where artefacts cannot be seen, count as the edge of a sensor."""
+    matched_mask = np.empty_like(mask)
+    matched.read_rows("MASK", first, matched_mask)
+    np.bitwise_or(mask, bits("EDGE"), out=mask, where=matched_mask & bits("NO_DATA") != 0)

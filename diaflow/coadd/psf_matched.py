@@ -1,0 +1,56 @@
+"""Coadd of PSF-matched warps: a clipped weighted mean, one PSF everywhere.
+
+All inputs have the PSF of the model, so pixels may be clipped without harm to sources, and the PSF of the coadd does
+not change where an input ends.  The price is the seeing of the broadest input.
+"""
+
+import numpy as np
+
+from diaflow.coadd import stack
+from diaflow.coadd.files import ExposureFile
+from diaflow.errors import InputError
+from diaflow.exposure import Exposure, bits
+from diaflow.psf.coadd import CoaddPsf, PsfInput
+
+N_SIGMA = 3.0
+
+
+def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
+    """Clipped weighted mean of PSF-matched warps.
+
+    Parameters
+    ----------
+    warps, matched : lists of ExposureFile
+        Direct and PSF-matched warps of the same visits, in the same order.  The direct ones give the weights: the
+        noise that matters for sources, at low frequency, is not changed by the matching.
+
+    Returns
+    -------
+    Exposure
+        Its PSF is that of the model.
+    """
+    weights = stack.warp_weights(warps)
+    noise = stack.noise_scale(matched, weights)
+    coadd = stack.empty(matched, weights)
+    for first, *planes in stack.blocks(matched):
+        rows = slice(first, first + planes[0].shape[1])
+        stack.mark_outliers(*planes, noise, N_SIGMA)
+        stack.weighted_mean(*planes, weights, coadd.image[rows], coadd.variance[rows], coadd.mask[rows])
+    # The inputs share one PSF, so it is exact whichever of them are left out.
+    coadd.mask &= ~bits("INEXACT_PSF")
+    coadd.psf = _model_psf(matched, weights)
+    return coadd
+
+
+def _model_psf(matched: list[ExposureFile], weights: np.ndarray) -> CoaddPsf:
+    """The common PSF, as that of one input per visit."""
+    model = matched[0].psf
+    for file in matched[1:]:
+        if file.psf.terms.shape != model.terms.shape or not np.allclose(file.psf.terms, model.terms, atol=1e-6):
+            raise InputError(f"{file.path}: matched to another PSF than {matched[0].path}")
+    ny, nx = matched[0].shape
+    box = (0, 0, nx - 1, ny - 1)
+    inputs = [
+        PsfInput(file.metadata["visit"], -1, weight, model, file.wcs, box) for file, weight in zip(matched, weights)
+    ]
+    return CoaddPsf(inputs, matched[0].wcs)

@@ -1,0 +1,137 @@
+"""Cosmic rays by their sharp edges: L.A.Cosmic (van Dokkum 2001, PASP 113, 1420).
+
+In come an image and its variance, out goes a boolean mask.  The Laplacian of the image sampled twice as finely
+marks pixels that are steeper than the noise allows; those much steeper than the symmetric structure around them
+(difference of two medians) are cosmic rays, not stars.  The medians are computed only where the Laplacian asks for
+them, about one pixel in a thousand, which is why this is many times faster than filtering whole images.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from scipy.ndimage import binary_dilation
+
+SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
+NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
+OBJECT_LIMIT = 5.0  # smallest contrast of Laplacian and fine structure; stars sampled at FWHM >= 2 pixels have < 1
+ITERATIONS = 3  # a wide hit is eaten from its rim inwards
+REACH = 4  # pixels around a candidate that its medians use
+
+
+def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Pixels hit by cosmic rays.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+        Pixels, finite everywhere, and their variances.
+    bad : (ny, nx) bool array
+        Pixels that cannot be judged (saturated, dead); they and their neighbours are never cosmic rays.
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
+    cleaned, hit = image.copy(), np.zeros(image.shape, bool)
+    judged = ~binary_dilation(bad)
+    judged[:REACH], judged[-REACH:], judged[:, :REACH], judged[:, -REACH:] = False, False, False, False
+    snr = np.zeros(image.shape, np.float32)
+    for _ in range(ITERATIONS):
+        _laplacian(cleaned, variance, snr)
+        # The pixel's own counts may inflate its variance, so the first look is lenient.
+        pixels = np.argwhere((snr > 0.75 * SIGMA_CLIP) & judged)
+        pixels = pixels[_steepness(variance, snr, pixels) > SIGMA_CLIP]
+        pixels = pixels[_contrast(cleaned, variance, snr, pixels) > OBJECT_LIMIT]
+        for threshold in (SIGMA_CLIP, NEIGHBOUR_CLIP):
+            around = _neighbours(pixels, judged)
+            steep = around[_steepness(variance, snr, around) > threshold]
+            pixels = np.unique(np.concatenate([pixels, steep]), axis=0)
+        pixels = pixels[~hit[tuple(pixels.T)]]
+        if not len(pixels):
+            break
+        hit[tuple(pixels.T)] = True
+        _clean(cleaned, hit | bad, pixels)
+    return hit
+
+
+def _neighbours(pixels: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """The eight neighbours of each pixel that may be judged, in order, each once."""
+    offsets = np.argwhere(np.ones((3, 3))) - 1
+    around = np.unique((pixels[:, None] + offsets).reshape(-1, 2), axis=0)
+    return around[judged[tuple(around.T)]]
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _laplacian(image, variance, out):
+    """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise."""
+    ny, nx = image.shape
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            c = 2 * image[j, i]
+            left, right, down, up = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
+            total = max(c - left - down, 0) + max(c - right - down, 0) + max(c - left - up, 0) + max(c - right - up, 0)
+            out[j, i] = total / (8 * math.sqrt(variance[j, i]))
+
+
+@njit(cache=True, error_model="numpy")
+def _median(values, n):
+    """Median of the first n values, which are sorted in place."""
+    for a in range(1, n):
+        value, b = values[a], a - 1
+        while b >= 0 and values[b] > value:
+            values[b + 1] = values[b]
+            b -= 1
+        values[b + 1] = value
+    return values[n // 2]
+
+
+@njit(cache=True, error_model="numpy")
+def _box_median(image, j, i, half, buffer):
+    n = 0
+    for y in range(max(0, j - half), min(image.shape[0], j + half + 1)):
+        for x in range(max(0, i - half), min(image.shape[1], i + half + 1)):
+            buffer[n] = image[y, x]
+            n += 1
+    return _median(buffer, n)
+
+
+@njit(cache=True, error_model="numpy")
+def _steepness(variance, snr, pixels):
+    """Laplacian S/N above that of the surroundings, with the variance that a pixel has without a cosmic ray."""
+    buffer, out = np.empty(25), np.empty(len(pixels))
+    for n in range(len(pixels)):
+        j, i = pixels[n]
+        typical = _box_median(variance, j, i, 2, buffer)
+        out[n] = snr[j, i] * math.sqrt(variance[j, i] / typical) - _box_median(snr, j, i, 2, buffer)
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def _contrast(image, variance, snr, pixels):
+    """Steepness over the fine structure: the 3 x 3 median less the 7 x 7 median of 3 x 3 medians, over the noise."""
+    buffer, smooth, out = np.empty(25), np.empty(49), _steepness(variance, snr, pixels)
+    for n in range(len(pixels)):
+        j, i = pixels[n]
+        for a in range(49):
+            smooth[a] = _box_median(image, j - 3 + a // 7, i - 3 + a % 7, 1, buffer)
+        fine = smooth[24] - _median(smooth, 49)
+        out[n] /= max(fine / math.sqrt(_box_median(variance, j, i, 2, buffer)), 0.01)
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def _clean(image, masked, pixels):
+    """Replace pixels by the median of the unmasked ones in the 5 x 5 around them."""
+    buffer, values = np.empty(25), np.empty(len(pixels))
+    for n in range(len(pixels)):
+        j, i = pixels[n]
+        count = 0
+        for y in range(max(0, j - 2), min(image.shape[0], j + 3)):
+            for x in range(max(0, i - 2), min(image.shape[1], i + 3)):
+                if not masked[y, x]:
+                    buffer[count] = image[y, x]
+                    count += 1
+        values[n] = _median(buffer, count) if count else image[j, i]
+    for n in range(len(pixels)):
+        image[pixels[n, 0], pixels[n, 1]] = values[n]

@@ -1,0 +1,186 @@
+"""Detection on a difference image: what is above the threshold, of either sign, becomes a DIASource.
+
+The matched filter of the PSF turns the difference into a signal-to-noise image, `diaflow.footprints` finds the peaks
+in it, and each becomes one source, placed and measured by PSF fits on the difference, and on the calexp and the
+template at the same place.
+"""
+
+import numpy as np
+from scipy.signal import oaconvolve
+
+from diaflow import footprints, ids, measure, tables
+from diaflow.errors import BadData
+from diaflow.exposure import Exposure, bits
+from diaflow.stampfield import moments_sigma
+
+# A source is unreliable with the first planes in its footprint or with any of these in its central 3 x 3.
+UNRELIABLE_FOOTPRINT = ("SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
+UNRELIABLE_CENTRE = ("BAD", "CR", "INTRP", "SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
+
+METADATA_COLUMNS = {
+    "visit": "visit",
+    "detector": "detector",
+    "band": "band",
+    "midpointMjdTai": "mjd",
+    "exposureTime": "exptime",
+}
+FLAG_COLUMNS = {
+    "bad": "BAD",
+    "cr": "CR",
+    "edge": "EDGE",
+    "nodata": "NO_DATA",
+    "interpolated": "INTRP",
+    "saturated": "SAT",
+    "saturatedTemplate": "SAT_TEMPLATE",
+    "highVariance": "HIGH_VARIANCE",
+}
+CENTRE_COLUMNS = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplate")
+
+MAX_SHIFT = 2.0  # largest distance of the centroid from the peak [sigma of the PSF]; at S/N 5 its error is 0.3
+MAX_SOURCES = 2**ids.NUMBER_BITS
+
+
+def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_stamp: np.ndarray) -> np.ndarray:
+    """Signal-to-noise ratio of a point source at every pixel.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) arrays
+        Pixels with white noise, and their variances.
+    bad : (ny, nx) bool array
+        Pixels that do not count; those that are not finite or have no positive variance do not either.
+    psf_stamp : (k, k) array
+        PSF, k odd.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        sum(P I) / sqrt(sum(P**2 V)), of unit variance where there is noise only; 0 where the pixel itself does not
+        count.  It is the flux over its error of `measure.psf_flux` at the pixel.
+
+    Notes
+    -----
+    The filter has no weights 1/V: pixels that fluctuate low have a lower V, and with 100 photons of sky per pixel
+    such weights would pull the ratio to -0.6 for a PSF of 4 pixels FWHM.
+    """
+    good = ~bad & np.isfinite(image) & (variance > 0) & np.isfinite(variance)
+    stamp = np.asarray(psf_stamp, np.float32)[::-1, ::-1]
+    signal = oaconvolve(np.where(good, image, 0).astype(np.float32, copy=False), stamp, mode="same")
+    variance = np.where(good, variance, 0).astype(np.float32, copy=False)
+    noise = oaconvolve(variance, stamp**2, mode="same")
+    # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
+    np.maximum(noise, variance * psf_stamp[stamp.shape[0] // 2, stamp.shape[1] // 2] ** 2, out=noise)
+    return np.where(good, signal / np.sqrt(np.where(good, noise, 1)), 0)
+
+
+def dia_sources(difference: Exposure, science: Exposure, matched_template: Exposure, config_detect: dict) -> np.ndarray:
+    """Detect and measure the DIASources of one difference image.
+
+    Parameters
+    ----------
+    difference : Exposure
+        Decorrelated difference with its own PSF; its mask gets DETECTED and DETECTED_NEGATIVE.
+    science, matched_template : Exposure
+        The calexp, and the template as it was subtracted, on the same pixels.
+    config_detect : dict
+        ``threshold`` [sigma] and ``aperture`` [pixel].
+
+    Returns
+    -------
+    table "dia_source", in the order of the peaks' y and x
+
+    Raises
+    ------
+    BadData
+        When the PSF is not finite or there are more sources than a difference image can have.
+
+    Notes
+    -----
+    A source is kept when the peak of the matched filter of the central PSF is beyond the threshold; its `snr`, from
+    the PSF at its place and its sub-pixel position, may be a little below.
+    """
+    stamp = _central_stamp(difference)
+    sigma = moments_sigma(stamp)
+    unusable = difference.flagged(*measure.UNUSABLE)
+    snr = smooth_snr(difference.image, difference.variance, unusable, stamp)
+    found = footprints.find(snr, config_detect["threshold"], sigma, difference.mask)
+    if len(found) > MAX_SOURCES:
+        raise BadData(f"{len(found)} sources on the difference image")
+    table = tables.empty("dia_source", len(found))
+    _set_data_id(table, difference)
+    table["isNegative"], table["isDipole"], table["bboxSize"] = found.is_negative, found.is_dipole, found.bbox_size
+    _set_position(table, difference, ~unusable, found, MAX_SHIFT * sigma)
+    _set_fluxes(table, difference, science, matched_template, config_detect["aperture"])
+    table["ixx"], table["iyy"], table["ixy"] = measure.moments(difference.image, table["x"], table["y"], sigma)
+    _set_flags(table, difference.mask, found)
+    return table
+
+
+def _central_stamp(difference: Exposure) -> np.ndarray:
+    ny, nx = difference.shape
+    stamp = difference.psf(np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))[0]
+    if not (np.isfinite(stamp).all() and np.isfinite(moments_sigma(stamp))):
+        raise BadData("the PSF of the difference image is not finite")
+    return stamp
+
+
+def _set_data_id(table: np.ndarray, difference: Exposure) -> None:
+    metadata = difference.metadata
+    table["diaSourceId"] = ids.source_ids(metadata["visit"], metadata["detector"], len(table))
+    for column, key in METADATA_COLUMNS.items():
+        table[column] = metadata[key]
+    table["visitInTemplate"] = metadata.get("visit_in_template", False)
+
+
+def _set_position(
+    table: np.ndarray, difference: Exposure, good: np.ndarray, found: footprints.Footprints, max_shift: float
+) -> None:
+    """PSF centroid from the peak, on the pixels and on the sky."""
+    x, y, x_err, y_err, failed = measure.psf_centroid(
+        difference.image, difference.variance, difference.psf, found.x, found.y, good, max_shift
+    )
+    table["x"], table["y"], table["xErr"], table["yErr"], table["centroid_flag"] = x, y, x_err, y_err, failed
+    ra, dec = difference.wcs.all_pix2world(x, y, 0)
+    table["ra"], table["dec"] = ra, dec
+    steps = [difference.wcs.all_pix2world(x + dx, y + dy, 0) for dx, dy in ((1, 0), (0, 1))]
+    cos_dec = np.cos(np.radians(dec))
+    along_ra = [((step[0] - ra + 180) % 360 - 180) * cos_dec for step in steps]
+    along_dec = [step[1] - dec for step in steps]
+    table["raErr"] = np.hypot(along_ra[0] * x_err, along_ra[1] * y_err)
+    table["decErr"] = np.hypot(along_dec[0] * x_err, along_dec[1] * y_err)
+
+
+def _set_fluxes(
+    table: np.ndarray,
+    difference: Exposure,
+    science: Exposure,
+    matched_template: Exposure,
+    aperture: float,
+) -> None:
+    x, y = table["x"], table["y"]
+    on_difference = measure.exposure_flux(difference, x, y)
+    table["psfFlux"], table["psfFluxErr"] = on_difference.flux, on_difference.err
+    table["psfChi2"], table["psfNdata"] = on_difference.chi2, on_difference.n_data
+    table["psfFlux_flag"] = on_difference.flag
+    table["psfFlux_flag_edge"] = on_difference.flag_edge
+    table["psfFlux_flag_noGoodPixels"] = on_difference.flag_no_good_pixels
+    table["snr"] = on_difference.flux / on_difference.err
+    for column, exposure in (("scienceFlux", science), ("templateFlux", matched_template)):
+        fit = measure.exposure_flux(exposure, x, y)
+        table[column], table[f"{column}Err"] = fit.flux, fit.err
+    flux, err, truncated = measure.aperture_flux(difference.image, difference.variance, x, y, aperture)
+    missing = (measure.planes_within(difference.mask, x, y, aperture) & bits("NO_DATA")) != 0
+    table["apFlux"], table["apFluxErr"] = flux, err
+    table["apFlux_flag_apertureTruncated"] = truncated
+    table["apFlux_flag"] = truncated | missing | ~np.isfinite(flux)
+
+
+def _set_flags(table: np.ndarray, mask: np.ndarray, found: footprints.Footprints) -> None:
+    """Mask planes in the footprint and in the central 3 x 3 of the position."""
+    centre = measure.planes_within(mask, table["x"], table["y"], measure.CENTRE_RADIUS)
+    footprint = found.planes | centre
+    for name, plane in FLAG_COLUMNS.items():
+        table[f"pixelFlags_{name}"] = (footprint & bits(plane)) != 0
+        if name in CENTRE_COLUMNS:
+            table[f"pixelFlags_{name}Center"] = (centre & bits(plane)) != 0
+    table["pixelFlags"] = ((footprint & bits(*UNRELIABLE_FOOTPRINT)) | (centre & bits(*UNRELIABLE_CENTRE))) != 0

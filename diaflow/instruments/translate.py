@@ -1,0 +1,313 @@
+"""Translate one image header into columns of the exposure table by the rules of an instrument map.
+
+A rule is a constant or a mapping with one of the keys key, file, column, first, sum, product, time (see
+`docs/bring_your_own_camera.md`).  `check` refuses a map that cannot work before any image is read; `translate`
+applies it.  Whatever is wrong with one image is a `BadData` whose message starts with the column's name.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from diaflow import tables
+from diaflow.errors import BadData, InputError
+from diaflow.ids import DETECTOR_BITS, MAX_VISIT
+from diaflow.instruments import times
+
+# In this order: a rule may use the columns before its own.
+COLUMNS = (
+    "visit", "detector", "band", "exptime", "mjd", "gain", "read_noise", "saturation", "bias", "seeing", "zero_point",
+)  # fmt: skip
+WHEN_ABSENT = {"bias": 0.0, "seeing": None, "zero_point": None}
+_COMMON = {"values", "unit", "power", "scale", "offset", "magnitude"}
+_FIELDS = {
+    "key": {"key", "pattern", "default"},
+    "file": {"file", "hdu", "field", "index"},
+    "column": {"column"},
+    "first": {"first"},
+    "sum": {"sum"},
+    "product": {"product"},
+}
+_UNITS = {
+    "s": {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": times.DAY},
+    "d": {"s": 1 / times.DAY, "min": 1 / 1440.0, "h": 1 / 24.0, "d": 1.0},
+    "arcsec": {"arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0, "pixel": None},
+}
+
+
+@dataclass
+class Image:
+    """What the rules can look at: the file's name, its header, and the columns known so far."""
+
+    path: Path
+    lookup: Callable[[str], object]
+    ny: int = 0
+    pixel_scale: float = np.nan
+    columns: dict = field(default_factory=dict)
+    tables: dict = field(default_factory=dict)
+
+
+def header_lookup(*headers: fits.Header) -> Callable[[str], object]:
+    """A function that gives the value of a key in the first header that has it, or None; strings are stripped."""
+
+    def lookup(key: str) -> object:
+        for header in headers:
+            try:
+                value = header.get(key)
+            except fits.VerifyError:
+                raise BadData(f"unreadable header card {key}") from None
+            if value is not None and not isinstance(value, fits.card.Undefined):
+                return value.strip() if isinstance(value, str) else value
+        return None
+
+    return lookup
+
+
+def translate(rules: dict, image: Image) -> None:
+    """Fill ``image.columns`` by `rules` (column -> rule), in the order of `COLUMNS`.
+
+    Raises
+    ------
+    BadData
+        When a rule does not work for this image; the columns that do are filled all the same.
+    """
+    problems = []
+    for column in COLUMNS:
+        try:
+            value = _evaluate(rules.get(column, WHEN_ABSENT.get(column)), column, image)
+            image.columns[column] = checked(column, value)
+        except BadData as problem:
+            problems.append(f"{column}: {problem}")
+    if problems:
+        raise BadData(problems[0])
+
+
+def checked(column: str, value: object) -> int | float | str:
+    """The value of a column in its type, NaN for None where the column may be unknown; BadData if it is not usable."""
+    if value is None and column in ("seeing", "zero_point"):
+        return np.nan
+    if column == "band":
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.-]+", value):
+            raise BadData(f"'{value}' is not a plain name of a filter; give it one in `values`")
+        return value
+    number = _number(value)
+    if column in ("visit", "detector"):
+        limit = MAX_VISIT if column == "visit" else 2**DETECTOR_BITS
+        if number != int(number) or not 0 <= number < limit:
+            raise BadData(f"{value} is not an integer from 0 to {limit - 1}")
+        return int(number)
+    if column in ("exptime", "gain", "saturation", "seeing") and number <= 0:
+        raise BadData(f"{value} is not positive")
+    if column == "read_noise" and number < 0:
+        raise BadData(f"{value} is negative")
+    if column == "mjd" and not 15020 < number < 88070:
+        raise BadData(f"{value} is not an MJD between the years 1900 and 2100")
+    return number
+
+
+def check(name: str, rules: dict) -> None:
+    """Refuse a map that has a column missing or unknown, or a rule that is not well formed.
+
+    Raises
+    ------
+    InputError
+        Naming the map, the column and the fault.
+    """
+    for column in COLUMNS:
+        if column not in rules and column not in WHEN_ABSENT:
+            raise InputError(f"instrument {name}: column {column} is missing")
+    for column, rule in rules.items():
+        if column not in COLUMNS:
+            raise InputError(f"instrument {name}: unknown column {column} (known: {', '.join(COLUMNS)})")
+        try:
+            _check_rule(rule, column)
+        except (ValueError, TypeError, re.error) as fault:
+            raise InputError(f"instrument {name}: column {column}: {fault}") from None
+
+
+def _check_rule(rule: object, column: str) -> None:
+    if not isinstance(rule, dict):
+        if isinstance(rule, list):
+            raise ValueError("a rule is a constant or a mapping, not a list")
+        return None
+    if "time" in rule:
+        return _check_time(rule, column)
+    kinds = [kind for kind in _FIELDS if kind in rule]
+    if len(kinds) != 1:
+        raise ValueError(f"a rule has exactly one of {', '.join(_FIELDS)}, time")
+    unknown = set(rule) - _FIELDS[kinds[0]] - _COMMON
+    if unknown:
+        raise ValueError(f"unknown field {', '.join(sorted(unknown))} in a rule with {kinds[0]}")
+    if "pattern" in rule and re.compile(rule["pattern"]).groups != 1:
+        raise ValueError(f"pattern {rule['pattern']} must have one group")
+    if "unit" in rule and rule["unit"] not in _UNITS.get(_unit(column), {}):
+        raise ValueError(f"unit {rule['unit']} cannot be converted to {_unit(column)}")
+    if "file" in rule and "field" not in rule:
+        raise ValueError("a rule with file needs the field (column) to read")
+    if "column" in rule and rule["column"] not in COLUMNS[: COLUMNS.index(column)]:
+        raise ValueError(f"column {rule['column']} is not known before {column} (order: {', '.join(COLUMNS)})")
+    if kinds[0] in ("first", "sum", "product"):
+        for part in rule[kinds[0]]:
+            _check_rule(part, column)
+    return None
+
+
+def _check_time(rule: dict, column: str) -> None:
+    if column != "mjd":
+        raise ValueError("only mjd can have a rule with time")
+    if rule["time"] not in times.RULES:
+        raise ValueError(f"unknown time rule {rule['time']} (known: {', '.join(times.RULES)})")
+    value = _value_part(rule)
+    if rule["time"].startswith("fits"):
+        if value:
+            raise ValueError(f"time rule {rule['time']} takes no {', '.join(value)}")
+        return
+    _check_rule(value, column)
+    if ("row_seconds" in rule) != (rule["time"] == "tai_drift_scan"):
+        raise ValueError("row_seconds belongs to the time rule tai_drift_scan, which needs it")
+    _check_rule(rule.get("row_seconds"), "exptime")
+
+
+def _evaluate(rule: object, column: str, image: Image) -> object:
+    if not isinstance(rule, dict):
+        return rule
+    kind = next(kind for kind in _KINDS if kind in rule)
+    value = _KINDS[kind](rule, column, image)
+    return value if kind == "time" or value is None else _modified(value, rule, column, image)
+
+
+def _from_key(rule: dict, column: str, image: Image) -> object:
+    keys = [rule["key"]] if isinstance(rule["key"], str) else rule["key"]
+    pattern = rule.get("pattern", "(.*)")
+    for key in keys:
+        value = image.path.name if key == "file_name" else image.lookup(key)
+        if value is not None and "pattern" not in rule:
+            return value
+        match = re.search(pattern, str(value)) if value is not None else None
+        if match:
+            return match.group(1)
+    if "default" in rule:
+        return rule["default"]
+    raise BadData(f"header has no {' or '.join(keys)}" + (f" that matches {pattern}" if "pattern" in rule else ""))
+
+
+def _from_file(rule: dict, column: str, image: Image) -> object:
+    name = re.sub(r"\{([^}:]+)(:[^}]*)?\}", lambda part: _formatted(part, image), rule["file"])
+    # The longest name is the one with the highest number, e.g. the latest reprocessing.
+    found = sorted(image.path.parent.glob(name), key=lambda path: (len(path.name), path.name))
+    if not found:
+        raise BadData(f"no file {name} beside the image")
+    path = found[-1]
+    if path not in image.tables:
+        image.tables[path] = _first_row(path, rule.get("hdu", 1))
+    try:
+        value = image.tables[path][rule["field"]]
+        if "index" in rule:
+            value = value[rule["index"][image.columns["band"]]]
+        return np.asarray(value).item()
+    except (KeyError, IndexError, ValueError):
+        raise BadData(f"{path.name} has no {rule['field']} for this image") from None
+
+
+def _first_row(path: Path, hdu: int | str) -> dict:
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            table = hdus[hdu].data
+            return {name: table[name][0] for name in table.names}
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, EOFError) as error:
+        raise BadData(f"unreadable table {path.name}: {error}") from error
+
+
+def _formatted(part: re.Match, image: Image) -> str:
+    value = image.lookup(part[1])
+    try:
+        return format(value, (part[2] or ":")[1:])
+    except (TypeError, ValueError):
+        raise BadData(f"header has no {part[1]} that can be written as {part[0]}") from None
+
+
+def _from_column(rule: dict, column: str, image: Image) -> object:
+    if rule["column"] not in image.columns:
+        raise BadData(f"{rule['column']} is not known")
+    return image.columns[rule["column"]]
+
+
+def _first(rule: dict, column: str, image: Image) -> object:
+    reasons = []
+    for part in rule["first"]:
+        try:
+            return _evaluate(part, column, image)
+        except BadData as problem:
+            reasons.append(str(problem))
+    raise BadData("; ".join(dict.fromkeys(reasons)))
+
+
+def _sum(rule: dict, column: str, image: Image) -> float:
+    return sum(_number(_evaluate(part, column, image)) for part in rule["sum"])
+
+
+def _product(rule: dict, column: str, image: Image) -> float:
+    return float(np.prod([_number(_evaluate(part, column, image)) for part in rule["product"]]))
+
+
+def _time(rule: dict, column: str, image: Image) -> float:
+    exptime = _number(image.columns.get("exptime"), "exptime")
+    if rule["time"].startswith("fits"):
+        return times.middle(rule["time"], times.fits_time(image.lookup), exptime)
+    mjd = _number(_evaluate(_value_part(rule), column, image))
+    row_seconds = _number(_evaluate(rule.get("row_seconds", 0.0), "exptime", image))
+    return times.middle(rule["time"], mjd, exptime, (image.ny - 1) / 2 * row_seconds)
+
+
+_KINDS = {
+    "time": _time, "key": _from_key, "file": _from_file, "column": _from_column,
+    "first": _first, "sum": _sum, "product": _product,
+}  # fmt: skip
+
+
+def _value_part(rule: dict) -> dict:
+    return {name: entry for name, entry in rule.items() if name not in ("time", "row_seconds")}
+
+
+def _modified(value: object, rule: dict, column: str, image: Image) -> object:
+    if "values" in rule:
+        names = {str(name): entry for name, entry in rule["values"].items()}
+        if str(value) not in names:
+            raise BadData(f"'{value}' is not among the values {', '.join(names)}")
+        value = names[str(value)]
+    if "unit" in rule:
+        factor = _UNITS[_unit(column)][rule["unit"]]
+        value = _number(value) * (image.pixel_scale if factor is None else factor)
+    if "power" in rule:
+        value = _positive(value) ** rule["power"]
+    if "scale" in rule:
+        value = _number(value) * rule["scale"]
+    if "offset" in rule:
+        value = _number(value) + rule["offset"]
+    if "magnitude" in rule:
+        value = rule["magnitude"] + 2.5 * np.log10(_positive(value))
+    return value
+
+
+def _unit(column: str) -> str:
+    return tables.schema("exposure")[column].get("unit", "")
+
+
+def _positive(value: object) -> float:
+    if _number(value) <= 0:
+        raise BadData(f"{value} is not positive")
+    return _number(value)
+
+
+def _number(value: object, name: str = "value") -> float:
+    try:
+        number = float(value) if not isinstance(value, bool) else np.nan
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise BadData(f"{name} {value} is not a number")
+    return number

@@ -1,0 +1,130 @@
+"""Zero point of an exposure: instrumental fluxes and catalogue magnitudes of the same stars in, AB zero point out.
+
+The most populated magnitude offset starts a clipped median, which settles who takes part; their weighted mean is
+the zero point.  Variable stars, galaxies and wrong matches fall to the clipping (LSST pipe_tasks, photoCal).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diaflow.errors import BadData
+
+NANOJANSKY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
+MIN_STARS = 3
+MAX_SIGMA = 0.25  # widest clipping scale [mag]
+# Flat-field, aperture and colour-term errors of a single star [mag]; without it a few bright stars would decide.
+INTRINSIC_SCATTER = 0.01
+_MODE_BIN = 0.1
+
+
+@dataclass(frozen=True)
+class ZeroPoint:
+    """The AB magnitude of 1 DN in the whole exposure.
+
+    Attributes
+    ----------
+    value, error : float
+        Zero point and its standard error [mag].
+    scatter : float
+        Robust scatter about it of the brighter half of the stars used [mag].
+    n_stars : int
+        Number of stars that the value rests on.
+    used : (n,) bool array
+        Which of the stars given these are.
+    """
+
+    value: float
+    error: float
+    scatter: float
+    n_stars: int
+    used: np.ndarray
+
+
+def zero_point(
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+    ref_mag: np.ndarray,
+    ref_mag_err: np.ndarray,
+    *,
+    n_sigma: float = 3.0,
+    n_iter: int = 20,
+) -> ZeroPoint:
+    """Zero point from matched stars: ref_mag = -2.5 log10(flux) + zero point.
+
+    Parameters
+    ----------
+    flux, flux_err : (n,) arrays
+        Instrumental flux and its error [DN]; stars without a positive flux do not take part.
+    ref_mag, ref_mag_err : (n,) arrays
+        Catalogue AB magnitudes [mag]; NaN magnitudes do not take part, NaN errors count as none.
+    n_sigma, n_iter : float, int
+        Clipping radius in robust standard deviations, and the most rounds of it.
+
+    Raises
+    ------
+    BadData
+        When fewer than 3 stars can be used.
+
+    Notes
+    -----
+    The error is that of a weighted mean whose residuals are what they are (the "sandwich" estimate), so it
+    includes scatter that the flux errors do not know of.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset = ref_mag + 2.5 * np.log10(np.asarray(flux, float))
+        flux_mag_err = 2.5 / np.log(10) * np.asarray(flux_err, float) / flux
+    variance = flux_mag_err**2 + np.nan_to_num(np.asarray(ref_mag_err, float)) ** 2 + INTRINSIC_SCATTER**2
+    usable = np.isfinite(offset) & np.isfinite(variance)
+    if usable.sum() < MIN_STARS:
+        raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude")
+
+    used = usable.copy()
+    used[usable] = _clipped(offset[usable], n_sigma, n_iter)
+    n_stars = int(used.sum())
+    if n_stars < MIN_STARS:
+        raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree")
+    weight = 1 / variance[used]
+    weight /= weight.sum()
+    value = float(weight @ offset[used])
+    residual = offset[used] - value
+    bright = flux[used] >= np.median(flux[used])
+    return ZeroPoint(
+        value=value,
+        error=float(np.sqrt(n_stars / (n_stars - 1) * np.sum((weight * residual) ** 2))),
+        scatter=float(1.4826 * np.median(np.abs(residual[bright]))),
+        n_stars=n_stars,
+        used=used,
+    )
+
+
+def nanojansky_per_dn(zp: float) -> float:
+    """Flux of 1 DN [nJy] for an AB zero point [mag]."""
+    return 10 ** ((NANOJANSKY_ZERO_POINT - zp) / 2.5)
+
+
+def _clipped(offset: np.ndarray, n_sigma: float, n_iter: int) -> np.ndarray:
+    """Which offsets remain after iterating a median and an interquartile width from the mode."""
+    good = np.abs(offset - _mode(offset)) <= n_sigma * MAX_SIGMA
+    for _ in range(n_iter):
+        if good.sum() < MIN_STARS:
+            break
+        centre, sigma = np.median(offset[good]), min(_width(offset[good]), MAX_SIGMA)
+        # Identical offsets (a noiseless simulation) have no width but must not clip each other.
+        again = np.abs(offset - centre) <= n_sigma * max(sigma, 1e-4)
+        if np.array_equal(again, good):
+            break
+        good = again
+    return good
+
+
+def _width(values: np.ndarray) -> float:
+    low, high = np.percentile(values, (25, 75))
+    return 0.7413 * (high - low)
+
+
+def _mode(values: np.ndarray) -> float:
+    """Centre of the fullest three neighbouring bins."""
+    edges = np.arange(values.min() - 2 * _MODE_BIN, values.max() + 3 * _MODE_BIN, _MODE_BIN)
+    counts = np.convolve(np.histogram(values, edges)[0], np.ones(3), "same")
+    return edges[np.argmax(counts)] + _MODE_BIN / 2

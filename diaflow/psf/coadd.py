@@ -1,0 +1,261 @@
+"""PSF of a warp, coadd or resampled template: the weighted mean of its inputs' PSFs at the position asked for.
+
+Every input keeps its own PSF and WCS; at a point, the PSFs of the inputs that contain it are evaluated where
+they were measured, resampled by the local affine map, normalised and averaged with the inputs' weights (the
+CoaddPsf of LSST's meas_algorithms).  Coadds of coadds nest, and are evaluated with the one map from the innermost
+pixels to the outermost, so that no PSF is resampled twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
+
+from diaflow.stampfield import StampField, resized
+
+# The position itself and the four from which the local affine map is taken [pixel].
+OFFSETS = np.array([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
+
+# Displacement of a stamp's edge [pixel] up to which the mean affine map of an input stands for those of its positions.
+MAP_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class PsfInput:
+    """One image that went into a coadd.
+
+    Attributes
+    ----------
+    visit, detector : int
+        Data ID of the image.
+    weight : float
+        Its weight in the sum.
+    psf : callable (x, y) -> (n, k, k)
+        PSF in the image's own pixels.
+    wcs : astropy.wcs.WCS
+        WCS of the image.
+    box : (x0, y0, x1, y1)
+        Pixels of the image that contribute, x0 <= x <= x1.
+    """
+
+    visit: int
+    detector: int
+    weight: float
+    psf: Callable
+    wcs: WCS
+    box: tuple[float, float, float, float]
+
+    def stamps(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
+        """The PSF at sky positions, in the pixels of another image.
+
+        Parameters
+        ----------
+        ra, dec : (5, n) arrays
+            Sky positions of `OFFSETS` about each of n pixels of the other image [deg].
+        wcs : astropy.wcs.WCS
+            WCS of the other image.
+
+        Returns
+        -------
+        rows : (m,) int array
+            Which of the n positions this input contains.
+        stamps : (m, k, k) array
+            Unit-sum PSFs there.
+        """
+        x, y = sky_to_pixel(self.wcs, ra, dec, self.box)
+        x0, y0, x1, y1 = self.box
+        rows = np.flatnonzero((x[0] >= x0) & (x[0] <= x1) & (y[0] >= y0) & (y[0] <= y1))
+        if not len(rows):
+            return rows, np.empty((0, 1, 1))
+        if isinstance(self.psf, CoaddPsf):
+            return rows, self.psf.mean(ra[:, rows], dec[:, rows], wcs)
+        x, y = x[:, rows], y[:, rows]
+        jacobian = np.array([[x[1] - x[2], x[3] - x[4]], [y[1] - y[2], y[3] - y[4]]]).transpose(2, 0, 1)
+        scale = np.sqrt(proj_plane_pixel_area(wcs) / proj_plane_pixel_area(self.wcs))
+        return rows, _psf_through_map(self.psf, x[0], y[0], jacobian, scale)
+
+
+class CoaddPsf:
+    """Weighted mean of warped input PSFs, evaluated when it is called.
+
+    Parameters
+    ----------
+    inputs : list of PsfInput
+    wcs : astropy.wcs.WCS
+        WCS of the image whose PSF this is.
+    """
+
+    def __init__(self, inputs: list[PsfInput], wcs: WCS):
+        self.inputs, self.wcs = inputs, wcs
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Unit-sum stamps (n, k, k) at pixel positions (n,); NaN where no input contains the position."""
+        x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
+        ra, dec = self.wcs.all_pix2world((x + OFFSETS[:, :1]).ravel(), (y + OFFSETS[:, 1:]).ravel(), 0)
+        return self.mean(ra.reshape(len(OFFSETS), -1), dec.reshape(len(OFFSETS), -1), self.wcs)
+
+    def mean(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> np.ndarray:
+        """Stamps at sky positions (5, n) in the pixels of any image, see `PsfInput.stamps`; NaN where undefined."""
+        n = ra.shape[1]
+        total, stack = np.zeros(n), np.zeros((n, 1, 1))
+        for source in self.inputs:
+            rows, stamps = source.stamps(ra, dec, wcs)
+            size = max(stack.shape[-1], stamps.shape[-1])
+            stack, stamps = resized(stack, size), resized(stamps, size)
+            finite = np.isfinite(stamps).all((1, 2))
+            stack[rows[finite]] += source.weight * stamps[finite]
+            total[rows[finite]] += source.weight
+        return stack / np.where(total > 0, total, np.nan)[:, None, None]
+
+    def to_hdu(self) -> fits.BinTableHDU:
+        """Table INPUTS: one row per input with weight, box, PSF coefficients and WCS header.
+
+        Of nested inputs the innermost are listed, once each.
+        """
+        rows = _innermost(self.inputs)
+        terms = [row.psf.terms.astype(np.float32).ravel() for row in rows]
+        headers = [row.wcs.to_header_string(relax=True) for row in rows]
+        values = {
+            "visit": ("K", [row.visit for row in rows]),
+            "detector": ("J", [row.detector for row in rows]),
+            "weight": ("D", [row.weight for row in rows]),
+            "box": ("4D", [row.box for row in rows]),
+            "psf_order": ("J", [row.psf.order for row in rows]),
+            "psf_size": ("J", [row.psf.size for row in rows]),
+            "psf_shape": ("2J", [row.psf.shape for row in rows]),
+            "psf_terms": ("PE()", np.array([*terms, None], dtype=object)[:-1]),
+            "wcs": (f"{max(map(len, headers), default=1)}A", headers),
+        }
+        columns = [fits.Column(name, code, array=array if rows else None) for name, (code, array) in values.items()]
+        return fits.BinTableHDU.from_columns(columns, name="INPUTS")
+
+    @classmethod
+    def from_hdu(cls, hdu: fits.BinTableHDU, wcs: WCS) -> "CoaddPsf":
+        """The inverse of `to_hdu`, for an image with the given WCS."""
+        inputs = []
+        for row in hdu.data:
+            size, order = int(row["psf_size"]), int(row["psf_order"])
+            terms = np.asarray(row["psf_terms"], np.float32).reshape(-1, size, size)
+            inputs.append(
+                PsfInput(
+                    visit=int(row["visit"]),
+                    detector=int(row["detector"]),
+                    weight=float(row["weight"]),
+                    psf=StampField(terms, order, tuple(int(n) for n in row["psf_shape"])),
+                    wcs=_parsed_wcs(row["wcs"]),
+                    box=tuple(float(edge) for edge in row["box"]),
+                )
+            )
+        return cls(inputs, wcs)
+
+
+def sky_to_pixel(
+    wcs: WCS, ra: np.ndarray, dec: np.ndarray, box: tuple[float, float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions in an image: exact in and near its box, without distortion far from it.
+
+    The inverse of a distortion need not converge far from the pixels for which it was made.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    ra, dec : arrays of one shape
+        Sky positions [deg].
+    box : (x0, y0, x1, y1)
+        Where the image has pixels.
+
+    Returns
+    -------
+    x, y : arrays of that shape
+        NaN where the projection does not reach.
+    """
+    shape = np.shape(ra)
+    ra, dec = np.ravel(ra), np.ravel(dec)
+    x, y = wcs.wcs_world2pix(ra, dec, 0)
+    if wcs.has_distortion:
+        x0, y0, x1, y1 = box
+        margin = 100 + max(x1 - x0, y1 - y0) / 4
+        near = (x > x0 - margin) & (x < x1 + margin) & (y > y0 - margin) & (y < y1 + margin)
+        if near.any():
+            x[near], y[near] = wcs.all_world2pix(ra[near], dec[near], 0, tolerance=1e-5, quiet=True)
+    return x.reshape(shape), y.reshape(shape)
+
+
+def resample_stamps(stamps: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """Stamps seen through affine maps, normalised to unit sum.
+
+    Parameters
+    ----------
+    stamps : (n, k, k) array
+        PSFs in source pixels, centred.
+    jacobian : (n, 2, 2) array
+        d(source x, y) / d(output x, y).
+
+    Returns
+    -------
+    (n, k, k) array
+        Cubic-spline resampled stamps of unit sum.
+    """
+    out = _resample(stamps, jacobian, stamps.shape[-1])
+    return out / out.sum((1, 2), keepdims=True)
+
+
+def _psf_through_map(psf: Callable, x: np.ndarray, y: np.ndarray, jacobian: np.ndarray, scale: float) -> np.ndarray:
+    """Unit-sum PSFs at source positions x, y (n,) seen through affine maps (n, 2, 2).
+
+    The map of a distorted detector changes so little over it that the terms of a `StampField` are resampled, once,
+    instead of the stamps.  `scale` is the side of an output pixel in source pixels, which sets the output's size.
+    """
+    if not isinstance(psf, StampField):
+        stamps = psf(x, y)
+        stamps = _resample(stamps, jacobian, _scaled_size(stamps.shape[-1], scale))
+        return stamps / stamps.sum((1, 2), keepdims=True)
+    mean = jacobian.mean(0)
+    if np.abs(jacobian - mean).max() * psf.size / 2 > MAP_TOLERANCE:
+        return _psf_through_map(psf.__call__, x, y, jacobian, scale)
+    terms = _resample(
+        psf.terms.astype(float), np.broadcast_to(mean, (len(psf.terms), 2, 2)), _scaled_size(psf.size, scale)
+    )
+    stamps = np.tensordot(psf.polynomials(x, y).T, terms, 1)
+    return stamps / stamps.sum((1, 2), keepdims=True)
+
+
+def _scaled_size(size: int, scale: float) -> int:
+    """Odd side of a stamp after a change of pixel size."""
+    return 2 * round(size // 2 / scale) + 1
+
+
+def _resample(stamps: np.ndarray, jacobian: np.ndarray, size: int) -> np.ndarray:
+    """Cubic-spline values of stamps (n, k, k) on centred grids (size, size) seen through maps (n, 2, 2)."""
+    # Imported here because every step reads exposures and few evaluate the PSF of a coadd.
+    from scipy.ndimage import map_coordinates
+
+    k = stamps.shape[-1]
+    if size == k and np.abs(jacobian - np.eye(2)).max() * k / 2 < 1e-6:
+        return stamps
+    t = np.arange(size) - size // 2
+    grid = np.stack(np.meshgrid(t, t))
+    out = np.empty((len(stamps), size, size))
+    for i, (stamp, matrix) in enumerate(zip(stamps, jacobian)):
+        sx, sy = np.tensordot(matrix, grid, 1)
+        out[i] = map_coordinates(stamp, [sy + k // 2, sx + k // 2], order=3, mode="constant")
+    return out
+
+
+def _innermost(inputs: list[PsfInput]) -> list[PsfInput]:
+    found = {}
+    for source in inputs:
+        nested = _innermost(source.psf.inputs) if isinstance(source.psf, CoaddPsf) else [source]
+        for item in nested:
+            found.setdefault((item.visit, item.detector), item)
+    return list(found.values())
+
+
+@lru_cache(maxsize=4096)
+def _parsed_wcs(header: str) -> WCS:
+    """The WCS of a header; the patches of a template share those of their inputs."""
+    return WCS(fits.Header.fromstring(header))

@@ -1,0 +1,72 @@
+"""Kernel basis: Gaussians times polynomials, with one function of unit sum and all others of zero sum.
+
+The widths follow from the two PSF sizes as in LSST's ip_diffim: the middle Gaussian would take one PSF to the
+other if both were Gaussian.  Only B_0 changes fluxes, so a kernel with a spatially constant coefficient of B_0
+has the same sum everywhere (Alard 2000).
+"""
+
+import numpy as np
+
+DEGREES = (4, 2, 2)
+RATIO = 2.0
+EQUAL_WIDTHS = (0.7, 1.5, 3.0)
+MIN_WIDTH_CONVOLUTION, MIN_WIDTH_DECONVOLUTION = 0.7, 0.4
+MIN_SIZE, MAX_SIZE = 21, 35
+
+
+def alard_lupton_widths(sigma_reference: float, sigma_target: float) -> tuple[tuple[float, float, float], int]:
+    """Widths of the three Gaussians and side of the kernel stamp [pixel].
+
+    Parameters
+    ----------
+    sigma_reference : float
+        PSF radius of the image that is matched to [pixel].
+    sigma_target : float
+        PSF radius of the image that the kernel is applied to [pixel].
+    """
+    if sigma_reference == sigma_target:
+        return EQUAL_WIDTHS, MIN_SIZE
+    smallest = MIN_WIDTH_CONVOLUTION if sigma_reference > sigma_target else MIN_WIDTH_DECONVOLUTION
+    sigma_kernel = max(smallest, np.sqrt(abs(sigma_reference**2 - sigma_target**2)))
+    first = max(smallest, sigma_kernel / RATIO)
+    widths = first, first * RATIO, first * RATIO**2
+    return widths, kernel_size(widths[-1])
+
+
+def kernel_size(width: float) -> int:
+    """Odd side of the stamp that holds a Gaussian of the given width, within the allowed range."""
+    size = int(6.0 * width)
+    return int(np.clip(size + 1 - size % 2, MIN_SIZE, MAX_SIZE))
+
+
+def alard_lupton_basis(sigma_reference: float, sigma_target: float, size: int | None = None) -> np.ndarray:
+    """The basis for two PSF radii [pixel] (see `alard_lupton_widths`), shape (27, k, k)."""
+    widths, natural_size = alard_lupton_widths(sigma_reference, sigma_target)
+    return gaussian_basis(widths, size or natural_size)
+
+
+def gaussian_basis(widths: tuple[float, ...], size: int) -> np.ndarray:
+    """Gaussians of the given widths [pixel] times u**i v**j, i + j <= degree; u, v in [-1, 1] over the stamp.
+
+    Returns
+    -------
+    (nb, size, size) array
+        B_0 has unit sum; every other function has zero sum and unit L2 norm.
+    """
+    t = np.arange(size) - size // 2
+    u = t / (size // 2)
+    functions = []
+    for width, degree in zip(widths, DEGREES):
+        gauss = np.exp(-0.5 * (t / width) ** 2)
+        gauss /= gauss.sum()
+        profiles = gauss * u ** np.arange(degree + 1)[:, None]
+        functions += [np.outer(profiles[j], profiles[n - j]) for n in range(degree + 1) for j in range(n + 1)]
+    basis = np.array(functions)
+    basis[0] /= basis[0].sum()
+    for function in basis[1:]:
+        total = function.sum()
+        if abs(total) > 1e-12:
+            function /= total
+            function -= basis[0]
+        function /= np.sqrt((function**2).sum())
+    return basis

@@ -1,0 +1,139 @@
+"""Convolution with a kernel that varies over the image, by overlap-save FFT tiles.
+
+With K(x, y) = sum_m P_m(x, y) K_m the result is sum_m P_m (K_m (x) image): M ordinary convolutions, exact at every
+pixel.  Variances go through the square of the kernel at the centre of each tile, which is exact for a constant
+kernel and close enough for errors otherwise.  The kernel is the one at the output pixel.
+"""
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import fftconvolve
+
+from diaflow.stampfield import StampField, fit_stamps, resized
+
+# Side of the tiles over side of the kernel: below, too little of a tile is useful; above, it leaves the cache.
+TILE_RATIO = 3.5
+# Fraction of the sum of a squared kernel that may be moved from its wings to its core.
+SQUARE_WINGS = 1e-3
+
+
+def convolve(image: np.ndarray, kernel: StampField) -> np.ndarray:
+    """Convolve an image with a spatially varying kernel; outside the image is zero.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        Pixels that are not finite count as zero; mask the half-kernel around them, as the border.
+    kernel : StampField
+        Field over an image of this shape.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+    """
+    ny, nx = image.shape
+    tiles = _Tiles(image, kernel.size)
+    transforms = tiles.kernel_transforms(kernel.terms)
+    powers_x, powers_y = _powers(nx, kernel.order), _powers(ny, kernel.order)
+    exponents = [(degree - j, j) for degree in range(kernel.order + 1) for j in range(degree + 1)]
+    out = np.empty((ny, nx), np.float32)
+    for row in range(tiles.n_rows):
+        spectrum = tiles.spectrum(row)
+        y = tiles.rows(row)
+        band = 0
+        for (i, j), transform in zip(exponents, transforms):
+            term = tiles.convolved(spectrum, transform, len(powers_y[0][y]))
+            if i + j:
+                term *= powers_y[j][y, None] * powers_x[i]
+            band = term if i + j == 0 else np.add(band, term, out=band)
+        out[y] = band
+    return out
+
+
+def convolve_variance(variance: np.ndarray, *kernels: StampField) -> np.ndarray:
+    """Variance of white noise after convolution with one or more kernels in succession.
+
+    Parameters
+    ----------
+    variance : (ny, nx) array
+        Pixels that are not finite count as zero.
+    kernels : StampField
+        The square of their joint stamp, at the centre of each tile, is applied.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        Variance per pixel; covariances between pixels are not part of it.
+    """
+    ny, nx = variance.shape
+    squared = squared_field(*kernels)
+    tiles = _Tiles(variance, squared.size)
+    x = np.minimum((np.arange(tiles.n_columns) + 0.5) * tiles.step, nx - 1)
+    out = np.empty((ny, nx), np.float32)
+    for row in range(tiles.n_rows):
+        y = tiles.rows(row)
+        stamps = squared(x, np.full(len(x), (y.start + y.stop - 1) / 2))
+        out[y] = tiles.convolved(tiles.spectrum(row), tiles.kernel_transforms(stamps), y.stop - y.start)
+    return np.maximum(out, 0, out=out)
+
+
+def squared_field(*kernels: StampField) -> StampField:
+    """The squares of the joint stamps of kernels applied in succession, without wings that hold 1e-3 of their sum."""
+    order, shape = 2 * sum(kernel.order for kernel in kernels), kernels[0].shape
+    gx, gy = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 1) for n in shape[::-1])))
+    stamps = kernels[0](gx, gy)
+    for kernel in kernels[1:]:
+        stamps = fftconvolve(stamps, kernel(gx, gy), axes=(1, 2))
+    squares = stamps**2
+    total = squares.sum((1, 2))
+    for size in range(3, squares.shape[-1] + 1, 2):
+        held = resized(squares, size).sum((1, 2)) / total
+        if held.min() > 1 - SQUARE_WINGS:
+            break
+    cut = resized(squares, size) / held[:, None, None]
+    return fit_stamps(cut, gx, gy, order, shape)
+
+
+class _Tiles:
+    """An image cut into overlapping square tiles, one row of tiles at a time."""
+
+    def __init__(self, image: np.ndarray, size: int):
+        self.image, self.size = image, size
+        self.side = max(64, 2 ** int(np.ceil(np.log2(TILE_RATIO * size))))
+        self.step = self.side - size + 1
+        ny, nx = image.shape
+        self.n_rows, self.n_columns = -(-ny // self.step), -(-nx // self.step)
+        self.band = np.zeros((self.side, self.n_columns * self.step + size - 1), np.float32)
+
+    def rows(self, row: int) -> slice:
+        """Image rows that a row of tiles yields."""
+        return slice(row * self.step, min((row + 1) * self.step, self.image.shape[0]))
+
+    def spectrum(self, row: int) -> np.ndarray:
+        """Transforms of a row of tiles, (n_columns, side, side // 2 + 1)."""
+        half, (ny, nx) = self.size // 2, self.image.shape
+        first = row * self.step - half
+        above, end = max(0, -first), min(self.side, ny - first)
+        self.band[:above], self.band[end:] = 0, 0
+        pixels = self.band[above:end, half : half + nx]
+        pixels[:] = self.image[first + above : first + end]
+        if not np.isfinite(pixels.sum()):
+            pixels[~np.isfinite(pixels)] = 0
+        return scipy.fft.rfft2(sliding_window_view(self.band, (self.side, self.side))[0, :: self.step])
+
+    def kernel_transforms(self, stamps: np.ndarray) -> np.ndarray:
+        """Transforms of stamps (n, k, k) at the size of the tiles."""
+        return scipy.fft.rfft2(stamps.astype(np.float32), (self.side, self.side))
+
+    def convolved(self, spectrum: np.ndarray, transform: np.ndarray, n_rows: int) -> np.ndarray:
+        """The (n_rows, nx) image band of a row of tiles times kernel transforms."""
+        pixels = scipy.fft.irfft2(spectrum * transform, (self.side, self.side), overwrite_x=True)
+        valid = pixels[:, self.size - 1 : self.size - 1 + n_rows, self.size - 1 :]
+        return valid.transpose(1, 0, 2).reshape(n_rows, -1)[:, : self.image.shape[1]]
+
+
+def _powers(n: int, order: int) -> np.ndarray:
+    """u**0 ... u**order for the pixels 0..n-1 scaled to [-1, 1] as in `StampField`, shape (order + 1, n)."""
+    u = 2 * np.arange(n) / max(n - 1, 1) - 1
+    return (u ** np.arange(order + 1)[:, None]).astype(np.float32)

@@ -1,0 +1,141 @@
+"""Matching an image to a model PSF that is the same everywhere (PSF-matched warps; LSST's ModelPsfMatchTask).
+
+The kernel is fitted to noise-free PSF stamps on a grid of 128 pixels against the model, with its sum held at one, and
+applied to image and variance.  It works where the model is broader than the image's PSF; matching to a sharper
+or hardly broader model rings.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from diaflow.errors import BadData, InputError
+from diaflow.exposure import Exposure, bits
+from diaflow.psfmatch.basis import MIN_WIDTH_CONVOLUTION, gaussian_basis, kernel_size
+from diaflow.psfmatch.convolution import convolve, convolve_variance
+from diaflow.psfmatch.growth import core_radius, grow
+from diaflow.psfmatch.solution import gram_matrices, normal_matrix, solve_ridge
+from diaflow.stampfield import FWHM_PER_SIGMA, StampField, moments_sigma, resized
+
+CELL = 128
+ORDER = 2
+WING_FACTOR, WING_AMPLITUDE = 2.5, 0.1
+# Of the scaled normal matrix; larger than for stars, because the stamps carry no noise that would keep the
+# high-frequency part of the kernel in check.
+RIDGE = 1e-8
+
+
+def model_psf(fwhm: float, size: int) -> np.ndarray:
+    """Double Gaussian of unit sum: a wing 2.5 times as broad, of 0.1 times the central amplitude.
+
+    Parameters
+    ----------
+    fwhm : float
+        FWHM of the inner Gaussian [pixel].
+    size : int
+        Side of the stamp, odd [pixel].
+    """
+    t = np.arange(size) - size // 2
+    r2 = t[:, None] ** 2 + t**2
+    sigma = fwhm / FWHM_PER_SIGMA
+    stamp = np.exp(-0.5 * r2 / sigma**2) + WING_AMPLITUDE * np.exp(-0.5 * r2 / (WING_FACTOR * sigma) ** 2)
+    return stamp / stamp.sum()
+
+
+def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
+    """An exposure whose PSF is the model everywhere.
+
+    The noise of the result is correlated; ``metadata["covariance_factor"]`` is the variance at low frequencies over
+    that of a pixel, so that the product of factor and variance is what it was before.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With a PSF; positions where that is NaN are left out of the fit.
+    model : (k, k) array
+        Unit-sum stamp, k odd, broader than the PSF.
+
+    Returns
+    -------
+    Exposure
+        Flux conserving.  Mask planes are grown by the core of the kernel, missing data stays NO_DATA, and what
+        lies within half a kernel of the border or of missing data is EDGE.
+
+    Raises
+    ------
+    BadData
+        When the PSF is defined nowhere in the image.
+    InputError
+        When the model has no finite width.
+    """
+    kernel = model_kernel(exposure, model)
+    missing = exposure.flagged("NO_DATA") | ~np.isfinite(exposure.image) | ~np.isfinite(exposure.variance)
+    image = convolve(np.where(missing, 0, exposure.image), kernel)
+    variance = convolve_variance(np.where(missing, 0, exposure.variance), kernel)
+    mask = grow(exposure.mask & ~bits("NO_DATA"), core_radius(kernel.centre()))
+    mask |= grow(missing.astype(np.int32) * bits("EDGE"), kernel.size // 2, border=bits("EDGE"))
+    mask[missing] |= bits("NO_DATA")
+    image[missing] = 0
+    variance[missing] = np.median(variance[~missing]) if not missing.all() else 0
+    factor = float(exposure.metadata.get("covariance_factor", 1.0)) / float((kernel.centre() ** 2).sum())
+    fwhm = FWHM_PER_SIGMA * moments_sigma(model)
+    return replace(
+        exposure,
+        image=image,
+        variance=variance,
+        mask=mask,
+        psf=StampField(np.asarray(model, float)[None], 0, exposure.shape),
+        metadata=exposure.metadata | {"covariance_factor": factor, "psf_fwhm": fwhm},
+    )
+
+
+def model_kernel(exposure: Exposure, model: np.ndarray) -> StampField:
+    """Kernel of unit sum that takes the exposure's PSF to the model."""
+    x, y, stamps = sample_psf(exposure, CELL)
+    sigma_model = moments_sigma(model)
+    if not np.isfinite(sigma_model):
+        raise InputError("the model PSF has no finite width")
+    basis = _basis(np.median([moments_sigma(stamp) for stamp in stamps]), sigma_model)
+    size = max(model.shape[-1], stamps.shape[-1])
+    inputs = resized(stamps, size + basis.shape[-1] - 1)
+    targets = np.broadcast_to(resized(model, size), (len(stamps), size, size))
+    gram = gram_matrices(inputs, targets, np.ones(targets.shape, bool), basis)
+    # no constant: PSF stamps have no background
+    keep = np.r_[0 : len(basis), len(basis) + 1]
+    return _unit_sum_kernel(gram[:, keep][:, :, keep], x, y, basis, exposure.shape)
+
+
+def sample_psf(exposure: Exposure, cell: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PSF stamps at the centres of a grid of cells [pixel]: x, y, stamps, without those that are undefined."""
+    ny, nx = exposure.shape
+    gx, gy = (np.linspace(0, n - 1, max(int(np.ceil(n / cell)), ORDER + 1) + 1) for n in (nx, ny))
+    x, y = (g.ravel() for g in np.meshgrid(gx, gy))
+    if exposure.psf is None:
+        raise BadData("no PSF")
+    stamps = exposure.psf(x, y)
+    defined = np.isfinite(stamps).all((1, 2))
+    if not defined.any():
+        raise BadData("the PSF is defined nowhere in the image")
+    return x[defined], y[defined], stamps[defined]
+
+
+def _basis(sigma: float, sigma_model: float) -> np.ndarray:
+    """Widths that take a Gaussian of `sigma` to the core and to the wing of a `model_psf`."""
+    core = np.sqrt(max(sigma_model**2 - sigma**2, MIN_WIDTH_CONVOLUTION**2))
+    wing = np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, (2 * core) ** 2))
+    return gaussian_basis((max(MIN_WIDTH_CONVOLUTION, core / 2), core, wing), kernel_size(wing))
+
+
+def _unit_sum_kernel(
+    gram: np.ndarray, x: np.ndarray, y: np.ndarray, basis: np.ndarray, shape: tuple[int, int]
+) -> StampField:
+    """Spatial fit with the coefficient of B_0 fixed at one, of the order that the positions can carry."""
+    order = max(o for o in range(ORDER + 1) if (o + 1) * (o + 2) // 2 <= len(x))
+    field = StampField(np.zeros((0, *basis.shape[1:])), order, shape)
+    polynomials = field.polynomials(x, y)
+    others = gram[:, 1:-1, 1:-1]
+    right = ((gram[:, 1:-1, -1] - gram[:, 1:-1, 0]).T @ polynomials.T).ravel()
+    terms = solve_ridge(normal_matrix(others, np.ones(len(x)), polynomials), right, RIDGE)
+    stamps = np.tensordot(terms.reshape(len(basis) - 1, -1), basis[1:], ((0,), (0,)))
+    stamps[0] += basis[0]
+    return StampField(stamps, order, shape)

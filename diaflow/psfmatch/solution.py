@@ -1,0 +1,338 @@
+"""Least-squares fit of the spatially varying matching kernel and background (Alard & Lupton 1998; Alard 2000).
+
+In come an image, the target it is to look like, and star positions; out comes a `KernelSolution`.  Every star
+contributes the Gram matrix of its stamp (basis images, a constant, the target); the spatial fit, its residuals and
+the rejection of stars work on these matrices alone and never return to the pixels.  Selection follows LSST's
+ip_diffim: cells of 128 pixels, the five brightest good stars of each, cuts on residuals and on the kernel sum.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.linalg import cho_factor, cho_solve
+
+from diaflow.errors import BadData
+from diaflow.exposure import Exposure
+from diaflow.stampfield import StampField, polynomial_terms
+
+CELL = 128
+STARS_PER_CELL = 5
+MIN_STARS = 3
+MAX_ITERATIONS = 3
+MAX_RESIDUAL_MEAN, MAX_RESIDUAL_RMS = 0.25, 1.5
+KERNEL_SUM_CLIP = 3.0
+MIN_GOOD_FRACTION = 0.8
+# A matched star may be off by this fraction of its own rms: at high S/N, any model is.
+MODEL_ERROR = 0.02
+# A star fits a kernel sum no better than this whatever its S/N: colours, flat field.
+KERNEL_SUM_FLOOR = 0.003
+# Added to the unit diagonal of the scaled normal matrix: suppresses combinations of basis functions that no star
+# constrains; a well constrained kernel changes by less than 1e-6 of its peak.
+RIDGE = 1e-9
+
+
+@dataclass(frozen=True)
+class KernelSolution:
+    """What takes one image to another: target = kernel (x) image + background.
+
+    Attributes
+    ----------
+    kernel : StampField
+        Matching kernel at pixel positions; its sum is the same everywhere.
+    background : (n_terms,) array
+        Coefficients of `polynomial_terms` of the position scaled to [-1, 1].
+    background_order : int
+    used : (n,) bool array
+        Stars that the solution rests on.
+    chi2 : (n,) array
+        Mean squared residual over variance in the stamp of each star; NaN where it could not be used.
+    kernel_sum, kernel_sum_scatter : float
+        Sum of the kernel, and robust scatter of the sums that single stars ask for.
+    """
+
+    kernel: StampField
+    background: np.ndarray
+    background_order: int
+    used: np.ndarray
+    chi2: np.ndarray
+    kernel_sum: float
+    kernel_sum_scatter: float
+
+    def background_image(self) -> np.ndarray:
+        """The background in every pixel, (ny, nx) float32."""
+        coefficients = np.zeros((self.background_order + 1,) * 2)
+        exponents = [(d - j, j) for d in range(self.background_order + 1) for j in range(d + 1)]
+        coefficients[tuple(np.transpose(exponents))] = self.background
+        u, v = (
+            (2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(self.background_order + 1)[:, None]
+            for n in self.kernel.shape[::-1]
+        )
+        return (v.T @ coefficients.T).astype(np.float32) @ u.astype(np.float32)
+
+
+def fit(
+    image: Exposure,
+    target: Exposure,
+    x: np.ndarray,
+    y: np.ndarray,
+    basis: np.ndarray,
+    kernel_order: int = 1,
+    background_order: int = 2,
+    bad: np.ndarray | None = None,
+) -> KernelSolution:
+    """Fit the kernel that makes `image` look like `target`.
+
+    Parameters
+    ----------
+    image, target : Exposure
+        On one pixel grid.  Noise of `image` would bias the kernel low; its expectation, from the variance plane, is
+        taken out.  That plane must therefore hold the variance of the noise at low frequencies.
+    x, y : (n,) arrays
+        Pixel positions of the stars, best first: cells take them in this order.
+    basis : (nb, k, k) array
+        Functions of which only the first has a non-zero sum.
+    kernel_order, background_order : int
+        Largest degrees of the polynomials in position; lowered when there are too few stars.
+    bad : (ny, nx) bool array, optional
+        Pixels that are not to be fitted; stars with any in their central 7 x 7 or more than 20 % are not used.
+
+    Raises
+    ------
+    BadData
+        When fewer than three stars can be used.
+    """
+    stars = _measure(image, target, np.asarray(x, float), np.asarray(y, float), basis, bad)
+    n_usable = int(stars.usable.sum())
+    if n_usable < MIN_STARS:
+        raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed")
+    return _Fit(stars, basis, image.shape).run(kernel_order, background_order)
+
+
+@dataclass(frozen=True)
+class _Stars:
+    """Gram matrices (n, nb + 2, nb + 2) of [basis images, 1, target] and what weights them."""
+
+    x: np.ndarray
+    y: np.ndarray
+    usable: np.ndarray
+    gram: np.ndarray
+    n_pixels: np.ndarray
+    image_variance: np.ndarray
+    target_variance: np.ndarray
+
+
+def gram_matrices(inputs: np.ndarray, targets: np.ndarray, good: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Scalar products of [basis (x) input, 1, target] over the good pixels of each stamp.
+
+    Parameters
+    ----------
+    inputs : (n, r + k - 1, r + k - 1) array
+    targets, good : (n, r, r) arrays
+    basis : (nb, k, k) array
+
+    Returns
+    -------
+    (n, nb + 2, nb + 2) float64 array
+    """
+    n_functions, k, _ = basis.shape
+    side = inputs.shape[-1]
+    fft_side = scipy.fft.next_fast_len(side, True)
+    # the wrapped part of the circular convolution falls on the k - 1 rows and columns that are cut off
+    transforms = scipy.fft.rfft2(basis, (fft_side, fft_side))
+    out = np.empty((len(inputs), n_functions + 2, n_functions + 2))
+    for i, (stamp, target, mask) in enumerate(zip(inputs, targets, good)):
+        spectrum = scipy.fft.rfft2(np.asarray(stamp, float), (fft_side, fft_side))
+        images = scipy.fft.irfft2(transforms * spectrum, (fft_side, fft_side), overwrite_x=True)
+        columns = np.concatenate([images[:, k - 1 : side, k - 1 : side], np.ones((1, *target.shape)), target[None]])
+        columns = (columns * mask).reshape(n_functions + 2, -1)
+        out[i] = columns @ columns.T
+    return out
+
+
+def normal_matrix(gram: np.ndarray, weights: np.ndarray, polynomials: np.ndarray) -> np.ndarray:
+    """sum_i w_i gram_i[c, d] P_m(i) P_n(i), as a (columns * terms) square matrix, column-major in c."""
+    n_terms, n_columns = len(polynomials), gram.shape[-1]
+    products = (polynomials[:, None] * polynomials * weights).reshape(n_terms**2, -1)
+    blocks = (products @ gram.reshape(len(gram), -1)).reshape(n_terms, n_terms, n_columns, n_columns)
+    return blocks.transpose(2, 0, 3, 1).reshape(n_columns * n_terms, -1)
+
+
+def solve_ridge(matrix: np.ndarray, right: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+    """Cholesky solution of a symmetric positive system, scaled to unit diagonal plus `ridge`."""
+    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
+    scaled = matrix * scale[:, None] * scale
+    scaled[np.diag_indices_from(scaled)] += ridge
+    right = (right.T * scale).T
+    return (cho_solve(cho_factor(scaled), right).T * scale).T
+
+
+def _measure(
+    image: Exposure, target: Exposure, x: np.ndarray, y: np.ndarray, basis: np.ndarray, bad: np.ndarray | None
+) -> _Stars:
+    """Cut the stamps (fitted region k + 2 pixels wide) and reduce them to Gram matrices."""
+    k = basis.shape[-1]
+    half = k // 2 + 1
+    reach = half + k // 2
+    ny, nx = image.shape
+    col, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    inside = (col >= reach) & (row >= reach) & (col < nx - reach) & (row < ny - reach)
+    col, row = np.where(inside, col, reach), np.where(inside, row, reach)
+    if nx <= 2 * reach or ny <= 2 * reach:
+        raise BadData(f"an image of {nx} x {ny} pixels is too small for a kernel of {k} pixels")
+
+    def stamps(pixels, h):
+        return sliding_window_view(pixels, (2 * h + 1, 2 * h + 1))[row - h, col - h]
+
+    good = ~stamps(bad, half) if bad is not None else np.ones((len(x), 2 * half + 1, 2 * half + 1), bool)
+    core = slice(half - 3, half + 4)
+    usable = inside & good[:, core, core].all((1, 2)) & (good.mean((1, 2)) > MIN_GOOD_FRACTION)
+    # means, not medians: then the expected squared residual over the variance is 1 for photon noise too
+    image_variance, target_variance = (
+        np.where(good, stamps(exposure.variance, half), 0).sum((1, 2)) / np.maximum(good.sum((1, 2)), 1)
+        for exposure in (image, target)
+    )
+    usable &= np.isfinite(image_variance + target_variance) & (image_variance + target_variance > 0)
+    gram = np.zeros((len(x), len(basis) + 2, len(basis) + 2))
+    gram[usable] = gram_matrices(
+        stamps(image.image, reach)[usable], stamps(target.image, half)[usable], good[usable], basis
+    )
+    usable &= np.isfinite(gram).all((1, 2))
+    return _Stars(x, y, usable, gram, good.sum((1, 2)), image_variance, target_variance)
+
+
+class _Fit:
+    """Iterated spatial fit: solve, test every star, refill the cells."""
+
+    def __init__(self, stars: _Stars, basis: np.ndarray, shape: tuple[int, int]):
+        self.stars, self.basis, self.shape = stars, basis, shape
+        self.overlap = np.tensordot(basis, basis, ((1, 2), (1, 2)))
+        self.cell = (stars.y // CELL).astype(int) * (shape[1] // CELL + 1) + (stars.x // CELL).astype(int)
+        self.variance = stars.image_variance + stars.target_variance
+
+    def run(self, kernel_order: int, background_order: int) -> KernelSolution:
+        """Solve until the set of stars no longer changes."""
+        good = self.stars.usable & self._agreeing_sums()
+        active = self._brightest_per_cell(good)
+        for _ in range(MAX_ITERATIONS + 1):
+            if active.sum() < MIN_STARS:
+                raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
+            orders = _affordable(kernel_order, active.sum()), _affordable(background_order, active.sum())
+            local = self._solve(active, *orders)
+            chi2, sums, agree = self._residuals(local)
+            good = self.stars.usable & agree
+            previous, active = active, self._brightest_per_cell(good)
+            if (active == previous).all():
+                break
+        field = StampField(np.tensordot(self.kernel_terms, self.basis, ((0,), (0,))), orders[0], self.shape)
+        return KernelSolution(
+            kernel=field,
+            background=self.background_terms,
+            background_order=orders[1],
+            used=previous,
+            chi2=np.where(self.stars.usable, chi2, np.nan),
+            kernel_sum=float(self.kernel_terms[0, 0]),
+            kernel_sum_scatter=float(_robust_width(sums[previous])),
+        )
+
+    def _agreeing_sums(self) -> np.ndarray:
+        """Stars whose flux ratio, from a fit of B_0 and a constant alone, is not an outlier."""
+        gram, usable = self.stars.gram, self.stars.usable
+        one = gram.shape[-1] - 2
+        model = gram[:, 0, 0] - gram[:, 0, one] ** 2 / np.maximum(self.stars.n_pixels, 1)
+        data = gram[:, 0, -1] - gram[:, 0, one] * gram[:, one, -1] / np.maximum(self.stars.n_pixels, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio, error = data / model, np.sqrt(self.variance / model)
+        return usable & _consistent(ratio, error, usable)
+
+    def _brightest_per_cell(self, good: np.ndarray) -> np.ndarray:
+        """The first `STARS_PER_CELL` good stars of every cell."""
+        rows = np.flatnonzero(good)
+        rows = rows[np.argsort(self.cell[rows], kind="stable")]
+        cells = self.cell[rows]
+        rank = np.arange(len(rows)) - np.searchsorted(cells, cells)
+        active = np.zeros(len(good), bool)
+        active[rows[rank < STARS_PER_CELL]] = True
+        return active
+
+    def _solve(self, active: np.ndarray, kernel_order: int, background_order: int) -> np.ndarray:
+        """Spatial solution from the active stars; returns the local coefficients at every star, (n, nb + 1)."""
+        stars, n_functions = self.stars, len(self.basis)
+        order = max(kernel_order, background_order)
+        u, v = (2 * c / max(n - 1, 1) - 1 for c, n in ((stars.x, self.shape[1]), (stars.y, self.shape[0])))
+        polynomials = polynomial_terms(u, v, order)
+        degree = np.repeat(np.arange(order + 1), np.arange(order + 1) + 1)
+        column_order = np.full(n_functions + 1, kernel_order)
+        column_order[0], column_order[-1] = 0, background_order
+        free = (degree <= column_order[:, None]).ravel()
+
+        weights = 1 / self.variance[active]
+        full = normal_matrix(stars.gram[active][:, :-1, :-1], weights, polynomials[:, active])
+        matrix = full[free][:, free]
+        right = ((stars.gram[active][:, :-1, -1].T * weights) @ polynomials[:, active].T).ravel()[free]
+        matrix = self._without_noise(matrix, free, active, weights, polynomials)
+        terms = np.zeros(free.shape)
+        terms[free] = solve_ridge(matrix, right)
+        terms = terms.reshape(n_functions + 1, -1)
+        self.kernel_terms = terms[:-1, : (kernel_order + 1) * (kernel_order + 2) // 2]
+        self.background_terms = terms[-1, : (background_order + 1) * (background_order + 2) // 2]
+        return (terms @ polynomials).T
+
+    def _without_noise(self, matrix, free, active, weights, polynomials) -> np.ndarray:
+        """Remove what the noise of the convolved image adds to the normal matrix M: N = E[noise (x) basis squared].
+
+        M - N alone need not be positive in directions that are all noise; M - N + N M^-1 N always is, and differs
+        from it only where signal and noise are comparable.
+        """
+        stars, n_functions = self.stars, len(self.basis)
+        overlap = np.zeros((1, n_functions + 1, n_functions + 1))
+        overlap[0, :-1, :-1] = self.overlap
+        noise_weights = weights * (stars.n_pixels * stars.image_variance)[active]
+        gram = np.broadcast_to(overlap, (len(weights), *overlap.shape[1:]))
+        noise = normal_matrix(gram, noise_weights, polynomials[:, active])[free][:, free]
+        return matrix - noise + noise @ solve_ridge(matrix, noise)
+
+    def _residuals(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """chi2 per pixel and kernel sum of every star, and whether it agrees with the solution."""
+        stars = self.stars
+        kernel_power = np.einsum("nb,bc,nc->n", local[:, :-1], self.overlap, local[:, :-1])
+        self.variance = stars.target_variance + kernel_power * stars.image_variance
+        vector = np.concatenate([-local, np.ones((len(local), 1))], axis=1)
+        products = np.einsum("ncd,nd->nc", stars.gram, vector)
+        n_pixels = np.maximum(stars.n_pixels, 1)
+        model = local[:, :-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chi2 = np.einsum("nc,nc->n", vector, products) / (n_pixels * self.variance)
+            mean = products[:, -2] / (n_pixels * np.sqrt(self.variance))
+            # projection of the residual on the matched star, both without their means and what noise alone would give
+            noise = n_pixels * kernel_power * stars.image_variance
+            model_sum = np.einsum("nb,nb->n", model, stars.gram[:, :-2, -2])
+            model_power = np.einsum("nb,nbc,nc->n", model, stars.gram[:, :-2, :-2], model)
+            model_power -= model_sum**2 / n_pixels + noise
+            excess = np.einsum("nb,nb->n", model, products[:, :-2]) - model_sum * products[:, -2] / n_pixels + noise
+            deviation, error = excess / model_power, np.sqrt(self.variance / model_power)
+            allowance = 1 + MODEL_ERROR**2 * model_power / (n_pixels * self.variance)
+            agree = _consistent(deviation, error, stars.usable)
+            agree &= (mean**2 < MAX_RESIDUAL_MEAN**2 * allowance) & (chi2 < MAX_RESIDUAL_RMS**2 * allowance)
+        return chi2, model[:, 0] * (1 + deviation), agree
+
+
+def _affordable(order: int, n_stars: int) -> int:
+    """The largest order up to `order` with at least two stars per spatial term, and never less than 0."""
+    return max([o for o in range(order + 1) if (o + 1) * (o + 2) <= n_stars], default=0)
+
+
+def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Values within three sigma of their median, sigma from their own errors and the spread of all."""
+    centre = np.median(values[among])
+    with np.errstate(invalid="ignore"):
+        pulls = (values - centre) / np.hypot(errors, KERNEL_SUM_FLOOR)
+    width = max(1.0, _robust_width(pulls[among]))
+    return np.abs(pulls) < KERNEL_SUM_CLIP * width
+
+
+def _robust_width(values: np.ndarray) -> float:
+    """Standard deviation of a normal distribution with the same quartiles."""
+    low, high = np.percentile(values, [25, 75])
+    return 0.7413 * (high - low)

@@ -1,0 +1,214 @@
+"""Where and when the camera looks: visits, dithers, observing conditions, headers and the exposure table.
+
+Season one makes the template, season two has the transients.  Every night observes all bands, one visit each.
+The header knows each visit roughly: its WCS has a pointing error and no distortion, its seeing and zero point
+are estimates.  Only numpy is needed here; the tangent-plane projection is that of Calabretta & Greisen (2002).
+"""
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+FIELD = (35.0, -4.5)  # ra, dec [deg]
+FIRST_NIGHT = {"template": 60200, "science": 60560}  # MJD (UTC)
+CADENCE = 6  # days between observing nights
+NIGHT_START, BAND_DELAY = 0.2, 0.02  # first exposure of a night, and time to the next band [d]
+EXPTIME = 100.0  # s
+GAP = 24  # between neighbouring CCDs [pixel]
+DITHER, ROTATION = 20.0, 0.4  # largest dither per axis [arcsec] and position angle [deg]
+GAIN, READ_NOISE, SATURATION, BIAS = 1.6, 6.0, 60000.0, 1000.0  # e/DN, e, DN, DN
+ZERO_POINT, CLOUDS = 30.0, 0.1  # mean AB mag of 1 DN in the exposure, and its scatter [mag]
+SKY = 800.0  # mean sky level [DN]
+POINTING_ERROR, ROTATION_ERROR = 1.5, 0.01  # rms of the header WCS, total [arcsec] and angle [deg]
+TAI_MINUS_UTC = 37.0  # s, since 2017
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """Sky position of the camera's centre and the angle of its y axis east of north [deg]."""
+
+    ra: float
+    dec: float
+    rotation: float
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One exposure of the whole camera.
+
+    Attributes
+    ----------
+    visit : int
+        Number, 1, 2, ... in order of time.
+    band : str
+    mjd_start : float
+        Start of the exposure, MJD in UTC.
+    true, header : Pointing
+        Where the camera looked, and where the header says so.
+    seeing, header_seeing : float
+        PSF FWHM at the centre of the camera and the header's estimate [arcsec].
+    zero_point, header_zero_point : float
+        AB magnitude of 1 DN in the whole exposure and the header's estimate.
+    sky : float
+        Sky level at the centre [DN].
+    sky_gradient : (2,) tuple
+        Relative change of the sky from the centre to the edge of the camera in x and y.
+    """
+
+    visit: int
+    band: str
+    mjd_start: float
+    true: Pointing
+    header: Pointing
+    seeing: float
+    header_seeing: float
+    zero_point: float
+    header_zero_point: float
+    sky: float
+    sky_gradient: tuple[float, float]
+
+    @property
+    def mjd(self) -> float:
+        """Middle of the exposure, MJD in TAI."""
+        return self.mjd_start + (EXPTIME / 2 + TAI_MINUS_UTC) / 86400
+
+
+def stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
+    """A random generator that depends on its arguments alone, so that no draw disturbs another."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *numbers])
+
+
+def visits(config: dict) -> list[Visit]:
+    """All visits of the survey in order of time."""
+    nights = [
+        FIRST_NIGHT[season] + CADENCE * night
+        for season in ("template", "science")
+        for night in range(config[f"{season}_visits"])
+    ]
+    slots = [(night + NIGHT_START + i * BAND_DELAY, band) for night in nights for i, band in enumerate(config["bands"])]
+    return [_visit(config, number, mjd, band) for number, (mjd, band) in enumerate(slots, start=1)]
+
+
+def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
+    rng = stream(config["seed"], "visit", number)
+    stretch = math.cos(math.radians(FIELD[1]))
+    dither_x, dither_y = rng.uniform(-DITHER, DITHER, 2) / 3600
+    true = Pointing(FIELD[0] + dither_x / stretch, FIELD[1] + dither_y, rng.uniform(-ROTATION, ROTATION))
+    error_x, error_y = rng.normal(0, POINTING_ERROR / math.sqrt(2), 2) / 3600
+    rotation_error = rng.normal(0, ROTATION_ERROR)
+    header = Pointing(true.ra + error_x / stretch, true.dec + error_y, true.rotation + rotation_error)
+    seeing = rng.uniform(*config["seeing"])
+    zero_point = rng.normal(ZERO_POINT, CLOUDS)
+    return Visit(
+        visit=number,
+        band=band,
+        mjd_start=round(mjd_start + rng.uniform(0, 0.01), 6),
+        true=true,
+        header=header,
+        seeing=seeing,
+        header_seeing=round(seeing * rng.uniform(0.9, 1.1), 2),
+        zero_point=zero_point,
+        header_zero_point=round(zero_point + rng.uniform(-0.1, 0.1), 3),
+        sky=SKY * rng.uniform(0.7, 1.3),
+        sky_gradient=tuple(rng.uniform(-0.03, 0.03, 2)),
+    )
+
+
+def boresight(config: dict, detector: int) -> tuple[float, float]:
+    """Centre of the camera in the pixels of a detector (first pixel is 0, 0)."""
+    size = config["size"]
+    shift = (detector - (config["detectors"] - 1) / 2) * (size + GAP)
+    return (size - 1) / 2 - shift, (size - 1) / 2
+
+
+def cd_matrix(config: dict, rotation: float) -> np.ndarray:
+    """Degrees of (xi, eta) per pixel; x points west and y north at zero rotation."""
+    scale, angle = config["pixel_scale"] / 3600, math.radians(rotation)
+    return scale * np.array([[-math.cos(angle), math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+
+def header(config: dict, visit: Visit, detector: int) -> dict[str, tuple]:
+    """FITS keywords of a raw image: key -> (value, comment)."""
+    x0, y0 = boresight(config, detector)
+    cd = cd_matrix(config, visit.header.rotation)
+    return {
+        "VISIT": (visit.visit, "number of the visit"),
+        "DETECTOR": (detector, "number of the CCD"),
+        "FILTER": (visit.band, "filter name"),
+        "TIMESYS": ("UTC", "time system"),
+        "MJD-OBS": (visit.mjd_start, "start of the exposure [d]"),
+        "EXPTIME": (EXPTIME, "exposure time [s]"),
+        "GAIN": (GAIN, "gain [electron/DN]"),
+        "RDNOISE": (READ_NOISE, "read noise [electron]"),
+        "SATURATE": (SATURATION, "saturated from here [DN]"),
+        "BIASLVL": (BIAS, "soft bias [DN]"),
+        "SEEING": (visit.header_seeing, "approximate PSF FWHM [arcsec]"),
+        "MAGZERO": (visit.header_zero_point, "approximate AB mag of 1 DN in the exposure"),
+        "RADESYS": ("ICRS", "reference frame"),
+        "CTYPE1": ("RA---TAN", "projection"),
+        "CTYPE2": ("DEC--TAN", "projection"),
+        "CUNIT1": ("deg", "unit of CRVAL1, CD1_j"),
+        "CUNIT2": ("deg", "unit of CRVAL2, CD2_j"),
+        "CRVAL1": (visit.header.ra, "reference right ascension [deg]"),
+        "CRVAL2": (visit.header.dec, "reference declination [deg]"),
+        "CRPIX1": (x0 + 1, "reference pixel"),
+        "CRPIX2": (y0 + 1, "reference pixel"),
+        **{f"CD{i + 1}_{j + 1}": (float(cd[i, j]), "pixel to degree") for i in range(2) for j in range(2)},
+    }
+
+
+def plan(config: dict) -> np.ndarray:
+    """The exposure table that `instruments.ingest` makes of the written images, without making them.
+
+    Parameters
+    ----------
+    config : dict
+        The complete `simulate` section.
+
+    Returns
+    -------
+    structured array
+        Table "exposure", one row per visit and detector; paths are ``demo/images/{visit}_{detector}.fits``.
+    """
+    from diaflow import tables
+
+    exposures = [(visit, detector) for visit in visits(config) for detector in range(config["detectors"])]
+    size = config["size"]
+    edge = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
+    points = np.vstack([[[(size - 1) / 2] * 2], edge])
+    sky = np.array([_tangent_to_sky(config, visit.header, detector, points) for visit, detector in exposures])
+    names = ["", "_1", "_2", "_3", "_4"]
+    positions = {f"{axis}{name}": sky[:, i, k] for i, axis in enumerate(("ra", "dec")) for k, name in enumerate(names)}
+    return tables.from_columns(
+        "exposure",
+        visit=[visit.visit for visit, _ in exposures],
+        detector=[detector for _, detector in exposures],
+        band=[visit.band for visit, _ in exposures],
+        mjd=[visit.mjd for visit, _ in exposures],
+        exptime=EXPTIME,
+        gain=GAIN,
+        read_noise=READ_NOISE,
+        saturation=SATURATION,
+        bias=BIAS,
+        zero_point=[visit.header_zero_point for visit, _ in exposures],
+        seeing=[visit.header_seeing for visit, _ in exposures],
+        nx=size,
+        ny=size,
+        pixel_scale=config["pixel_scale"],
+        path=[f"demo/images/{visit.visit}_{detector}.fits" for visit, detector in exposures],
+        status="ok",
+        **positions,
+    )
+
+
+def _tangent_to_sky(config: dict, pointing: Pointing, detector: int, points: np.ndarray) -> tuple:
+    """Sky positions ra (n,), dec (n,) [deg] of pixels (n, 2) through a gnomonic projection."""
+    offset = points - boresight(config, detector)
+    xi, eta = np.radians(cd_matrix(config, pointing.rotation) @ offset.T)
+    dec0 = math.radians(pointing.dec)
+    north = math.cos(dec0) - eta * math.sin(dec0)
+    ra = pointing.ra + np.degrees(np.arctan2(xi, north))
+    dec = np.degrees(np.arctan2(math.sin(dec0) + eta * math.cos(dec0), np.hypot(xi, north)))
+    return ra % 360, dec

@@ -1,0 +1,180 @@
+"""Difference image by matching one PSF to the other with a fitted kernel (Alard & Lupton 1998), decorrelated.
+
+In come science and template with honest variance planes and the positions of kernel stars; the sharper image is
+convolved to match the other, the difference is taken in the photometric frame of the science image, and its
+noise is made white (`decorrelate`), so that variance plane and PSF describe it completely.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diaflow.errors import BadData
+from diaflow.exposure import Exposure, bits
+from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, core_radius, fit, grow
+from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
+from diaflow.subtract import decorrelate, noise
+from diaflow.subtract.sources import kernel_sources
+
+UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
+# Planes of the template that the difference inherits; its saturation goes to a plane of its own.
+INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE")
+
+
+def subtract(
+    science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict
+) -> tuple[Exposure, Exposure, dict]:
+    """Difference, matched template and summary of one detector image.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane times
+        ``metadata["covariance_factor"]`` is the variance of the noise at low frequencies.
+    sources : table "source"
+        Sources of the science image, from which the kernel stars are chosen.
+    sky : (ny, nx) bool array
+        Pixels without sources in both images, which tell the noise.
+    config : dict
+        Section `subtract` of the configuration.
+
+    Returns
+    -------
+    difference, matched_template : Exposure
+    summary : dict
+        Columns of table "diffim_summary", and `stars`, the positions (2, n) of the kernel stars.
+
+    Raises
+    ------
+    BadData
+        When a PSF has no width or fewer than three kernel stars can be used.
+    """
+    science_sigma, template_sigma = (moments_sigma(exposure.psf.centre()) for exposure in (science, template))
+    if not np.isfinite(science_sigma + template_sigma):
+        raise BadData("a PSF without a finite width")
+    mode = config["mode"]
+    if mode == "auto":
+        mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"
+    science, template = _with_low_frequency_variance(science), _with_low_frequency_variance(template)
+    if mode == "convolve_template":
+        image, target, basis = template, science, alard_lupton_basis(science_sigma, template_sigma)
+    else:
+        image, target, basis = science, template, alard_lupton_basis(template_sigma, science_sigma)
+    bad = grow(image.flagged(*UNUSABLE), basis.shape[-1] // 4) | target.flagged(*UNUSABLE)
+    x, y = kernel_sources(sources, science, bad)
+    orders = config["kernel_order"], config["background_order"]
+    solution = fit(image, target, x, y, basis, *orders, bad=bad)
+    pair = _Pair.matched(image, target, solution, mode, sky)
+    difference, matched = pair.decorrelated(sky)
+    summary = {
+        "mode": mode,
+        "science_fwhm": FWHM_PER_SIGMA * science_sigma,
+        "template_fwhm": FWHM_PER_SIGMA * template_sigma,
+        "kernel_sum": solution.kernel_sum,
+        "kernel_sum_scatter": solution.kernel_sum_scatter,
+        "n_kernel_stars": int(solution.used.sum()),
+        "stars": np.stack([x[solution.used], y[solution.used]]),
+    }
+    return difference, matched, summary
+
+
+@dataclass
+class _Pair:
+    """Two images of equal PSF and photometric scale: one convolved (with `kernel`), the other as it was.
+
+    `sign` is +1 when the convolved one is the science image; `mask` is that of the difference, and `lost` marks the
+    pixels that have no value in it.
+    """
+
+    convolved: Exposure
+    other: Exposure
+    kernel: StampField
+    convolved_variance: np.ndarray
+    sign: int
+    mask: np.ndarray
+    lost: np.ndarray
+
+    @classmethod
+    def matched(
+        cls, image: Exposure, target: Exposure, solution: KernelSolution, mode: str, sky: np.ndarray
+    ) -> "_Pair":
+        """Apply kernel and background and bring both images to the scale of the science image.
+
+        The background is fitted again to all sky pixels: in the few around the stars it is hard to tell from the
+        wings of the kernel.
+        """
+        sign = -1 if mode == "convolve_template" else +1
+        mask, lost = _combined_mask(image, target, solution.kernel, sign)
+        pixels = convolve(image.image, solution.kernel)
+        fitted = noise.background(target.image - pixels, sky & ~lost, solution.background_order)
+        if fitted:
+            solution = replace(solution, background=fitted[0], background_order=fitted[1])
+        background = solution.background_image()
+        if sign < 0:
+            pixels += background
+            return cls(replace(image, image=pixels), target, solution.kernel, image.variance, sign, mask, lost)
+        scale = np.float32(1 / solution.kernel_sum)
+        pixels *= scale
+        other = replace(target, image=(target.image - background) * scale, variance=target.variance * scale**2)
+        kernel = StampField(solution.kernel.terms / solution.kernel_sum, solution.kernel.order, solution.kernel.shape)
+        return cls(replace(image, image=pixels), other, kernel, image.variance, sign, mask, lost)
+
+    def decorrelated(self, sky: np.ndarray) -> tuple[Exposure, Exposure]:
+        """(difference, matched template)."""
+        v_c, v_o = (decorrelate.sky_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
+        if not np.isfinite(v_c + v_o).any():
+            v_c, v_o = (noise.typical(v, sky) for v in (self.convolved_variance, self.other.variance))
+        whitening = decorrelate.kernel_field(self.kernel, v_c, v_o)
+        mask, lost = self.mask, self.lost
+        residual = self.sign * (self.convolved.image - self.other.image)
+        # saturated cores and what lacks data would ring through the filter
+        saturated = (mask & bits("SAT", "SAT_TEMPLATE")) != 0
+        image = convolve(np.where(lost | saturated, 0, residual), whitening)
+        image[saturated] = residual[saturated]
+        image[lost] = 0
+        variance = convolve_variance(self.convolved_variance, self.kernel, whitening)
+        variance += convolve_variance(self.other.variance, whitening)
+        variance[lost] = noise.typical(variance, ~lost)
+        science, template = (self.convolved, self.other) if self.sign > 0 else (self.other, self.convolved)
+        psf = self._science_psf().convolved(whitening, max(science.psf.size, template.psf.size)).normalised()
+        metadata = science.metadata | {"covariance_factor": 1.0, "psf_fwhm": fwhm(psf.centre())}
+        difference = Exposure(image, variance, mask, science.wcs, psf, metadata)
+        return difference, self._matched_template(template, science, mask)
+
+    def _science_psf(self) -> StampField:
+        """PSF, before whitening, of what is in the science image alone."""
+        if self.sign < 0:
+            return self.other.psf
+        return self.convolved.psf.convolved(self.kernel, self.other.psf.size)
+
+    def _matched_template(self, template: Exposure, science: Exposure, mask: np.ndarray) -> Exposure:
+        """The template as it was subtracted.
+
+        Its noise is correlated; the variance plane is that of white noise with the same power at low frequencies, so
+        that the errors of PSF fluxes are right or somewhat large.
+        """
+        psf = template.psf if self.sign > 0 else science.psf
+        return replace(template, mask=mask.copy(), psf=psf, metadata=template.metadata | {"covariance_factor": 1.0})
+
+
+def _combined_mask(image: Exposure, target: Exposure, kernel: StampField, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mask of the difference, and the pixels that have no value in it."""
+    science, template = (image, target) if sign > 0 else (target, image)
+    inherited = template.mask & bits(*INHERITED)
+    inherited |= (template.mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
+    own = science.mask & ~bits("DETECTED", "DETECTED_NEGATIVE")
+    spread, fixed = (own, inherited) if sign > 0 else (inherited, own)
+    near_missing = grow((spread & bits("NO_DATA")) != 0, kernel.size // 2, border=True)
+    mask = grow(spread & ~bits("NO_DATA"), core_radius(kernel.centre()))
+    mask |= spread & bits("NO_DATA")
+    mask |= fixed
+    mask[near_missing] |= bits("EDGE")
+    return mask, near_missing | ((mask & bits("NO_DATA")) != 0)
+
+
+def _with_low_frequency_variance(exposure: Exposure) -> Exposure:
+    """The exposure with its covariance factor multiplied into the variance plane."""
+    factor = exposure.metadata.get("covariance_factor", 1.0)
+    if factor == 1.0:
+        return exposure
+    return replace(exposure, variance=exposure.variance * np.float32(factor))

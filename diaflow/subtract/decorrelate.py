@@ -1,0 +1,109 @@
+"""Whitening of the noise of an Alard-Lupton difference (Reiss & Lupton 2016, DMTN-021).
+
+Convolving one of the two images correlates its noise.  The filter c(k) that gives the difference white noise again is
+computed at points of a grid from the matching kernel and the sky variances there, brought to pixel space, and fitted
+as a `StampField`, so that it is applied exactly as the matching kernel is.  It has unit sum; it sharpens the PSF.
+"""
+
+import numpy as np
+import scipy.fft
+
+from diaflow.stampfield import StampField, fit_stamps, resized
+
+N_GRID = 5
+# Rms amplitude that may lie outside the stamp, relative to the whole filter.
+TRUNCATION = 1e-4
+MAX_SIZE = 71
+
+
+def decorrelation_stamps(
+    kernels: np.ndarray, convolved_variance: np.ndarray, other_variance: np.ndarray, side: int
+) -> np.ndarray:
+    """Pixel-space whitening filters, sqrt((v_o + v_c kappa(0)**2) / (v_o + v_c |kappa|**2)).
+
+    Parameters
+    ----------
+    kernels : (n, k, k) array
+        Matching kernels.
+    convolved_variance, other_variance : (n,) arrays
+        Pixel variance of the image that was convolved, before that, and of the other [nJy**2].
+    side : int
+        Side of the result, odd, larger than k.
+
+    Returns
+    -------
+    (n, side, side) array
+        Stamps of unit sum.
+    """
+    power = np.abs(scipy.fft.rfft2(kernels, (side, side))) ** 2
+    v_c, v_o = (np.asarray(v, float)[:, None, None] for v in (convolved_variance, other_variance))
+    response = np.sqrt((v_o + v_c * power[:, :1, :1]) / (v_o + v_c * power))
+    return scipy.fft.fftshift(scipy.fft.irfft2(response, (side, side)), axes=(1, 2))
+
+
+def kernel_field(
+    kernel: StampField, convolved_variance: float | np.ndarray, other_variance: float | np.ndarray
+) -> StampField:
+    """The whitening filter as a field over the detector.
+
+    Parameters
+    ----------
+    kernel : StampField
+        Matching kernel.
+    convolved_variance, other_variance : float or (5, 5) array
+        Sky variance of the image that was convolved, before that, and of the other [nJy**2]; arrays hold it in the
+        cells of `sky_variance`, NaN where unknown.  A change over the detector is followed to the kernel's order, and
+        at least linearly.
+
+    Returns
+    -------
+    StampField
+        Of unit sum everywhere, cut where less than 1e-4 of its rms amplitude is lost (or at 71 pixels).
+    """
+    ny, nx = kernel.shape
+    gx, gy = ((np.arange(N_GRID) + 0.5) / N_GRID * n - 0.5 for n in (nx, ny))
+    x, y = (g.ravel() for g in np.meshgrid(gx, gy))
+    varies = np.ndim(convolved_variance) or np.ndim(other_variance)
+    v_c, v_o = (np.broadcast_to(v, (N_GRID, N_GRID)).ravel() for v in (convolved_variance, other_variance))
+    known = np.isfinite(v_c + v_o)
+    side = scipy.fft.next_fast_len(2 * MAX_SIZE + kernel.size, True) | 1
+    stamps = decorrelation_stamps(kernel(x, y)[known], v_c[known], v_o[known], side)
+    order = max(kernel.order, 1) if varies else kernel.order
+    while (order + 1) * (order + 2) // 2 > known.sum():
+        order -= 1
+    cut = resized(stamps, _sufficient_size(stamps))
+    # what the cut takes from the sum is small but spread out; a factor would change the noise
+    cut = cut + (1 - cut.mean((1, 2), keepdims=True) * cut[0].size) / cut[0].size
+    return fit_stamps(cut, x[known], y[known], order, kernel.shape)
+
+
+def sky_variance(variance: np.ndarray, sky: np.ndarray) -> np.ndarray:
+    """Median variance of the sky in 5 x 5 cells; NaN where a cell has less than 1 % of sky pixels.
+
+    Parameters
+    ----------
+    variance : (ny, nx) array
+    sky : (ny, nx) bool array
+        Pixels that are neither masked nor covered by sources.
+    """
+    ny, nx = variance.shape
+    stride = max(1, min(ny, nx) // 1000)
+    edges_y, edges_x = (np.linspace(0, n, N_GRID + 1).astype(int) for n in (ny, nx))
+    out = np.full((N_GRID, N_GRID), np.nan)
+    for j in range(N_GRID):
+        for i in range(N_GRID):
+            cell = slice(edges_y[j], edges_y[j + 1], stride), slice(edges_x[i], edges_x[i + 1], stride)
+            values = variance[cell][sky[cell]]
+            if values.size > 0.01 * sky[cell].size:
+                out[j, i] = np.median(values)
+    return out
+
+
+def _sufficient_size(stamps: np.ndarray) -> int:
+    side = stamps.shape[-1]
+    total = (stamps**2).sum((1, 2))
+    for size in range(5, min(MAX_SIZE, side), 4):
+        lost = 1 - (resized(stamps, size) ** 2).sum((1, 2)) / total
+        if lost.max() < TRUNCATION**2:
+            return size
+    return min(MAX_SIZE, side)

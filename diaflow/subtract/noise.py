@@ -1,0 +1,169 @@
+"""What the noise of an image is, measured in its sky, against what its variance plane says.
+
+`sky` finds the pixels without sources; `variance_factor` compares single pixels (for images whose noise is white);
+`matched_factor` compares PSF-weighted sums, which is what the errors of point-source fluxes rest on.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.ndimage import binary_dilation
+
+from diaflow.exposure import Exposure, bits
+from diaflow.stampfield import polynomial_terms
+
+BIN, MESH, BLOCK = 4, 16, 64
+SAMPLE = 1_000_000
+SOURCE_SIGMA = 3.0
+MIN_PIXELS = 1000
+MIN_POSITIONS = 400
+BAD_PLANES = (
+    *("BAD", "SAT", "CR", "INTRP", "EDGE", "NO_DATA", "SUSPECT"),
+    *("DETECTED", "DETECTED_NEGATIVE", "SAT_TEMPLATE", "HIGH_VARIANCE"),
+)
+
+
+def sky(exposure: Exposure) -> np.ndarray:
+    """Pixels that are unmasked and have no source nearby, (ny, nx) bool.
+
+    Sources are bins of 4 x 4 pixels more than 3 sigma above the median of their surroundings, and the bins around.
+    """
+    unmasked = (exposure.mask & bits(*BAD_PLANES)) == 0
+    mean, filled = _binned(exposure.image, unmasked)
+    if not filled.any():
+        return unmasked
+    excess = mean - _local_median(mean, filled)
+    sources = filled & (excess > SOURCE_SIGMA * robust_width(excess[filled]))
+    near = binary_dilation(sources, np.ones((3, 3), bool))
+    ny, nx = exposure.shape
+    unmasked &= ~near.repeat(BIN, 0).repeat(BIN, 1)[:ny, :nx]
+    return unmasked
+
+
+def variance_factor(exposure: Exposure, sky_pixels: np.ndarray) -> float:
+    """Factor by which the variance plane must be multiplied to agree with the scatter of sky pixels.
+
+    About a million pixels in blocks of 64 x 64 are used, the median of each block taken out; 1.0 where they hold
+    fewer than 1000 sky pixels.
+    """
+    step = max(1, round(np.sqrt(exposure.image.size / SAMPLE)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pulls = _blocks(exposure.image, step) / np.sqrt(_blocks(exposure.variance, step))
+    pulls = np.sort(np.where(_blocks(sky_pixels, step), pulls, np.nan))
+    count = np.isfinite(pulls).sum(-1)
+    pulls = pulls[count > 0] - np.take_along_axis(pulls, count[:, None] // 2, -1)[count > 0]
+    return robust_width(pulls[np.isfinite(pulls)]) ** 2 if count.sum() >= MIN_PIXELS else 1.0
+
+
+def background(image: np.ndarray, sky_pixels: np.ndarray, order: int) -> tuple[np.ndarray, int] | None:
+    """Polynomial through the sky of an image, fitted to means over blocks of 64 x 64 pixels.
+
+    Returns
+    -------
+    (coefficients, order)
+        Of `polynomial_terms` in the position scaled to [-1, 1]; the order is lowered where there are fewer than two
+        blocks with sky per term.  None where there are fewer than two blocks.
+    """
+    ny, nx = (n // BLOCK for n in image.shape)
+    cut = slice(ny * BLOCK), slice(nx * BLOCK)
+
+    def sums(a):
+        return a[cut].reshape(ny, BLOCK, nx * BLOCK).sum(1).reshape(ny, nx, BLOCK).sum(2, dtype=float)
+
+    count = sums(sky_pixels.astype(np.float32))
+    filled = count > 0.05 * BLOCK**2
+    order = max((o for o in range(order + 1) if (o + 1) * (o + 2) <= filled.sum()), default=-1)
+    if order < 0:
+        return None
+    mean = sums(np.where(sky_pixels, image, np.float32(0)))[filled] / count[filled]
+    u, v = (
+        2 * (BLOCK * (index + 0.5) - 0.5) / (n - 1) - 1 for index, n in zip(np.nonzero(filled)[::-1], image.shape[::-1])
+    )
+    weights = np.sqrt(count[filled])
+    design = polynomial_terms(u, v, order) * weights
+    return np.linalg.lstsq(design.T, mean * weights)[0], order
+
+
+def typical(plane: np.ndarray, good: np.ndarray) -> float:
+    """Median of the good pixels of at most a thousand rows; of all pixels where none is good."""
+    rows = slice(None, None, max(1, len(plane) // 1000))
+    values = plane[rows][good[rows]]
+    return float(np.median(values if values.size else plane[rows]))
+
+
+def matched_factor(exposure: Exposure, sky_pixels: np.ndarray, stamp: np.ndarray) -> tuple[float, float]:
+    """Variance of PSF-weighted sums over sky, relative to the variance plane, and its statistical error.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    sky_pixels : (ny, nx) bool array
+    stamp : (k, k) array
+        PSF.
+
+    Returns
+    -------
+    (factor, error)
+        (1.0, inf) where fewer than 400 positions are free of sources.
+    """
+    ny, nx = exposure.shape
+    step = int(np.clip(np.sqrt(ny * nx / 30000), 4, None))
+    pixels = np.where(sky_pixels, exposure.image / np.sqrt(exposure.variance), np.float32(0))
+    weights = stamp.astype(np.float32)
+    if min(ny, nx) < len(weights):
+        return 1.0, float("inf")
+
+    def weighted(image, kernel):
+        return np.einsum("yxvu,vu->yx", sliding_window_view(image, kernel.shape)[::step, ::step], kernel)
+
+    covered = weighted(sky_pixels.astype(np.float32), weights**2)
+    free = covered > 0.95 * (weights**2).sum()
+    if free.sum() < MIN_POSITIONS:
+        return 1.0, float("inf")
+    pulls = weighted(pixels, weights)[free] / np.sqrt(covered[free])
+    # a width from quartiles has a relative error of 1.17 / sqrt(n), its square twice that
+    return float(robust_width(pulls) ** 2), float(2 * 1.17 / np.sqrt(free.sum()))
+
+
+def robust_width(values: np.ndarray) -> float:
+    """Standard deviation of the normal distribution with the same quartiles."""
+    low, high = np.percentile(values, [25, 75])
+    return float(0.7413 * (high - low))
+
+
+def _blocks(image: np.ndarray, step: int) -> np.ndarray:
+    """Every `step`-th block of 64 x 64 pixels in both directions, (n, 64 * 64)."""
+    ny, nx = (n // BLOCK for n in image.shape)
+    blocks = image[: ny * BLOCK, : nx * BLOCK].reshape(ny, BLOCK, nx, BLOCK)[::step, :, ::step]
+    return blocks.transpose(0, 2, 1, 3).reshape(-1, BLOCK**2)
+
+
+def _binned(image: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over bins of the good pixels, and which bins are at least half good; whole bins only at the borders."""
+    sums = _bin_sums(np.where(good, image, np.float32(0)))
+    counts = _bin_sums(good.view(np.uint8))
+    return sums / np.maximum(counts, 1), counts >= BIN * BIN / 2
+
+
+def _bin_sums(image: np.ndarray) -> np.ndarray:
+    pad = [(0, -n % BIN) for n in image.shape]
+    if np.any(pad):
+        image = np.pad(image, pad)
+    rows = image[::BIN] + image[1::BIN]
+    for i in range(2, BIN):
+        rows += image[i::BIN]
+    return sum(rows[:, i::BIN] for i in range(BIN))
+
+
+def _local_median(binned: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """Median of the filled bins in cells of 16 x 16 bins, at every bin; the overall median where a cell has few."""
+    ny, nx = binned.shape
+    pad = [(0, -ny % MESH), (0, -nx % MESH)]
+    values = np.pad(np.where(filled, binned, np.nan), pad, constant_values=np.nan)
+    cells = values.reshape(values.shape[0] // MESH, MESH, -1, MESH).transpose(0, 2, 1, 3)
+    cells = cells.reshape(*cells.shape[:2], -1)
+    overall = np.nanmedian(binned[filled]) if filled.any() else 0.0
+    # sorted with NaN last, the median of n values is the one at n // 2
+    count = np.isfinite(cells).sum(-1)
+    middle = np.take_along_axis(np.sort(cells, axis=-1), (count // 2)[..., None].clip(max=MESH**2 - 1), -1)[..., 0]
+    medians = np.where(count >= MESH, middle, overall)
+    return medians.repeat(MESH, 0).repeat(MESH, 1)[:ny, :nx]

@@ -1,0 +1,207 @@
+"""Association: equal to an exhaustive search anywhere on the sky, one source per visit, patches that fit together."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diaflow import associate, ids, tables
+from diaflow.geometry import ARCSEC, unit_vectors
+from diaflow.skymap import SkyMap, Tract
+
+CONFIG = {"algorithm": "simple", "radius": 1.0}
+
+
+def around(ra0, dec0, east, north):
+    """RA, Dec [deg] of tangent-plane offsets [arcsec] from a point; exact at the poles."""
+    a, d = np.deg2rad(ra0), np.deg2rad(dec0)
+    axes = np.array(
+        [
+            [np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)],
+            [-np.sin(a), np.cos(a), 0],
+            [-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)],
+        ]
+    )
+    x, y, z = axes[0][:, None] + ARCSEC * (np.outer(axes[1], east) + np.outer(axes[2], north))
+    return np.rad2deg(np.arctan2(y, x)) % 360, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
+
+
+def dia_sources(visit, detector, ra, dec, **columns):
+    """A "dia_source" table with ids as in a run: numbered within visit and detector."""
+    visit, detector = np.asarray(visit), np.broadcast_to(detector, np.shape(visit))
+    id_ = np.zeros(len(visit), np.int64)
+    for key in set(zip(visit.tolist(), detector.tolist())):
+        rows = np.flatnonzero((visit == key[0]) & (detector == key[1]))
+        id_[rows] = ids.source_ids(*key, len(rows))
+    return tables.from_columns(
+        "dia_source", **{"diaSourceId": id_, "visit": visit, "detector": detector, "ra": ra, "dec": dec, **columns}
+    )
+
+
+def exhaustive(sources, radius):
+    """The definition, by comparing every pair: closest pairs of a visit first, each source and object once."""
+    points = unit_vectors(sources["ra"], sources["dec"])
+    index = np.full(len(sources), -1)
+    totals = []
+    for visit in np.unique(sources["visit"]):
+        rows = [i for i in np.lexsort([sources["diaSourceId"]]) if sources["visit"][i] == visit]
+        pairs = []
+        for i in rows:
+            for k, total in enumerate(totals):
+                distance = np.linalg.norm(points[i] - total / np.linalg.norm(total))
+                if distance < 2 * np.sin(radius * ARCSEC / 2):
+                    pairs.append((distance, i, k))
+        used = set()
+        for _, i, k in sorted(pairs):
+            if index[i] < 0 and k not in used:
+                index[i] = k
+                used.add(k)
+        for i in rows:
+            if index[i] < 0:
+                index[i] = len(totals)
+                totals.append(points[i].copy())
+            else:
+                totals[index[i]] += points[i]
+    return index
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 80),
+    size=st.sampled_from([1.0, 4.0, 15.0]),
+    radius=st.sampled_from([0.01, 0.5, 2.0]),
+    place=st.sampled_from([(0, 0), (0, 60), (123, -45), (77, 90), (200, -90), (359.9999, 89.9999), (180, 0), (270, 0)]),
+)
+def test_equals_an_exhaustive_search_also_at_the_poles_and_at_ra_zero(seed, n, size, radius, place):
+    rng = np.random.default_rng(seed)
+    sources = dia_sources(
+        rng.integers(0, 6, n), rng.integers(0, 2, n), *around(*place, *(radius * rng.uniform(-size, size, (2, n))))
+    )
+    found = associate.associate(sources, CONFIG | {"radius": radius})
+    np.testing.assert_array_equal(found, exhaustive(sources, radius))
+
+
+def test_a_large_survey_recovers_every_object():
+    # 400 objects on a grid of 20 arcsec, scatter 0.1 arcsec, radius 1 arcsec: nothing can be confused.
+    rng = np.random.default_rng(2)
+    east, north = (g.ravel() * 20.0 for g in np.meshgrid(np.arange(20), np.arange(20)))
+    n_visits = 50
+    visit = np.repeat(np.arange(n_visits), 400)
+    true = np.tile(np.arange(400), n_visits)
+    noise = rng.normal(0, 0.1, (2, 400 * n_visits))
+    sources = dia_sources(visit, 0, *around(359.99, -30, east[true] + noise[0], north[true] + noise[1]))
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), true)
+
+
+def test_objects_follow_the_mean_of_their_sources():
+    # Steps of 0.6 arcsec: from the mean of {0, 0.6} a source at 1.25 is 0.95 away, from the founder 1.25;
+    # one at -0.71 is 1.33 from the new mean 0.6167 and founds another object.
+    sources = dia_sources([1, 2, 3, 4], 0, *around(10, 20, [0, 0.6, 1.25, -0.71], np.zeros(4)))
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 0, 0, 1])
+
+
+def test_closest_pairs_come_first_and_a_visit_gives_an_object_one_source():
+    # Object at 0.  Visit 2 has sources at 0.6 and 0.2: the second joins, though the first comes first.
+    sources = dia_sources([1, 2, 2], 0, *around(0, 0, [0, 0.6, 0.2], np.zeros(3)))
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 1, 0])
+    sources = dia_sources([1, 2, 2], [0, 0, 1], *around(0, 0, [0, 0.6, 0.2], np.zeros(3)))
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 1, 0])
+
+
+def test_a_source_that_loses_its_object_takes_the_next_one():
+    # Objects at 0 and 1.2; sources at 0.1 and 0.5 both prefer the first.
+    sources = dia_sources([1, 1, 2, 2], 0, *around(0, 0, [0, 1.2, 0.5, 0.1], np.zeros(4)))
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 1, 1, 0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_rows_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    sources = dia_sources(
+        rng.integers(0, 8, 200), rng.integers(0, 3, 200), *around(5, 5, *rng.uniform(-6, 6, (2, 200)))
+    )
+    shuffle = rng.permutation(200)
+    shuffled = associate.associate(sources[shuffle], CONFIG)
+    np.testing.assert_array_equal(shuffled, associate.associate(sources, CONFIG)[shuffle])
+
+
+def test_sources_that_cannot_be_used_have_no_object():
+    sources = dia_sources(np.arange(6), 0, np.full(6, 10.0), np.full(6, 0.0), pixelFlags=[0, 1, 0, 0, 0, 0])
+    sources["psfFlux_flag"][2] = True
+    sources["ra"][3] = np.nan
+    sources["visitInTemplate"][4] = True
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, -1, -1, -1, 0, 0])
+
+
+def test_no_sources_give_no_objects():
+    assert len(associate.associate(tables.empty("dia_source"), CONFIG)) == 0
+
+
+def two_tracts(ra, dec):
+    """3 x 3 patches of 100 pixels with a border of 20, pixels of 0.5 arcsec, 75 arcsec around each of two centres."""
+    tracts = {
+        id_: Tract(id_, ra + east / 3600 / np.cos(np.deg2rad(dec)), dec, 74.6 / 3600, 0.5, 100, 20)
+        for id_, east in ((7, 0), (9, 75))
+    }
+    assert all(tract.n_patches == (3, 3) for tract in tracts.values())
+    return SkyMap("discrete", tracts)
+
+
+def all_patches(sources, skymap):
+    parts = [
+        associate.patch(sources, skymap, tract, patch, CONFIG)
+        for tract in skymap.tracts
+        for patch in skymap.tracts[tract].patches()
+    ]
+    objects = tables.concatenate("dia_object", [part[0] for part in parts])
+    return objects, tables.concatenate("dia_link", [part[1] for part in parts])
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), ra=st.sampled_from([0.0, 150.0]), dec=st.sampled_from([-30.0, 80.0]))
+def test_patches_together_hold_every_object_once_and_whole(seed, ra, dec):
+    rng = np.random.default_rng(seed)
+    # Tract 7 covers 75 arcsec around the origin, tract 9 the same around 75 arcsec east; a third of the places are
+    # on borders of patches (25 arcsec) or of tracts (37.5 arcsec).
+    east, north = rng.uniform(-65, 140, 300), rng.uniform(-65, 65, 300)
+    east[:50], north[50:100] = rng.choice([-25, 25, 37.5, 50, 100], 50), rng.choice([-25, 25], 50)
+    noise = rng.normal(0, 0.3, (2, 1800))
+    positions = around(ra, dec, np.tile(east, 6) + noise[0], np.tile(north, 6) + noise[1])
+    sources = dia_sources(np.repeat(np.arange(6), 300), 0, *positions, band="g")
+    objects, links = all_patches(sources, two_tracts(ra, dec))
+
+    index = associate.associate(sources, CONFIG)
+    expected = np.sort(associate.aggregate.dia_objects(sources, index, ["g"]), order="diaObjectId")
+    found = np.sort(objects, order="diaObjectId")
+    for name in ("diaObjectId", "ra", "dec", "nDiaSources"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    founders = associate.aggregate.dia_objects(sources, index, [])["diaObjectId"]
+    links = np.sort(links, order="diaSourceId")
+    order = np.argsort(sources["diaSourceId"])
+    np.testing.assert_array_equal(links["diaSourceId"], sources["diaSourceId"][order])
+    np.testing.assert_array_equal(links["diaObjectId"], founders[index[order]])
+
+
+def test_the_links_of_a_patch_are_complete():
+    skymap = two_tracts(30.0, 0.0)
+    sources = dia_sources([1, 2, 3, 4], 0, *around(30, 0, [0, 0.1, -0.1, 5], [0, 0, 0, 0]), band="r")
+    objects, links = associate.patch(sources, skymap, 7, "1_1", CONFIG)
+    np.testing.assert_array_equal(objects["nDiaSources"], [3, 1])
+    np.testing.assert_array_equal(objects["diaObjectId"], sources["diaSourceId"][[0, 3]])
+    np.testing.assert_array_equal(links["diaSourceId"], sources["diaSourceId"])
+    np.testing.assert_array_equal(links["diaObjectId"], sources["diaSourceId"][[0, 0, 0, 3]])
+    assert (objects["tract"] == 7).all() and (objects["patch"] == "1_1").all()
+
+
+def test_a_patch_without_usable_sources_is_an_empty_table():
+    sources = dia_sources([1], 0, [30.0], [0.0], band="r", pixelFlags=True)
+    for rows in (sources, sources[:0]):
+        objects, links = associate.patch(rows, two_tracts(30.0, 0.0), 7, "1_1", CONFIG)
+        assert len(objects) == len(links) == 0
+
+
+def test_an_unknown_algorithm_is_an_error():
+    with pytest.raises(KeyError):
+        associate.associate(tables.empty("dia_source", 1), {"algorithm": "none", "radius": 1.0})

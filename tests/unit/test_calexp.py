@@ -1,0 +1,210 @@
+"""Calibration of one detector: fluxes, positions, zero point and status, with and without references."""
+
+import numpy as np
+import pytest
+import starfield
+from scipy.spatial import cKDTree
+
+from diaflow import calexp, config, measure, sources, tables
+from diaflow.errors import BadData
+
+SIZE = 768
+CONFIG = config.validated({"images": "simulated"})["calexp"]
+SCALE = 10 ** (0.4 * (31.4 - starfield.ZERO_POINT))  # nJy per DN
+
+
+@pytest.fixture(scope="module")
+def field():
+    return starfield.make(size=SIZE, spacing=44, log_flux=(2.8, 5.3))
+
+
+def calibrate(field, reference=None, first_visit=None, seed=None, **row):
+    image = field.image if seed is None else starfield.observed(field.noiseless + starfield.SKY, seed)
+    header = starfield.wcs(len(image), offset=0.003).to_header()
+    return calexp.calibrate(image, header, starfield.row(len(image), **row), reference, CONFIG, first_visit)
+
+
+@pytest.fixture(scope="module")
+def calibrated(field):
+    return calibrate(field, starfield.refcat(field))
+
+
+def matched(table, field, snr=(0, np.inf)):
+    """Unflagged sources of the field with the index of their star."""
+    distance, star = cKDTree(np.column_stack([field.x, field.y])).query(np.column_stack([table["x"], table["y"]]))
+    measured = table["psfFlux"] / table["psfFluxErr"]
+    good = (distance < 1.5) & sources.unflagged(table) & (measured > snr[0]) & (measured < snr[1])
+    return table[good], star[good]
+
+
+def test_summary_tells_what_was_done(calibrated):
+    exposure, table, summary = calibrated
+    assert len(summary) == 1
+    row = summary[0]
+    assert (row["status"], row["astrometry"], row["photometry"]) == ("ok", "refcat", "refcat")
+    assert row["n_sources"] == len(table) and row["n_psf_stars"] == table["psfStar"].sum() > 60
+    assert row["sky"] == pytest.approx(starfield.SKY, abs=0.3)
+    # The smallest pixel noise of the image is its sky noise.
+    noise = np.sqrt(starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2) * SCALE
+    assert row["sky_rms"] == pytest.approx(noise, rel=0.02)
+    assert row["seeing"] == pytest.approx(row["psf_fwhm"] * starfield.PIXEL_SCALE, rel=1e-3)
+    # FWHM of the Gaussian of the same adaptive size: 1.13 times that of a Moffat profile of beta 3.5.
+    assert row["psf_fwhm"] == pytest.approx(1.13 * starfield.FWHM, rel=0.02)
+    assert exposure.metadata["zero_point"] == pytest.approx(row["zero_point"])
+    assert exposure.metadata["gain"] * SCALE == pytest.approx(starfield.GAIN, rel=0.01)
+    assert {"visit", "detector", "band", "mjd", "exptime", "psf_fwhm", "aperture_correction"} <= set(exposure.metadata)
+
+
+def test_depth_is_where_the_error_is_a_fifth_of_the_flux(calibrated):
+    table, summary = calibrated[1:]
+    faint = table["psfFlux"] < 20 * table["psfFluxErr"]
+    depth = 31.4 - 2.5 * np.log10(5 * np.median(table["psfFluxErr"][faint]))
+    assert summary["depth"][0] == pytest.approx(depth, abs=0.1)
+
+
+def test_zero_point_and_bright_fluxes_are_right(calibrated, field):
+    _, table, summary = calibrated
+    # Total flux lies in the aperture but for the outermost wings: Moffat 3.5 has 0.1 % outside 12 pixels.
+    assert summary["zero_point"][0] == pytest.approx(starfield.ZERO_POINT, abs=0.005)
+    bright, star = matched(table, field, snr=(200, np.inf))
+    for name in ("psfFlux", "apFlux"):
+        ratio = bright[name] / (field.flux[star] * SCALE)
+        assert np.median(ratio) == pytest.approx(1, abs=0.004) and starfield.robust(ratio)[1] < 0.008
+
+
+def test_psf_flux_on_the_calibrated_pixels_needs_no_correction(calibrated, field):
+    exposure, table, _ = calibrated
+    bright, star = matched(table, field, snr=(200, np.inf))
+    good = ~exposure.flagged(*measure.UNUSABLE)
+    fit = measure.psf_flux(exposure.image, exposure.variance, good, exposure.psf, bright["x"], bright["y"])
+    np.testing.assert_allclose(fit.flux, bright["psfFlux"], rtol=1e-4)
+    np.testing.assert_allclose(fit.err, bright["psfFluxErr"], rtol=1e-3)
+
+
+def test_flux_and_position_errors_pass_the_pull_test(field, calibrated):
+    """At the true positions, over several noise realisations, for stars too faint to feel errors of the PSF."""
+    pulls, position_pulls = [], []
+    for seed in range(11, 15):
+        exposure, table, _ = calibrate(field, starfield.refcat(field), seed=seed)
+        good = ~exposure.flagged(*measure.UNUSABLE)
+        fit = measure.psf_flux(exposure.image, exposure.variance, good, exposure.psf, field.x, field.y)
+        faint = np.isfinite(fit.flux) & (field.flux * SCALE < 50 * fit.err)
+        pulls.append(((fit.flux - field.flux * SCALE) / fit.err)[faint])
+        found, star = matched(table, field, snr=(15, 60))
+        position_pulls.append((found["x"] - field.x[star]) / found["xErr"])
+    pulls, position_pulls = np.concatenate(pulls), np.concatenate(position_pulls)
+    # A median of n normal values scatters by 1.25 / sqrt(n), a MAD width by 1.17 / sqrt(n).
+    n = len(pulls)
+    middle, width = starfield.robust(pulls)
+    assert n > 400
+    assert abs(middle) < 0.05 + 2.5 / np.sqrt(n) and abs(width - 1) < 0.05 + 2.3 / np.sqrt(n)
+    middle, width = starfield.robust(position_pulls)
+    assert abs(middle) < 0.25 and abs(width - 1) < 0.2
+
+
+def test_wcs_is_corrected_to_the_reference(calibrated, field):
+    exposure, table, summary = calibrated
+    bright, star = matched(table, field, snr=(200, np.inf))
+    ra, dec = starfield.wcs(SIZE).all_pix2world(field.x[star], field.y[star], 0)
+    separation = np.hypot((bright["ra"] - ra) * np.cos(np.deg2rad(dec)), bright["dec"] - dec) * 3600
+    # The header was wrong by 10.8 arcsec; centroids of these stars have 0.01 pixel.
+    assert np.median(separation) < 0.01
+    assert summary["astrom_scatter"][0] < 0.03
+    bright_error = np.median(bright["raErr"] / bright["xErr"]) * 3600
+    assert bright_error == pytest.approx(starfield.PIXEL_SCALE, rel=0.01)
+    lower_left = starfield.wcs(SIZE).all_pix2world(-0.5, -0.5, 0)
+    np.testing.assert_allclose([summary["ra_1"][0], summary["dec_1"][0]], lower_left, atol=0.1 / 3600)
+
+
+def test_stars_are_point_like_and_galaxies_extended(field):
+    rng = np.random.default_rng(8)
+    x, y = rng.uniform(20, SIZE - 20, (2, 40))
+    x[:], y[:] = np.round(x / 44) * 44, np.round(y / 44) * 44  # between the stars
+    galaxies = starfield.painted((SIZE, SIZE), x, y, np.full(40, 2e4), 7.0)
+    image = starfield.observed(field.noiseless + galaxies + starfield.SKY, 21)
+    header = starfield.wcs(SIZE).to_header()
+    table = calexp.calibrate(image, header, starfield.row(SIZE), starfield.refcat(field), CONFIG)[1]
+    bright, _ = matched(table, field, snr=(30, np.inf))
+    assert np.mean(bright["extendedness"] == 0) > 0.98
+    to_galaxy = cKDTree(np.column_stack([x, y])).query(np.column_stack([table["x"], table["y"]]))[0]
+    assert np.mean(table["extendedness"][to_galaxy < 2] == 1) > 0.95
+    assert not table["psfStar"][to_galaxy < 2].any()
+
+
+def test_flags_follow_the_mask(field):
+    image = field.image.copy()
+    i = int(np.argmin(np.hypot(field.x - 384, field.y - 384)))
+    x, y = round(field.x[i]), round(field.y[i])
+    image[y - 2 : y + 3, x - 2 : x + 3] = starfield.SATURATION + 10
+    header = starfield.wcs(SIZE).to_header()
+    exposure, table, _ = calexp.calibrate(image, header, starfield.row(SIZE), starfield.refcat(field), CONFIG)
+    hit = table[np.hypot(table["x"] - x, table["y"] - y) < 5]
+    assert len(hit) and hit["pixelFlags_saturatedCenter"].any() and hit["pixelFlags_interpolated"].any()
+    at_edge = (table["x"] < 4) | (table["y"] < 4)
+    assert table["pixelFlags_edge"][at_edge].all()
+    inner = np.min([table["x"], table["y"], SIZE - table["x"], SIZE - table["y"]], axis=0) > 60
+    assert not table["pixelFlags_edge"][inner].any() and table["pixelFlags_saturated"][inner].sum() <= len(hit)
+    centres = exposure.flagged("DETECTED")[np.rint(table["y"]).astype(int), np.rint(table["x"]).astype(int)]
+    assert centres.mean() > 0.99
+
+
+def test_products_survive_the_disk(calibrated, tmp_path):
+    exposure, table, summary = calibrated
+    exposure.write(tmp_path / "calexp.fits")
+    again = type(exposure).read(tmp_path / "calexp.fits")
+    assert again.metadata["band"] == "r" and again.psf.order == exposure.psf.order
+    tables.write("source", table, tmp_path / "source.parquet")
+    tables.write("visit_summary", summary, tmp_path / "summary.parquet")
+    assert len(np.unique(table["sourceId"])) == len(table)
+
+
+def test_first_visit_ties_another_visit_of_its_band(calibrated, field):
+    first = calibrated[1]
+    _, table, summary = calibrate(field, first_visit=first, seed=31)
+    assert (summary["astrometry"][0], summary["photometry"][0]) == ("relative", "relative")
+    assert summary["zero_point"][0] == pytest.approx(starfield.ZERO_POINT, abs=0.006)
+    mine, star = matched(table, field, snr=(200, np.inf))
+    ra, _ = starfield.wcs(SIZE).all_pix2world(field.x[star], field.y[star], 0)
+    assert abs(np.median(mine["ra"] - ra)) * 3600 < 0.01
+
+
+def test_first_visit_of_another_band_gives_positions_only(calibrated, field):
+    first = calibrated[1].copy()
+    first["band"] = "g"
+    summary = calibrate(field, first_visit=first, zero_point=27.0)[2]
+    assert (summary["astrometry"][0], summary["photometry"][0]) == ("relative", "header")
+    assert summary["zero_point"][0] == 27.0
+
+
+def test_without_any_reference_counts_are_kept(field):
+    exposure, table, summary = calibrate(field)
+    assert (summary["astrometry"][0], summary["photometry"][0]) == ("header", "none")
+    bright, star = matched(table, field, snr=(200, np.inf))
+    assert np.median(bright["psfFlux"] / field.flux[star]) == pytest.approx(1, abs=0.006)
+
+
+def test_unusable_images_say_why(field):
+    blank = starfield.observed(np.full((256, 256), starfield.SKY), 1)
+    header, row = starfield.wcs(256).to_header(), starfield.row(256)
+    with pytest.raises(BadData, match="no stars for the PSF"):
+        calexp.calibrate(blank, header, row, None, CONFIG)
+    with pytest.raises(BadData, match="saturated"):
+        calexp.calibrate(np.full_like(blank, 65535), header, row, None, CONFIG)
+    elsewhere = starfield.refcat(field)
+    elsewhere["ra"] += 0.5
+    with pytest.raises(BadData, match="no match"):
+        calibrate(field, elsewhere)
+
+
+def test_failed_images_keep_their_place_in_the_summary():
+    row = starfield.row(100, ra=10.0, dec=-5.0)
+    summary = calexp.failed(row, "clouds")
+    assert (summary["status"][0], summary["reason"][0], summary["visit"][0]) == ("failed", "clouds", 7)
+    assert summary["ra"][0] == 10 and np.isnan(summary["zero_point"][0])
+
+
+def test_same_input_gives_the_same_bytes(field, calibrated):
+    exposure, table, _ = calibrate(field, starfield.refcat(field))
+    for column in table.dtype.names:
+        np.testing.assert_array_equal(table[column], calibrated[1][column])
+    np.testing.assert_array_equal(exposure.image, calibrated[0].image)

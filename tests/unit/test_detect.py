@@ -1,0 +1,326 @@
+"""DIASources of difference images with known transients, dipoles, masks or nothing but noise."""
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from scipy.special import erf
+from scipy.stats import poisson
+
+from diaflow import detect, footprints, ids
+from diaflow.errors import BadData
+from diaflow.exposure import Exposure, bits
+from diaflow.stampfield import StampField
+
+CONFIG = {"threshold": 5.0, "aperture": 12.0}
+SIGMA = 2.4  # PSF [pixel], as in LSST's test_detectAndMeasure
+SCIENCE_NOISE, TEMPLATE_NOISE = 1.0, 0.25
+
+
+def pixel_gaussian(size, sigma, dx=0.0, dy=0.0):
+    t = np.arange(size) - size // 2
+
+    def along(d):
+        return (erf((t + 0.5 - d) / (sigma * 2**0.5)) - erf((t - 0.5 - d) / (sigma * 2**0.5))) / 2
+
+    return np.outer(along(dy), along(dx))
+
+
+def wcs_at(x0=0.0, y0=0.0):
+    """0.2 arcsec pixels, north up; the image's first pixel is (x0, y0) of a larger grid."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crpix, wcs.wcs.crval = [1 - x0, 1 - y0], [150.0, -30.0]
+    wcs.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+    return wcs
+
+
+def exposure(image, noise, sigma=SIGMA, wcs=None):
+    return Exposure(
+        image=image.astype(np.float32),
+        variance=np.full(image.shape, noise**2, np.float32),
+        mask=np.zeros(image.shape, np.int32),
+        wcs=wcs or wcs_at(),
+        psf=StampField(pixel_gaussian(41, sigma)[None], 0, image.shape),
+        metadata={"visit": 42, "detector": 7, "band": "r", "mjd": 60000.5, "exptime": 30.0},
+    )
+
+
+def stars(shape, x, y, flux, sigma=SIGMA):
+    image = np.zeros(shape)
+    for xi, yi, fi in zip(x, y, np.broadcast_to(flux, np.shape(x))):
+        ix, iy = int(np.floor(xi + 0.5)), int(np.floor(yi + 0.5))
+        image[iy - 25 : iy + 26, ix - 25 : ix + 26] += fi * pixel_gaussian(51, sigma, xi - ix, yi - iy)
+    return image
+
+
+def scattered(rng, shape, n, distance=40):
+    """Positions at least `distance` apart and from the border."""
+    x, y = np.zeros(0), np.zeros(0)
+    while len(x) < n:
+        new_x, new_y = rng.uniform(distance, shape[1] - distance), rng.uniform(distance, shape[0] - distance)
+        if not (np.hypot(x - new_x, y - new_y) < distance).any():
+            x, y = np.append(x, new_x), np.append(y, new_y)
+    return x, y
+
+
+def triplet(transients, seed=0, wcs=None, static=None):
+    """Difference, science and template of a sky whose transients are an image of their pixels."""
+    rng = np.random.default_rng(seed)
+    shape = transients.shape
+    static = np.zeros(shape) if static is None else static
+    template = static + TEMPLATE_NOISE * rng.normal(size=shape)
+    science = static + transients + SCIENCE_NOISE * rng.normal(size=shape)
+    return (
+        exposure(science - template, np.hypot(SCIENCE_NOISE, TEMPLATE_NOISE), wcs=wcs),
+        exposure(science, SCIENCE_NOISE, wcs=wcs),
+        exposure(template, TEMPLATE_NOISE, wcs=wcs),
+    )
+
+
+def ten_transients(sign=1, seed=0, wcs=None, shape=(300, 320)):
+    rng = np.random.default_rng(seed + 100)
+    x, y = scattered(rng, shape, 10)
+    return *triplet(stars(shape, x, y, sign * 1000.0), seed, wcs), x, y
+
+
+def matched(table, x, y):
+    """Row of the nearest source for each truth, and its distance."""
+    distance = np.hypot(table["x"][:, None] - x, table["y"][:, None] - y)
+    return distance.argmin(axis=0), distance.min(axis=0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
+    difference, science, template, x, y = ten_transients(sign, seed)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, distance = matched(table, x, y)
+    assert len(table) == 10 and len(set(rows)) == 10
+    # Position error: sqrt(8 pi) sigma**2 noise / flux = 0.03 pixel for each axis.
+    assert distance.max() < 5 * 0.03
+    # Flux error: sqrt(4 pi) sigma noise = 8.8, so 0.9 %; the tolerance of LSST's own test is 2.8 of it.
+    np.testing.assert_allclose(table["psfFlux"][rows], sign * 1000, atol=4 * 8.8)
+    np.testing.assert_allclose(table["psfFluxErr"], 8.8, rtol=0.02)
+    np.testing.assert_allclose(table["snr"], table["psfFlux"] / table["psfFluxErr"], rtol=1e-6)
+    np.testing.assert_array_equal(table["isNegative"], sign < 0)
+    assert not (table["isDipole"] | table["pixelFlags"] | table["centroid_flag"] | table["psfFlux_flag"]).any()
+    # The aperture of 12 pixels has a noise of sqrt(pi) 12 x 1.03.
+    np.testing.assert_allclose(table["apFlux"][rows], sign * 1000, atol=4 * 22)
+    np.testing.assert_allclose(table["scienceFlux"][rows], sign * 1000, atol=4 * 8.6)
+    np.testing.assert_allclose(table["templateFlux"][rows], 0, atol=4 * 2.2)
+    # A pixel adds 1/12 to the variance; the noise of a moment at S/N 114 is about 2 sigma**2 / 114 without the weight.
+    np.testing.assert_allclose(np.median(table["ixx"] + table["iyy"]) / 2, SIGMA**2, rtol=0.1)
+
+
+def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
+    wcs = wcs_at(12345, 67890)
+    difference, science, template, x, y = ten_transients(wcs=wcs)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, _ = matched(table, x, y)
+    ra, dec = wcs_at().all_pix2world(table["x"] + 12345, table["y"] + 67890, 0)
+    np.testing.assert_allclose(table["ra"], ra, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(table["dec"], dec, rtol=0, atol=1e-9)
+    # The scale of a tangent plane 3.8 degrees off its centre is 0.4 % finer.
+    np.testing.assert_allclose(table["raErr"], table["xErr"] * 0.2 / 3600, rtol=0.01)
+    np.testing.assert_allclose(table["decErr"], table["yErr"] * 0.2 / 3600, rtol=0.01)
+    assert matched(table, x, y)[1].max() < 0.2
+
+
+def test_identity_and_time_come_from_the_metadata():
+    difference, science, template, *_ = ten_transients()
+    difference.metadata["visit_in_template"] = True
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    np.testing.assert_array_equal(table["diaSourceId"], ids.source_ids(42, 7, 10))
+    assert set(table["visit"]) == {42} and set(table["detector"]) == {7} and set(table["band"]) == {"r"}
+    assert set(table["midpointMjdTai"]) == {60000.5} and set(table["exposureTime"]) == {30.0}
+    assert table["visitInTemplate"].all() and (table["diaObjectId"] == 0).all()
+
+
+def test_sources_are_in_the_order_of_their_rows_and_the_same_every_time():
+    tables = []
+    for _ in range(2):
+        difference, science, template, *_ = ten_transients()
+        tables.append(detect.dia_sources(difference, science, template, CONFIG))
+    for column in tables[0].dtype.names:
+        np.testing.assert_array_equal(tables[0][column], tables[1][column])
+    assert (np.diff(np.round(tables[0]["y"])) >= 0).all()
+
+
+def test_a_transient_on_a_star_has_the_fluxes_of_both():
+    shape = (300, 320)
+    x, y = scattered(np.random.default_rng(5), shape, 10)
+    difference, science, template = triplet(stars(shape, x, y, 1000.0), static=stars(shape, x, y, 3000.0))
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, _ = matched(table, x, y)
+    # 0.03 pixel of position error costs 1e-4 of a star's flux.
+    np.testing.assert_allclose(table["scienceFlux"][rows], 4000, atol=4 * 8.6)
+    np.testing.assert_allclose(table["templateFlux"][rows], 3000, atol=4 * 2.2 + 2)
+
+
+def test_stars_subtracted_one_pixel_off_are_one_dipole_each():
+    shape = (300, 320)
+    rng = np.random.default_rng(6)
+    x, y = scattered(rng, shape, 10)
+    sky = stars(shape, x, y, rng.uniform(1000, 1500, 10))
+    difference, science, template = triplet(np.zeros(shape), static=sky)
+    template.image = np.roll(template.image, 1, axis=0)
+    difference.image = science.image - template.image
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, distance = matched(table, x, y)
+    assert len(table) == 10 and len(set(rows)) == 10
+    assert table["isDipole"].all() and not table["isNegative"].any()
+    # Each lobe peaks within sqrt(2) sigma of the star, moved by the noise.
+    assert distance.max() < 2 * SIGMA
+    np.testing.assert_allclose(table["apFlux"], 0, atol=4 * 22)
+
+
+def test_a_bright_transient_with_a_faint_ring_is_no_dipole():
+    snr = np.zeros((60, 60), np.float32)
+    snr[30, 30], snr[30, 35] = 40.0, -6.0
+    found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
+    assert len(found) == 1 and not found.is_dipole[0] and not found.is_negative[0]
+    assert (found.x[0], found.y[0]) == (30, 30)
+    snr[30, 35] = -39.0
+    assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_dipole[0]
+
+
+def test_detection_planes_mark_the_footprints_of_each_sign():
+    difference, science, template, x, y = ten_transients()
+    difference.mask[:] = bits("DETECTED", "DETECTED_NEGATIVE", "SUSPECT")  # left over from the calexp
+    detect.dia_sources(difference, science, template, CONFIG)
+    detected = difference.flagged("DETECTED")
+    assert detected[np.round(y).astype(int), np.round(x).astype(int)].all()
+    assert 0.01 < detected.mean() < 0.1 and not difference.flagged("DETECTED_NEGATIVE").any()
+    assert difference.flagged("SUSPECT").all()
+    difference, science, template, x, y = ten_transients(-1)
+    detect.dia_sources(difference, science, template, CONFIG)
+    assert difference.flagged("DETECTED_NEGATIVE").any() and not difference.flagged("DETECTED").any()
+
+
+@pytest.mark.parametrize("plane", ["BAD", "SAT", "EDGE", "NO_DATA", "SAT_TEMPLATE"])
+def test_sources_covered_by_unusable_pixels_are_dropped(plane):
+    difference, science, template, x, y = ten_transients()
+    for xi, yi in np.round([x[:3], y[:3]]).astype(int).T:
+        difference.mask[yi - 14 : yi + 15, xi - 14 : xi + 15] |= bits(plane)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    assert len(table) == 7
+    assert matched(table, x[3:], y[3:])[1].max() < 0.5
+    assert not table["pixelFlags"].any()
+
+
+def test_a_saturated_star_flags_its_own_residual_and_not_a_transient_20_pixels_away():
+    shape = (300, 320)
+    residual = stars(shape, [150.0], [150.0], 1e5) + stars(shape, [174.0], [150.0], 1000.0)
+    difference, science, template = triplet(residual)
+    yy, xx = np.mgrid[: shape[0], : shape[1]]
+    difference.mask[np.hypot(xx - 150, yy - 150) < 6] |= bits("SAT")
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    wing = np.hypot(table["x"] - 150, table["y"] - 150) < 18
+    assert wing.any() and table["pixelFlags"][wing].all() and table["pixelFlags_saturated"][wing].all()
+    transient, distance = matched(table, np.array([174.0]), np.array([150.0]))
+    assert distance[0] < 0.5 and not table["pixelFlags"][transient[0]]
+
+
+@pytest.mark.parametrize(
+    ("plane", "column", "centre_column", "reliable_nearby"),
+    [
+        ("CR", "pixelFlags_cr", "pixelFlags_crCenter", True),
+        ("INTRP", "pixelFlags_interpolated", "pixelFlags_interpolatedCenter", True),
+        ("BAD", "pixelFlags_bad", None, True),
+        ("SAT", "pixelFlags_saturated", "pixelFlags_saturatedCenter", False),
+        ("SAT_TEMPLATE", "pixelFlags_saturatedTemplate", "pixelFlags_saturatedTemplateCenter", False),
+        ("NO_DATA", "pixelFlags_nodata", "pixelFlags_nodataCenter", False),
+        ("EDGE", "pixelFlags_edge", None, False),
+    ],
+)
+def test_a_masked_pixel_in_the_centre_or_the_footprint_sets_its_flags(plane, column, centre_column, reliable_nearby):
+    difference, science, template, x, y = ten_transients()
+    ix, iy = np.round([x[:2], y[:2]]).astype(int)
+    difference.mask[iy[0] + 1, ix[0] + 1] |= bits(plane)
+    difference.mask[iy[1] + 4, ix[1]] |= bits(plane)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, _ = matched(table, x, y)
+    np.testing.assert_array_equal(table[column][rows], [True, True] + [False] * 8)
+    np.testing.assert_array_equal(table["pixelFlags"][rows], [True, not reliable_nearby] + [False] * 8)
+    if centre_column:
+        np.testing.assert_array_equal(table[centre_column][rows], [True] + [False] * 9)
+    np.testing.assert_allclose(table["psfFlux"][rows], 1000, atol=4 * 8.8 * 1.1)
+
+
+def test_snr_of_noise_has_unit_width_whatever_the_variance_and_the_mask():
+    rng = np.random.default_rng(7)
+    shape = (1024, 1024)
+    variance = np.exp(rng.normal(size=(8, 8))).repeat(128, 0).repeat(128, 1).astype(np.float32)
+    image = (rng.normal(size=shape) * np.sqrt(variance)).astype(np.float32)
+    bad = rng.uniform(size=shape) < 0.1
+    image[bad] = np.nan
+    snr = detect.smooth_snr(image, variance, bad, pixel_gaussian(31, 1.8))
+    assert (snr[bad] == 0).all()
+    # The filter joins 8 pi sigma**2 = 81 pixels for the square of S/N: 1.3e4 independent values, 0.6 % of error.
+    assert abs(snr[~bad].std() - 1) < 4 / np.sqrt(2 * shape[0] * shape[1] / 81)
+
+
+def test_snr_is_the_psf_flux_over_its_error():
+    difference, science, template, *_ = ten_transients()
+    snr = detect.smooth_snr(difference.image, difference.variance, difference.mask != 0, difference.psf.centre())
+    yy, xx = np.mgrid[60:240:7, 60:240:7]
+    fit = detect.measure.psf_flux(
+        difference.image, difference.variance, difference.mask == 0, difference.psf, xx.ravel(), yy.ravel()
+    )
+    np.testing.assert_allclose(snr[yy, xx].ravel(), fit.flux / fit.err, atol=1e-3)
+
+
+@pytest.mark.parametrize("threshold", [4.0, 4.5, 5.0])
+def test_false_positives_of_either_sign_are_those_of_gaussian_noise(threshold):
+    rng = np.random.default_rng(8)
+    shape, sigma, n_images = (2048, 2048), 1.8, 2
+    counts = np.zeros(2)
+    for _ in range(n_images):
+        noise = rng.normal(size=shape).astype(np.float32)
+        snr = detect.smooth_snr(noise, np.ones_like(noise), np.zeros(shape, bool), pixel_gaussian(31, sigma))
+        negative = footprints.find(snr, threshold, sigma, np.zeros(shape, np.int32)).is_negative
+        counts += (~negative).sum(), negative.sum()
+    # Peaks per area of smoothed white noise (Slosar & Lupton, DMTN-006), for the PSF after pixel integration.
+    area = sigma**2 + 1 / 12
+    peaks = threshold * np.exp(-(threshold**2) / 2) / (2**2.5 * np.pi**1.5) * shape[0] * shape[1] * n_images / area
+    # The peak pixel is off the peak: nu (1 - d**2 / (4 area)) averaged over d in one pixel, in the exponential.
+    a = threshold / (2 * np.sqrt(area))
+    expected = peaks * (np.sqrt(np.pi) / a * erf(a / 2)) ** 2
+    low, high = poisson.interval(0.999, expected)
+    assert (low <= counts).all() and (counts <= high).all()
+
+
+def test_nothing_but_noise_gives_an_empty_table():
+    difference, science, template = triplet(np.zeros((200, 200)))
+    table = detect.dia_sources(difference, science, template, {"threshold": 8.0, "aperture": 12.0})
+    assert len(table) == 0 and table.dtype.names[0] == "diaSourceId"
+
+
+def test_errors_on_the_template_count_its_correlated_noise():
+    difference, science, template, *_ = ten_transients()
+    template.metadata["covariance_factor"] = 4.0
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    np.testing.assert_allclose(table["templateFluxErr"], 2 * 0.25 * 2 * np.sqrt(np.pi) * SIGMA, rtol=0.02)
+
+
+def test_two_transients_whose_wings_touch_are_two_sources():
+    x, y = np.array([140.0, 156.0]), np.array([150.0, 152.0])
+    for fluxes in ([2000.0, 1000.0], [2000.0, -1000.0]):
+        difference, science, template = triplet(stars((300, 320), x, y, fluxes))
+        table = detect.dia_sources(difference, science, template, CONFIG)
+        assert len(table) == 2 and not table["isDipole"].any()
+        assert matched(table, x, y)[1].max() < 0.2
+        np.testing.assert_array_equal(table["isNegative"], np.array(fluxes)[matched(table, x, y)[0]] < 0)
+
+
+def test_noise_on_a_plateau_as_large_as_the_image_makes_one_source():
+    difference, science, template = triplet(np.full((400, 400), 10.0))
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    assert len(table) == 1 and table["bboxSize"][0] == 400
+
+
+def test_a_psf_that_is_not_finite_is_bad_data():
+    difference, science, template, *_ = ten_transients()
+    difference.psf = StampField(np.full((1, 31, 31), np.nan), 0, difference.shape)
+    with pytest.raises(BadData, match="PSF"):
+        detect.dia_sources(difference, science, template, CONFIG)

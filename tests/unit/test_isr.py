@@ -1,0 +1,134 @@
+"""Detrending: variance, masks, cosmic rays, repair."""
+
+import numpy as np
+import pytest
+import starfield
+
+from diaflow import cosmicrays, isr
+from diaflow.errors import BadData
+
+
+@pytest.fixture(scope="module")
+def field():
+    return starfield.make(size=512)
+
+
+def test_bias_is_subtracted_and_metadata_kept(field):
+    exposure = isr.detrend(field.image, field.row)
+    untouched = exposure.mask == 0
+    np.testing.assert_allclose(exposure.image[untouched], field.image[untouched] - starfield.BIAS, atol=1e-3)
+    expected = {"visit": 7, "detector": 3, "band": "r", "gain": 2.0, "noise_model": "header"}
+    assert {name: exposure.metadata[name] for name in expected} == expected
+    assert exposure.image.dtype == exposure.variance.dtype == np.float32 and exposure.mask.dtype == np.int32
+
+
+def test_variance_is_that_of_the_noise_in_sky_and_stars(field):
+    exposure = isr.detrend(field.image, field.row)
+    noise = exposure.image - field.noiseless - starfield.SKY
+    for level in (field.noiseless < 1, field.noiseless > 300):
+        pixels = level & (exposure.mask == 0)
+        # The scatter of a mean of n squares is sqrt(2 / n); the sky model adds a per cent.
+        assert np.mean(noise[pixels] ** 2 / exposure.variance[pixels]) == pytest.approx(
+            1, abs=0.02 + 4 * np.sqrt(2 / pixels.sum())
+        )
+
+
+def test_variance_of_blank_sky_does_not_follow_its_noise():
+    image = starfield.observed(np.full((512, 512), starfield.SKY), 3)
+    exposure = isr.detrend(image, starfield.row(512), cosmic_rays=False)
+    correlation = np.corrcoef(exposure.image.ravel(), exposure.variance.ravel())[0, 1]
+    # Counts as variance would correlate fully; a few significant noise peaks remain.
+    assert abs(correlation) < 0.1
+
+
+@pytest.mark.parametrize("values, source", [({"gain": np.nan}, "estimated"), ({"read_noise": np.nan}, "sky")])
+def test_unknown_gain_or_read_noise_is_taken_from_the_sky(field, values, source):
+    exposure = isr.detrend(field.image, starfield.row(512, **values))
+    true = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2
+    assert exposure.metadata["noise_model"] == source
+    assert np.median(exposure.variance) == pytest.approx(true, rel=0.05)
+
+
+def test_noise_of_an_image_without_its_sky_is_measured():
+    noise = np.random.default_rng(1).normal(0, 5, (256, 256)).astype(np.float32)
+    exposure = isr.detrend(noise, starfield.row(256, gain=np.nan, read_noise=np.nan, bias=0.0))
+    assert np.median(exposure.variance) == pytest.approx(25, rel=0.03)
+    assert np.isinf(exposure.metadata["gain"])
+
+
+def test_wrong_read_noise_is_not_believed():
+    noise = isr.noise_model(sky=400.0, sky_variance=300.0, gain=2.0, read_noise=6.0)
+    assert noise.source == "sky" and 400 / noise.gain + noise.floor == pytest.approx(300)
+
+
+def test_flaws_are_masked_grown_and_repaired(field):
+    image = field.image.copy()
+    image[100, 100] = np.nan
+    image[200:203, 300:303] = starfield.SATURATION + 1
+    image[:, 400] = 0
+    image[:, 420] = 65.0
+    exposure = isr.detrend(image, field.row)
+    assert exposure.flagged("BAD")[100, 100] and exposure.flagged("BAD")[:, [400, 420]].all()
+    assert exposure.flagged("SAT")[199:204, 299:304].all() and exposure.flagged("SAT").sum() == 25
+    assert (exposure.flagged("INTRP") == exposure.flagged("BAD", "SAT", "CR")).all()
+    assert np.isfinite(exposure.image).all() and (exposure.variance > 0).all()
+    sky = exposure.image[:, 400][field.noiseless[:, 400] < 1]
+    assert np.median(sky) == pytest.approx(starfield.SKY, abs=3)
+
+
+def test_edge_is_a_border_of_the_width_asked_for(field):
+    edge = isr.detrend(field.image, field.row, edge=7).flagged("EDGE")
+    assert edge.sum() == 512**2 - 498**2 and not edge[7:-7, 7:-7].any()
+    assert not isr.detrend(field.image, field.row, edge=0).flagged("EDGE").any()
+
+
+@pytest.mark.parametrize("level, reason", [(70000.0, "100% are saturated"), (np.nan, "usable")])
+def test_image_without_usable_pixels_is_bad_data(level, reason):
+    with pytest.raises(BadData, match=reason):
+        isr.detrend(np.full((100, 100), level, np.float32), starfield.row(100))
+
+
+def test_interpolation_reproduces_a_slope_and_falls_back_on_the_sky():
+    image = np.add.outer(np.arange(200.0), np.arange(200.0)).astype(np.float32)
+    expected, bad = image.copy(), np.zeros(image.shape, bool)
+    bad[50, :] = bad[100:103, 100:103] = True
+    image[bad] = 1e6
+    isr.interpolate(image, bad, np.zeros_like(image))
+    # Weighted means are exact in the middle and lag by less than a pixel of the slope at the corners of a hole.
+    np.testing.assert_allclose(image[:, 5:-5], expected[:, 5:-5], atol=1)
+    np.testing.assert_allclose(image[50, 5:-5], expected[50, 5:-5], atol=1e-3)
+    bad[:, :150] = True
+    isr.interpolate(image, bad, np.full_like(image, -7))
+    assert image[100, 10] == -7
+
+
+@pytest.mark.parametrize("fwhm", [2.5, 3.5, 5.0])
+def test_cosmic_rays_are_found_and_star_cores_are_not(fwhm):
+    field = starfield.make(size=512, varying=False, fwhm=fwhm, log_flux=(3, 5.5), seed=3)
+    rng = np.random.default_rng(5)
+    tracks = np.zeros(field.image.shape, bool)
+    image = field.image.copy()
+    for _ in range(40):
+        x, y, angle = *rng.uniform(20, 470, 2), rng.uniform(0, np.pi)
+        t = np.arange(0, rng.uniform(1, 15), 0.5)
+        tracks[(y + t * np.sin(angle)).astype(int), (x + t * np.cos(angle)).astype(int)] = True
+    image[tracks] += rng.uniform(150, 2000, tracks.sum())  # 10 sigma of the sky and more
+    found = isr.detrend(image, field.row).flagged("CR")
+    clear = tracks & (field.noiseless < 20)
+    assert found[clear].mean() > 0.97
+    without = isr.detrend(field.image, field.row).flagged("CR")
+    cores = field.noiseless > 200
+    assert not without[cores].any() and without.sum() < 40
+
+
+def test_laplacian_agrees_with_its_definition():
+    rng = np.random.default_rng(2)
+    image, variance = rng.normal(0, 10, (2, 20, 20)).astype(np.float32) ** 2
+    out = np.zeros_like(image)
+    cosmicrays._laplacian(image, variance, out)
+    fine = np.repeat(np.repeat(image, 2, 0), 2, 1).astype(float)
+    laplacian = 4 * fine
+    for axis in (0, 1):
+        laplacian -= np.roll(fine, 1, axis) + np.roll(fine, -1, axis)
+    expected = np.maximum(laplacian, 0).reshape(20, 2, 20, 2).mean((1, 3)) / (2 * np.sqrt(variance))
+    np.testing.assert_allclose(out[1:-1, 1:-1], expected[1:-1, 1:-1], rtol=1e-4)

@@ -1,0 +1,308 @@
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import add_stars, constant_psf, gaussian
+from scipy.signal import fftconvolve
+
+from diaflow import psfmatch
+from diaflow.errors import BadData
+from diaflow.exposure import Exposure, bits
+from diaflow.stampfield import StampField, fit_stamps
+
+
+def exposure(image, variance=1.0, psf=None):
+    shape = image.shape
+    return Exposure(
+        image.astype(np.float32), np.full(shape, variance, np.float32), np.zeros(shape, np.int32), WCS(naxis=2), psf
+    )
+
+
+def direct(image, kernel, x, y):
+    """The value of a spatially varying convolution at one pixel, by its definition."""
+    half = kernel.size // 2
+    padded = np.pad(image.astype(float), half)
+    return (padded[y : y + 2 * half + 1, x : x + 2 * half + 1] * kernel(x, y)[0][::-1, ::-1]).sum()
+
+
+def varying_psf(fwhm_of, shape, size=31):
+    """Moffat (beta 3.5) PSF whose FWHM is a function of u, v in [-1, 1]."""
+    gx, gy = (g.ravel() for g in np.meshgrid(np.linspace(0, shape[1] - 1, 6), np.linspace(0, shape[0] - 1, 6)))
+    t = np.arange(size) - size // 2
+    r2 = t[:, None] ** 2 + t**2
+    fwhm = fwhm_of(2 * gx / (shape[1] - 1) - 1, 2 * gy / (shape[0] - 1) - 1)
+    stamps = (1 + r2 * (4 * (2 ** (1 / 3.5) - 1) / fwhm**2)[:, None, None]) ** -3.5
+    return fit_stamps(stamps / stamps.sum((1, 2), keepdims=True), gx, gy, 2, shape).normalised()
+
+
+@pytest.mark.parametrize(
+    "reference, target, widths, size",
+    [
+        (2.4, 2.0, (0.7, 1.4, 2.8), 21),
+        (2.8, 2.0, (0.9798, 1.9596, 3.9192), 23),
+        (3.3, 2.2, (1.2298, 2.4597, 4.9193), 29),
+        (5.0, 2.0, (2.2913, 4.5826, 9.1652), 35),
+        (2.0, 2.0, (0.7, 1.5, 3.0), 21),
+        (2.0, 2.4, (0.6633, 1.3266, 2.6533), 21),
+        (2.0, 2.8, (0.9798, 1.9596, 3.9192), 23),
+    ],
+)
+def test_basis_widths_and_size_are_those_of_the_lsst_stack(reference, target, widths, size):
+    found, side = psfmatch.alard_lupton_widths(reference, target)
+    np.testing.assert_allclose(found, widths, atol=5e-5)
+    assert side == size
+    assert psfmatch.alard_lupton_basis(reference, target).shape == (27, size, size)
+
+
+def test_first_basis_function_has_unit_sum_and_the_others_zero_sum_and_unit_norm():
+    basis = psfmatch.alard_lupton_basis(3.3, 2.2)
+    sums = basis.sum((1, 2))
+    np.testing.assert_allclose(sums[0], 1, atol=1e-12)
+    np.testing.assert_allclose(sums[1:], 0, atol=1e-12)
+    np.testing.assert_allclose((basis[1:] ** 2).sum((1, 2)), 1, atol=1e-12)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(25, 300), st.integers(25, 300), st.sampled_from([3, 21, 35]), st.integers(0, 3), st.integers(0, 99))
+def test_convolution_is_the_definition_at_every_pixel(nx, ny, size, order, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(ny, nx))
+    kernel = StampField(rng.normal(size=((order + 1) * (order + 2) // 2, size, size)), order, (ny, nx))
+    out = psfmatch.convolve(image, kernel)
+    for x, y in [(0, 0), (nx - 1, ny - 1), *zip(rng.integers(0, nx, 5), rng.integers(0, ny, 5))]:
+        # float32 FFT: 1e-6 of sums of size^2 unit normals, times the number of terms
+        assert out[y, x] == pytest.approx(direct(image, kernel, x, y), abs=2e-5 * size * 10)
+
+
+def test_missing_pixels_count_as_zero_in_a_convolution():
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(90, 80))
+    kernel = StampField(rng.normal(size=(1, 5, 5)), 0, image.shape)
+    holes = image.copy()
+    holes[40, 30], image[40, 30] = np.nan, 0
+    np.testing.assert_array_equal(psfmatch.convolve(holes, kernel), psfmatch.convolve(image, kernel))
+
+
+def test_variance_after_convolution_is_that_of_white_noise():
+    """Variance of a sum of independent pixels, for two kernels in succession that vary over the image."""
+    rng = np.random.default_rng(2)
+    shape = (300, 260)
+    variance = rng.uniform(1, 3, shape)
+    first = StampField(np.stack([gaussian(1.5, 21), *(0.1 * gaussian(2.0, 21),) * 2]), 1, shape)
+    second = StampField(np.stack([gaussian(0.5, 9), *(0.05 * gaussian(1.0, 9),) * 2]), 1, shape)
+    out = psfmatch.convolve_variance(variance, first, second)
+    x, y = 130, 150
+    joint = fftconvolve(first(x, y)[0], second(x, y)[0])
+    expected = (variance[y - 14 : y + 15, x - 14 : x + 15] * joint[::-1, ::-1] ** 2).sum()
+    # the kernel of the tile's centre: u changes by up to 0.35 within a tile, the terms by 10 % of that, squared
+    assert out[y, x] == pytest.approx(expected, rel=0.08)
+    np.testing.assert_allclose(
+        psfmatch.convolve_variance(np.ones(shape), first)[50, 60], (first(60, 50) ** 2).sum(), rtol=0.08
+    )
+
+
+def test_known_kernel_and_background_are_recovered():
+    """To 5 decimals in every pixel, 6 in the sum, 4 in the background, where the scene has all spatial frequencies."""
+    shape = (400, 400)
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(40, 360, (2, 30))
+    image = rng.normal(scale=100.0, size=shape).astype(np.float32)
+    basis = psfmatch.alard_lupton_basis(2.8, 2.0)
+    true = 1.25 * basis[0] + np.tensordot(rng.normal(scale=0.02, size=len(basis) - 1), basis[1:], 1)
+    target = 2 + fftconvolve(image, true, mode="same")
+    # variance 1e-6: no noise to take out
+    solution = psfmatch.fit(exposure(image, 1e-6), exposure(target, 1.0), x, y, basis, 1, 2)
+    assert solution.used.sum() >= 20
+    assert solution.kernel_sum == pytest.approx(1.25, abs=5e-7)  # the images are float32
+    corners = np.array([0, 399, 0, 200]), np.array([0, 0, 399, 200])
+    np.testing.assert_allclose(solution.kernel(*corners), np.broadcast_to(true, (4, *true.shape)), atol=1e-5)
+    np.testing.assert_allclose(solution.background_image(), 2, atol=1e-4)
+
+
+def test_varying_kernel_and_background_are_recovered_from_stars():
+    """PSF growing from one corner to the other under a tilted background: stars subtract to 0.5 % of the peak."""
+    shape = (500, 500)
+    rng = np.random.default_rng(30)
+    x, y = np.rint(rng.uniform(40, 460, (2, 40))).astype(int)
+    image, target = np.zeros(shape), np.zeros(shape)
+    psf = varying_psf(lambda u, v: 3.6 + 0.1 * u + 0.1 * v, shape)
+    add_stars(image, x, y, np.full(40, 1e4), 1.3)
+    for xi, yi, stamp in zip(x, y, psf(x, y)):
+        target[yi - 15 : yi + 16, xi - 15 : xi + 16] += 1.1e4 * stamp
+    u, v = np.meshgrid(*(2 * np.arange(500) / 499 - 1,) * 2)
+    background = 2 + 0.5 * u - 0.25 * v**2
+    basis = psfmatch.alard_lupton_basis(1.65, 1.3)
+    solution = psfmatch.fit(exposure(image, 1e-6), exposure(target + background, 1.0), x, y, basis, 1, 2)
+    residual = target - psfmatch.convolve(image, solution.kernel)
+    np.testing.assert_allclose(residual[20:-20, 20:-20], 0, atol=5e-3 * target.max())
+    np.testing.assert_allclose(solution.background_image(), background, atol=1.0)
+    # 0.4 % of the Moffat's flux is outside the fitted 23 pixels
+    assert solution.kernel_sum == pytest.approx(1.1, rel=6e-3)
+
+
+def test_kernel_sum_is_the_same_everywhere():
+    shape = (400, 300)
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(30, 270, 25), rng.uniform(30, 370, 25)
+    image, target = np.zeros(shape), np.zeros(shape)
+    add_stars(image, x, y, np.full(25, 3000.0), 2.0)
+    add_stars(target, x, y, np.full(25, 3300.0), 2.6)
+    image, target = (a + rng.normal(size=shape) for a in (image, target))
+    solution = psfmatch.fit(exposure(image), exposure(target), x, y, psfmatch.alard_lupton_basis(2.6, 2.0), 2, 2)
+    assert solution.kernel.order == 2
+    sums = solution.kernel(rng.uniform(0, 300, 20), rng.uniform(0, 400, 20)).sum((1, 2))
+    np.testing.assert_allclose(sums, solution.kernel_sum, rtol=1e-9)
+    # 25 stars of S/N 300 know the flux ratio to 1e-3, with a free kernel and background a few times that
+    assert solution.kernel_sum == pytest.approx(1.1, rel=0.01)
+
+
+def test_noise_of_the_convolved_image_does_not_bias_the_kernel_sum():
+    """Stars of S/N 25: uncorrected, noise in the basis images would lower the sum by ~ 40/S/N**2 = 6 %."""
+    shape = (600, 600)
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(30, 570, (2, 150))
+    flux = 25 * np.sqrt(4 * np.pi) * 2.0
+    image, target = np.zeros(shape), np.zeros(shape)
+    add_stars(image, x, y, np.full(150, flux), 2.0)
+    add_stars(target, x, y, np.full(150, flux), 2.5)
+    basis = psfmatch.alard_lupton_basis(2.5, 2.0)
+    sums = []
+    for _ in range(2):
+        noisy = exposure(image + rng.normal(size=shape)), exposure(target + rng.normal(size=shape))
+        sums.append(psfmatch.fit(*noisy, x, y, basis, 0, 0).kernel_sum)
+    # 2 x 150 stars of S/N 25 with a free kernel: 1.5 %
+    assert np.mean(sums) == pytest.approx(1.0, abs=0.02)
+
+
+def test_variable_star_is_rejected_and_does_not_change_the_kernel():
+    shape = (500, 500)
+    rng = np.random.default_rng(6)
+    x, y = rng.uniform(40, 460, (2, 30))
+    flux = np.full(30, 4000.0)
+    image, target = np.zeros(shape), np.zeros(shape)
+    add_stars(image, x, y, flux, 2.0)
+    flux[3] *= 1.5
+    add_stars(target, x, y, flux, 2.4)
+    image, target = (a + rng.normal(size=shape) for a in (image, target))
+    solution = psfmatch.fit(exposure(image), exposure(target), x, y, psfmatch.alard_lupton_basis(2.4, 2.0))
+    assert not solution.used[3]
+    assert solution.used.sum() >= 26
+    assert solution.kernel_sum == pytest.approx(1.0, abs=0.01)
+
+
+def test_rejected_star_is_replaced_by_the_next_of_its_cell():
+    """Seven stars in one cell of 128 pixels, five at a time: without the brightest, the sixth comes in."""
+    shape = (300, 300)
+    rng = np.random.default_rng(7)
+    x = np.r_[[145.0, 165, 185, 205, 225, 150, 180], rng.uniform(30, 110, 6)]
+    y = np.r_[[145.0, 165, 185, 205, 225, 200, 230], rng.uniform(30, 110, 6)]
+    flux = np.full(13, 4000.0)
+    image, target = np.zeros(shape), np.zeros(shape)
+    add_stars(image, x, y, flux, 2.0)
+    flux[0] *= 2
+    add_stars(target, x, y, flux, 2.4)
+    image, target = (a + rng.normal(size=shape) for a in (image, target))
+    used = psfmatch.fit(exposure(image), exposure(target), x, y, psfmatch.alard_lupton_basis(2.4, 2.0)).used
+    assert not used[0] and used[1:6].all() and not used[6]
+
+
+def test_masked_pixels_do_not_enter_the_fit():
+    shape = (400, 400)
+    rng = np.random.default_rng(8)
+    x, y = rng.uniform(40, 360, (2, 20))
+    image, target = np.zeros(shape), np.zeros(shape)
+    add_stars(image, x, y, np.full(20, 4000.0), 2.0)
+    add_stars(target, x, y, np.full(20, 4000.0), 2.4)
+    bad = np.zeros(shape, bool)
+    bad[np.rint(y[:5]).astype(int) + 8, np.rint(x[:5]).astype(int)] = True
+    target[bad] = 1e5
+    solution = psfmatch.fit(
+        exposure(image, 1e-4), exposure(target), x, y, psfmatch.alard_lupton_basis(2.4, 2.0), bad=bad
+    )
+    assert solution.used[:5].all()
+    assert solution.kernel_sum == pytest.approx(1, abs=1e-3)
+
+
+def test_too_few_stars_is_bad_data_with_their_number():
+    image = exposure(np.zeros((200, 200)))
+    with pytest.raises(BadData, match="2 kernel stars, at least 3 needed"):
+        psfmatch.fit(image, image, np.array([50.0, 120]), np.array([50.0, 120]), psfmatch.alard_lupton_basis(2.4, 2.0))
+
+
+def test_masks_grow_by_a_square():
+    mask = np.zeros((150, 140), np.int32)
+    mask[70, 60], mask[64, 100] = 4, 1
+    grown = psfmatch.grow(mask, 3, border=8)
+    expected = np.zeros_like(mask)
+    expected[67:74, 57:64] |= 4
+    expected[61:68, 97:104] |= 1
+    expected[:3] |= 8
+    expected[-3:] |= 8
+    expected[:, :3] |= 8
+    expected[:, -3:] |= 8
+    np.testing.assert_array_equal(grown, expected)
+
+
+@pytest.mark.parametrize("fwhm", [2.6, 3.4])
+def test_homogenised_star_has_the_model_psf_and_its_flux(fwhm):
+    shape = (700, 640)
+    psf = varying_psf(lambda u, v: fwhm + 0.2 * u - 0.1 * v + 0.1 * u * v, shape)
+    image = exposure(np.zeros(shape), 4.0, psf)
+    positions = [(100, 100), (320, 350), (560, 610)]
+    for x, y in positions:
+        image.image[y - 15 : y + 16, x - 15 : x + 16] = 1e4 * psf(x, y)[0]
+    model = psfmatch.model_psf(4.5, 31)
+    out = psfmatch.homogenise(image, model)
+    for x, y in positions:
+        star = out.image[y - 15 : y + 16, x - 15 : x + 16] / 1e4
+        np.testing.assert_allclose(star, model, atol=0.01 * model.max())
+    assert out.image.sum(dtype=float) == pytest.approx(3e4, rel=1e-6)
+    np.testing.assert_array_equal(out.psf(*np.transpose(positions))[1], model)
+    # low-frequency variance is conserved
+    middle = out.variance[350, 320] * out.metadata["covariance_factor"]
+    assert middle == pytest.approx(4.0, rel=0.02)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.7])
+def test_matching_to_a_model_conserves_the_sum_of_the_image(scale):
+    """Kernel sum in equals kernel sum out to 7 decimals, wherever the image is."""
+    from diaflow.psfmatch.homogeneous import model_kernel
+
+    shape = (256, 256)
+    image = exposure(np.full(shape, scale), 1.0, varying_psf(lambda u, v: 3 + 0.2 * u, shape))
+    kernel = model_kernel(image, psfmatch.model_psf(4.5, 31))
+    np.testing.assert_allclose(kernel([0, 128, 255], [255, 128, 0]).sum((1, 2)), 1, atol=1e-7)
+    assert psfmatch.convolve(image.image, kernel)[128, 128] == pytest.approx(scale, rel=1e-6)
+
+
+def test_missing_data_stays_missing_and_taints_its_surroundings_when_homogenised():
+    shape = (256, 256)
+    image = exposure(np.ones(shape), 1.0, constant_psf(1.3, shape))
+    image.image[:, :40] = np.nan
+    image.mask[:, :40] |= bits("NO_DATA")
+    image.mask[128, 128] |= bits("SAT")
+    out = psfmatch.homogenise(image, psfmatch.model_psf(4.5, 31))
+    assert np.isfinite(out.image).all() and np.isfinite(out.variance).all()
+    assert out.flagged("NO_DATA")[:, :40].all() and not out.flagged("NO_DATA")[:, 40:].any()
+    assert out.flagged("EDGE")[128, 50] and not out.flagged("EDGE")[128, 128]
+    assert out.flagged("SAT")[125:132, 125:132].all() and not out.flagged("SAT")[128, 160]
+
+
+def test_undefined_psf_positions_are_left_out_of_the_model_match():
+    shape = (512, 512)
+    inner = varying_psf(lambda u, v: 3 + 0.2 * u, shape)
+
+    def half_defined(x, y):
+        stamps = inner(x, y)
+        stamps[np.asarray(x) < 200] = np.nan
+        return stamps
+
+    image = exposure(np.zeros(shape), 1.0, half_defined)
+    model = psfmatch.model_psf(4.5, 31)
+    image.image[285:316, 385:416] = inner(400, 300)[0]
+    out = psfmatch.homogenise(image, model)
+    np.testing.assert_allclose(out.image[285:316, 385:416], model, atol=0.01 * model.max())
+    image.psf = lambda x, y: np.full((len(x), 31, 31), np.nan)
+    with pytest.raises(BadData, match="PSF"):
+        psfmatch.homogenise(image, model)

@@ -1,0 +1,175 @@
+"""Selection of template and science visits."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from diaflow import config, select, tables
+
+
+def template(**changes):
+    return config.validated({"images": "x", "template": changes})["template"]
+
+
+def science(**changes):
+    return config.validated({"images": "x", "science": changes})["science"]
+
+
+def rows(*entries):
+    """Candidates from (patch, band, visit, mjd, fwhm)."""
+    return np.array([(0, *entry) for entry in entries], dtype=select.CANDIDATE)
+
+
+def chosen(table):
+    return table["visit"][table["selected"]].tolist()
+
+
+FIVE = rows(
+    ("0_0", "r", 1, 59000.5, 4.0),
+    ("0_0", "r", 2, 59010.5, 3.0),
+    ("0_0", "r", 3, 59020.5, np.nan),
+    ("0_0", "r", 4, 59030.5, 3.0),
+    ("0_0", "r", 5, 59040.5, 5.0),
+)
+
+
+def exposures(visits, mjd, status="ok", **columns):
+    return tables.from_columns("exposure", visit=visits, mjd=mjd, status=status, band="r", **columns)
+
+
+def test_everything_is_selected_by_default_even_with_unknown_seeing():
+    table = select.template_visits(FIVE, template())
+    assert chosen(table) == [1, 2, 3, 4, 5]
+    assert set(table["reason"]) == {""}
+    assert table.dtype == tables.empty("selection").dtype
+
+
+def test_best_takes_the_sharpest_with_ties_by_visit():
+    table = select.template_visits(FIVE[::-1], template(best=1))
+    assert chosen(table) == [2]
+    reasons = dict(zip(table["visit"].tolist(), table["reason"]))
+    assert reasons[3] == "seeing unknown"
+    assert reasons[4] == reasons[1] == "not among the best 1 in seeing"
+
+
+def test_best_counts_in_each_patch_and_band():
+    table = rows(
+        ("0_0", "g", 1, 59000, 4.0), ("0_0", "g", 2, 59000, 3.0), ("0_0", "r", 3, 59000, 9.0),
+        ("1_0", "g", 1, 59000, 4.0),
+    )  # fmt: skip
+    found = select.template_visits(table, template(best=1))
+    assert list(zip(found["patch"][found["selected"]], found["band"][found["selected"]], chosen(found))) == [
+        ("0_0", "g", 2), ("0_0", "r", 3), ("1_0", "g", 1),
+    ]  # fmt: skip
+
+
+def test_rules_apply_in_order_and_the_first_reason_stays():
+    """Best is taken among what visits, dates and seeing leave."""
+    table = select.template_visits(FIVE, template(visits=[1, 2, 3, 5], mjd=[59005, 59045], fwhm=[2.0, 6.0], best=1))
+    assert chosen(table) == [2]
+    assert table["reason"].tolist() == [
+        "outside template.mjd 59005 to 59045", "", "seeing unknown", "not in template.visits",
+        "not among the best 1 in seeing",
+    ]  # fmt: skip
+
+
+def test_windows_include_their_ends():
+    assert chosen(select.template_visits(FIVE, template(mjd=[59010.5, 59030.5]))) == [2, 3, 4]
+    assert chosen(select.template_visits(FIVE, template(fwhm=[3.0, 4.0]))) == [1, 2, 4]
+
+
+def test_every_rejected_candidate_has_a_reason():
+    table = select.template_visits(FIVE, template(fwhm=[3.5, 4.5]))
+    assert np.all((table["reason"] == "") == table["selected"])
+    assert table["reason"][4] == "seeing outside template.fwhm 3.5 to 4.5 pixels"
+
+
+def test_unknown_dates_are_outside_any_window():
+    table = select.template_visits(rows(("0_0", "r", 1, np.nan, 3.0)), template(mjd=[50000, 70000]))
+    assert not table["selected"][0]
+
+
+def test_no_candidates_give_an_empty_selection():
+    assert len(select.template_visits(FIVE[:0], template(best=3, visits=[4]))) == 0
+
+
+def test_result_does_not_depend_on_the_order_of_candidates():
+    order = np.random.default_rng(2).permutation(5)
+    one, two = (select.template_visits(table, template(best=2)) for table in (FIVE, FIVE[order]))
+    assert sorted(chosen(one)) == sorted(chosen(two)) == [2, 4]
+
+
+def test_visits_that_do_not_exist_are_named_in_a_warning(caplog):
+    with caplog.at_level(logging.WARNING):
+        select.template_visits(FIVE, template(visits=[1, 77]))
+    assert "template.visits: no usable image of visit 77" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [({}, False), ({"visits": [1], "mjd": [1, 2]}, False), ({"best": 3}, True), ({"fwhm": [1, 2]}, True)],
+)
+def test_seeing_is_needed_for_windows_and_best_only(changes, needs):
+    assert select.needs_measured_seeing(template(**changes)) is needs
+
+
+def test_candidates_have_one_row_per_visit_and_patch():
+    overlap = tables.from_columns(
+        "overlap",
+        tract=0,
+        patch=np.array(["0_0", "0_0", "0_0", "2_0", "10_0"], dtype=object),
+        visit=[7, 7, 3, 7, 3],
+        detector=[0, 1, 0, 0, 0],
+        band="r",
+    )
+    table = select.candidates(overlap, exposures([3, 7], [59001.0, 59002.0]), {7: 3.5})
+    assert list(zip(table["patch"], table["visit"].tolist())) == [("0_0", 3), ("0_0", 7), ("2_0", 7), ("10_0", 3)]
+    assert table["mjd"].tolist() == [59001.0, 59002.0, 59002.0, 59001.0]
+    assert table["fwhm"][[1, 2]].tolist() == [3.5, 3.5]
+    assert np.all(np.isnan(table["fwhm"][[0, 3]]))
+    assert chosen(select.template_visits(table, template(best=1))) == [7, 7]
+
+
+def test_a_failed_detector_does_not_hide_the_date_of_its_visit():
+    overlap = tables.from_columns("overlap", tract=0, patch="0_0", visit=[7], detector=0, band="r")
+    table = select.candidates(overlap, exposures([7, 7], [59001.0, np.nan], ["ok", "failed"]), {})
+    assert table["mjd"].tolist() == [59001.0]
+
+
+def test_candidates_of_nothing():
+    assert len(select.candidates(tables.empty("overlap"), exposures([1], [59000.0]), {})) == 0
+
+
+def test_header_seeing_is_in_pixels_per_visit():
+    table = exposures([1, 1, 2, 3], 59000.0, seeing=[1.0, 2.0, np.nan, 4.0], pixel_scale=0.5)
+    table["status"][3] = "failed"
+    fwhm = select.header_fwhm(table)
+    assert fwhm[1] == 3.0
+    assert np.isnan(fwhm[2])
+    assert set(fwhm) == {1, 2}
+
+
+def test_measured_seeing_is_the_median_of_the_usable_detectors():
+    status = ["ok", "ok", "ok", "failed", "failed", "ok"]
+    table = tables.from_columns(
+        "visit_summary", visit=[7, 4, 7, 7, 5, 6], psf_fwhm=[3.0, 2.0, 4.0, 9.0, 1.0, np.nan], status=status
+    )
+    fwhm = select.measured_fwhm(table)
+    assert (fwhm[7], fwhm[4]) == (3.5, 2.0)
+    assert np.isnan(fwhm[6])
+    assert set(fwhm) == {4, 6, 7}
+    assert select.measured_fwhm(table[:0]) == {}
+
+
+def test_science_visits_are_sorted_and_usable():
+    table = exposures([5, 5, 2, 9, -1], [59005, 59005, 59002, 59009, np.nan], detector=[0, 1, 0, 0, -1])
+    table["status"][[1, 3, 4]] = "failed"
+    assert select.science_visits(table, science()) == [2, 5]
+
+
+def test_science_windows_apply():
+    table = exposures([1, 2, 3], [59001.0, 59002.0, 59003.0])
+    assert select.science_visits(table, science(visits=[3, 1])) == [1, 3]
+    assert select.science_visits(table, science(mjd=[59001.5, 59003.0])) == [2, 3]
+    assert select.science_visits(table, science(visits=[1], mjd=[59001.5, 59003.0])) == []

@@ -1,0 +1,170 @@
+"""Templates: patches and tracts brought onto a science image."""
+
+import time
+
+import numpy as np
+import pytest
+from test_coadd_psf import gaussian_stamp
+from test_warp import exposure, gaussian_image, tan_wcs
+
+from diaflow import coadd, template
+from diaflow.errors import BadData, InputError
+from diaflow.exposure import bits
+from diaflow.psf.coadd import CoaddPsf, PsfInput
+from diaflow.stampfield import StampField
+
+TRACT_SHAPE = (400, 400)
+TRACT = tan_wcs(TRACT_SHAPE)
+PATCH = 220
+SIGMA = 1.8
+
+
+def sky(wcs, shape):
+    """Stars at fixed sky positions on a grid, in nJy per pixel."""
+    image = np.zeros(shape)
+    for k, (x, y) in enumerate([(150, 160), (205, 190), (240, 250), (180, 225)]):
+        px, py = wcs.all_world2pix(*TRACT.all_pix2world(x, y, 0), 0)
+        image += gaussian_image(shape, px, py, SIGMA, 1000.0 * (k + 1))
+    return image
+
+
+def patch_wcs(x0, y0, tract=TRACT):
+    wcs = tract.deepcopy()
+    wcs.wcs.crpix -= [x0, y0]
+    return wcs
+
+
+def make_patch(path, x0, y0, tract=TRACT, variance=1.0, visit=3, band="r"):
+    """A coadd of one visit on a patch whose first pixel is x0, y0 of the tract."""
+    shape = (PATCH, PATCH)
+    wcs = patch_wcs(x0, y0, tract)
+    psf = StampField(gaussian_stamp(SIGMA)[None], 0, TRACT_SHAPE)
+    source = PsfInput(visit, 0, 1.0, psf, tract, (0, 0, TRACT_SHAPE[1] - 1, TRACT_SHAPE[0] - 1))
+    made = exposure(sky(wcs, shape), wcs, variance, CoaddPsf([source], wcs), band=band, covariance_factor=1.1)
+    made.write(path)
+    return made
+
+
+@pytest.fixture(scope="module")
+def four_patches(tmp_path_factory):
+    """2 x 2 patches of a tract that overlap by 40 pixels."""
+    folder = tmp_path_factory.mktemp("patches")
+    paths = []
+    for k, (x0, y0) in enumerate([(0, 0), (180, 0), (0, 180), (180, 180)]):
+        paths.append(str(folder / f"{k}.fits"))
+        make_patch(paths[-1], x0, y0, visit=k)
+    return paths
+
+
+def test_template_shows_the_sky_of_the_science_image(four_patches):
+    shape = (200, 210)
+    science = tan_wcs(shape, rotation=17, sip=1e-6)
+    result = template.assemble(four_patches, science, shape)
+    assert not result.mask.any()
+    # The response of Lanczos-3 departs from 1 by up to 1 % where a Gaussian of 1.8 pixel sigma has power.
+    np.testing.assert_allclose(result.image, sky(science, shape), atol=0.01 * result.image.max())
+    assert result.metadata["band"] == "r"
+    # Variances are averaged in the overlaps, so patches leave no trace; 1.1 times that of a rotation, 1.27.
+    assert result.variance.max() < 1.05
+    assert result.metadata["covariance_factor"] == pytest.approx(1.1 * 1.27, rel=0.01)
+
+
+def test_order_of_patches_does_not_matter(four_patches):
+    shape = (200, 200)
+    science = tan_wcs(shape, rotation=30)
+    forward = template.assemble(four_patches, science, shape)
+    backward = template.assemble(four_patches[::-1], science, shape)
+    np.testing.assert_allclose(forward.image, backward.image, atol=1e-4)
+
+
+def test_missing_patch_leaves_no_data(four_patches):
+    shape = (200, 200)
+    science = tan_wcs(shape)
+    result = template.assemble(four_patches[:3], science, shape)
+    empty = result.flagged("NO_DATA")
+    # The fourth patch alone covers science pixels from 120 on (tract 220); the kernel reaches three pixels.
+    assert empty[121:, 121:].all() and not empty[:116].any() and not empty[:, :116].any()
+
+
+def test_psf_is_that_of_the_stars(four_patches):
+    shape = (220, 220)
+    science = tan_wcs(shape, 0.21, rotation=17)
+    result = template.assemble(four_patches, science, shape)
+    x, y = science.all_world2pix(*TRACT.all_pix2world([205], [190], 0), 0)
+    stamp = result.psf(x, y)[0]
+    star = gaussian_image(stamp.shape, stamp.shape[1] // 2, stamp.shape[0] // 2, SIGMA * 0.2 / 0.21)
+    assert np.abs(stamp - star).max() < 0.01 * stamp.max()
+
+
+def test_psf_is_quick_to_evaluate(tmp_path):
+    psf = StampField(np.repeat(gaussian_stamp(SIGMA)[None], 6, 0), 2, TRACT_SHAPE)
+    made = make_patch(tmp_path / "patch.fits", 0, 0)
+    box = (0, 0, TRACT_SHAPE[1] - 1, TRACT_SHAPE[0] - 1)
+    made.psf = CoaddPsf([PsfInput(k, 0, 1.0, psf, tan_wcs(TRACT_SHAPE, rotation=k), box) for k in range(20)], made.wcs)
+    made.write(tmp_path / "patch.fits")
+    shape = (200, 200)
+    result = template.assemble([tmp_path / "patch.fits"], patch_wcs(10, 10), shape)
+    x, y = np.random.default_rng(1).uniform(0, 199, (2, 300))
+    start = time.process_time()
+    assert np.isfinite(result.psf(x, y)).all()
+    assert time.process_time() - start < 1
+
+
+def test_tracts_are_averaged_with_inverse_sigma_weights(tmp_path, four_patches):
+    other = tan_wcs(TRACT_SHAPE, rotation=40)
+    other.wcs.crval = [0.0, -30.001]
+    path = str(tmp_path / "other.fits")
+    make_patch(path, 90, 90, other, variance=4.0)
+    shape = (100, 100)
+    science = tan_wcs(shape)
+    one = template.assemble(four_patches, science, shape)
+    two = template.assemble([path], science, shape)
+    both = template.assemble([*four_patches, path], science, shape)
+    w1, w2 = one.variance**-0.5, two.variance**-0.5
+    np.testing.assert_allclose(both.image, (w1 * one.image + w2 * two.image) / (w1 + w2), atol=1e-4)
+    np.testing.assert_allclose(both.variance, (w1 * one.variance + w2 * two.variance) / (w1 + w2), rtol=1e-5)
+    assert not both.mask.any()
+
+
+def test_masks_come_along_and_shallow_parts_are_flagged(tmp_path):
+    path = tmp_path / "patch.fits"
+    made = make_patch(path, 90, 90)
+    made.mask[100, 100] = bits("SAT")
+    made.variance[:, 150:] = 9
+    made.write(path)
+    shape = (200, 200)
+    result = template.assemble([path], patch_wcs(100, 100), shape)
+    assert result.flagged("SAT")[90, 90] and result.flagged("SAT").sum() == 1
+    high = result.flagged("HIGH_VARIANCE")
+    # The step is at column 140; medians of 32-pixel bins follow it to one bin.
+    assert high[:, 176:].all() and not high[:, :104].any()
+
+
+def test_visits_of_coadds(four_patches):
+    assert template.visits(four_patches[1:]) == {1, 2, 3}
+
+
+def test_patch_without_coadd_is_skipped(tmp_path, four_patches):
+    shape = (100, 100)
+    empty = coadd.failed(patch_wcs(180, 180), (PATCH, PATCH), "no warps to coadd")
+    empty.metadata["band"] = "r"
+    empty.write(tmp_path / "failed.fits")
+    paths = [*four_patches[:3], str(tmp_path / "failed.fits")]
+    expected = template.assemble(four_patches[:3], tan_wcs(shape), shape)
+    np.testing.assert_array_equal(template.assemble(paths, tan_wcs(shape), shape).image, expected.image)
+    assert template.visits(paths) == {0, 1, 2}
+    with pytest.raises(BadData, match="no template"):
+        template.assemble(paths[3:], tan_wcs(shape), shape)
+
+
+def test_no_coverage_is_bad_data_and_wrong_files_are_errors(tmp_path, four_patches):
+    shape = (50, 50)
+    with pytest.raises(BadData, match="no template"):
+        template.assemble(four_patches, tan_wcs(shape, shift=(3000, 0)), shape)
+    with pytest.raises(BadData, match="no template"):
+        template.assemble([], tan_wcs(shape), shape)
+    make_patch(tmp_path / "g.fits", 0, 0, band="g")
+    with pytest.raises(InputError, match="g.fits"):
+        template.assemble([*four_patches, str(tmp_path / "g.fits")], tan_wcs(shape), shape)
+    with pytest.raises(InputError, match="absent.fits"):
+        template.visits([str(tmp_path / "absent.fits")])
