@@ -6,11 +6,11 @@ from diaflow import associate, job, skymap, tables
 
 
 def main(snakemake):
-    sources = tables.concatenate(
-        "dia_source", [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
-    )
     sky = skymap.load(snakemake.input.skymap)
     tract, patch = int(snakemake.wildcards.tract), snakemake.wildcards.patch
+    parts = [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
+    near = [part[associate.in_outer_box(part, sky.tracts[tract], patch)] for part in parts]
+    sources = tables.concatenate("dia_source", near)
     dia_objects, links = associate.patch(sources, sky, tract, patch, snakemake.params.associate)
     tables.write("dia_object", dia_objects, snakemake.output.dia_objects)
     tables.write("dia_link", links, snakemake.output.links)

@@ -22,9 +22,8 @@ def main(snakemake):
     objects = np.concatenate([tables.read("dia_object", path, columns) for path in snakemake.input.dia_objects])
     rows = tables.read("diffim_summary", snakemake.input.summary)
     one = partial(measure, objects=objects, calexps=snakemake.input.calexps, diffims=snakemake.input.diffims)
-    forced_sources = tables.concatenate(
-        "dia_forced_source", parallel.each(one, rows[rows["status"] == "ok"], snakemake.threads)
-    )
+    parts = parallel.each(one, rows[rows["status"] == "ok"], snakemake.threads)
+    forced_sources = tables.concatenate("dia_forced_source", parts)
     tables.write("dia_forced_source", forced_sources, snakemake.output.forced)
     logging.info("%d forced sources", len(forced_sources))
 

@@ -1,4 +1,4 @@
-"""The house stands as drawn: pins agree, the library is free of Snakemake, scripts are small, every key is explained."""
+"""The house stands as drawn: pins agree, no Snakemake in the library, small scripts, every key explained."""
 
 import re
 import tomllib

@@ -6,6 +6,28 @@ from astropy.io import fits
 
 from diaflow import tables
 
+CARDS = {
+    "VISIT": 1,
+    "DETECTOR": 0,
+    "FILTER": "g",
+    "MJD-OBS": 60000.0,
+    "TIMESYS": "UTC",
+    "EXPTIME": 30.0,
+    "GAIN": 1.5,
+    "RDNOISE": 5.0,
+    "SATURATE": 60000.0,
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRPIX1": 150.5,
+    "CRPIX2": 150.5,
+    "CRVAL1": 35.0,
+    "CRVAL2": -4.5,
+    "CD1_1": -1.4e-4,
+    "CD1_2": 0.0,
+    "CD2_1": 0.0,
+    "CD2_2": 1.4e-4,
+}
+
 
 @pytest.fixture
 def raw(tmp_path):
@@ -14,11 +36,7 @@ def raw(tmp_path):
     def write(name="a.fits", header=None, image=None, drop=()):
         rng = np.random.default_rng(1)
         pixels = rng.normal(200, 10, (300, 300)) if image is None else image
-        cards = {
-            "VISIT": 1, "DETECTOR": 0, "FILTER": "g", "MJD-OBS": 60000.0, "TIMESYS": "UTC", "EXPTIME": 30.0, "GAIN": 1.5,
-            "RDNOISE": 5.0, "SATURATE": 60000.0, "BIASLVL": 0.0, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 150.5,
-            "CRPIX2": 150.5, "CRVAL1": 35.0, "CRVAL2": -4.5, "CD1_1": -1.4e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1.4e-4,
-        } | (header or {})  # fmt: skip
+        cards = CARDS | (header or {})
         hdu = fits.PrimaryHDU(pixels.astype(np.float32))
         hdu.header.update({key: value for key, value in cards.items() if key not in drop})
         hdu.writeto(tmp_path / name)
