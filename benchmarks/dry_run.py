@@ -24,65 +24,86 @@ CONFIG = {
 
 BARE = """
 import json
+
 graph = json.load(open("graph.json"))
+
 wildcard_constraints: visit=r"\\d+", tract=r"\\d+", patch=r"\\d+_\\d+", band=r"[a-z]"
+
 rule all:
-    input: graph["targets"]
-rule simulate:
-    output: graph["images"]
-    shell: "touch {output}"
-rule calexp:
-    input: lambda w: graph["calexp"][w.visit]
-    output: directory("calexp/{visit}"), "source/{visit}", "summary/{visit}"
-    shell: "touch {output}"
-rule warp:
-    input: "calexp/{visit}"
-    output: directory("warp/{tract}/{visit}")
-    shell: "touch {output}"
-rule warp_matched:
-    input: "warp/{tract}/{visit}", lambda w: graph["model"][w.visit]
-    output: directory("warp_matched/{tract}/{visit}")
-    shell: "touch {output}"
-rule coadd:
-    input: lambda w: graph["coadd"][f"{w.tract}/{w.patch}/{w.band}"]
-    output: "coadd/{tract}/{patch}/{band}"
-    shell: "touch {output}"
-rule diffim:
-    input: "calexp/{visit}", "source/{visit}", "summary/{visit}", lambda w: graph["diffim"][w.visit]
-    output: directory("diffim/{visit}"), "dia_source/{visit}", "diffim_summary/{visit}"
-    shell: "touch {output}"
-rule associate:
-    input: lambda w: graph["associate"][f"{w.tract}/{w.patch}"]
-    output: "dia_object/{tract}/{patch}", "dia_link/{tract}/{patch}"
-    shell: "touch {output}"
-rule forced:
-    input: "calexp/{visit}", "diffim/{visit}", "diffim_summary/{visit}", lambda w: graph["forced"][w.visit]
-    output: "forced/{visit}"
-    shell: "touch {output}"
+    input: "tables"
 """
+RULE = """
+rule {name}:
+    input: {inputs}
+    output: {outputs}
+    shell: "touch {{output}}"
+"""
+RULES = {
+    "simulate": ("[]", 'graph["images"]'),
+    "ingest": ('graph["images"]', '"exposures"'),
+    "calexp": (
+        'lambda w: graph["images_of"][w.visit], "exposures"',
+        '"calexp/{visit}", "source/{visit}", "summary/{visit}"',
+    ),
+    "visit_summary": ('graph["summaries"]', '"visit_summary"'),
+    "skymap": ('"exposures"', '"skymap", "overlaps"'),
+    "select": ('"exposures", "overlaps", "visit_summary"', '"selection"'),
+    "warp": ('"calexp/{visit}", "skymap"', '"warp/{tract}/{visit}"'),
+    "warp_matched": ('"warp/{tract}/{visit}", lambda w: graph["model"][w.visit]', '"warp_matched/{tract}/{visit}"'),
+    "coadd": ('lambda w: graph["coadd"][f"{w.tract}/{w.patch}/{w.band}"], "skymap"', '"coadd/{tract}/{patch}/{band}"'),
+    "diffim": (
+        '"calexp/{visit}", "source/{visit}", "summary/{visit}", lambda w: graph["diffim"][w.visit]',
+        '"diffim/{visit}", "dia_source/{visit}", "diffim_summary/{visit}"',
+    ),
+    "associate": (
+        'lambda w: graph["associate"][f"{w.tract}/{w.patch}"], "skymap"',
+        '"dia_object/{tract}/{patch}", "dia_link/{tract}/{patch}"',
+    ),
+    "forced": (
+        '"calexp/{visit}", "diffim/{visit}", "diffim_summary/{visit}", lambda w: graph["forced"][w.visit]',
+        '"forced/{visit}"',
+    ),
+    "tables": ('graph["collected"], "exposures", "visit_summary", "selection"', '"tables"'),
+}
 
 
 def graph(plan: planning.Plan) -> dict:
     """Inputs of every job of the plan, by wildcards."""
-    visits = {
-        band: sorted({v for key, vs in plan.template.items() if key[2] == band for v in vs})
-        for _, _, band in plan.template
-    }
-    patches = plan.science_patches()
-    objects = {v: [f"dia_object/{t}/{p}" for t, p in plan.patches[v]] for v in plan.science}
+    template_visits = {}
+    for (_, _, band), chosen in plan.template.items():
+        template_visits.setdefault(band, set()).update(chosen)
+    patches = [f"{tract}/{patch}" for tract, patch in plan.science_patches()]
+    model = {v: [f"summary/{u}" for u in sorted(group)] for group in template_visits.values() for v in group}
+    per_science_visit = ("diffim_summary", "dia_source", "forced")
     return {
         "images": plan.exposures["path"].tolist(),
-        "calexp": {v: plan.images[v] for v in plan.visits},
-        "model": {v: [f"summary/{other}" for other in visits[plan.bands[v]]] for v in sum(visits.values(), [])},
+        "images_of": {v: plan.images[v] for v in plan.visits},
+        "summaries": [f"summary/{v}" for v in plan.visits],
+        "model": model,
         "coadd": {
             "/".join(map(str, key)): [f"{kind}/{key[0]}/{v}" for kind in ("warp", "warp_matched") for v in chosen]
             for key, chosen in plan.template.items()
         },
         "diffim": {v: ["coadd/" + "/".join(map(str, key)) for key in plan.template_patches(v)] for v in plan.science},
-        "associate": {f"{t}/{p}": [f"dia_source/{v}" for v in plan.science_visits(t, p)] for t, p in patches},
-        "forced": objects,
-        "targets": [f"forced/{v}" for v in plan.science],
+        "associate": {
+            f"{t}/{p}": [f"dia_source/{v}" for v in plan.science_visits(t, p)] for t, p in plan.science_patches()
+        },
+        "forced": {v: [f"dia_object/{t}/{p}" for t, p in plan.patches[v]] for v in plan.science},
+        "collected": [f"source/{v}" for v in plan.visits]
+        + [f"{kind}/{v}" for kind in per_science_visit for v in plan.science]
+        + [f"{kind}/{patch}" for kind in ("dia_object", "dia_link") for patch in patches],
     }
+
+
+def bare_snakefile() -> str:
+    """The same graph with rules that do nothing."""
+    return BARE + "".join(RULE.format(name=name, inputs=i, outputs=o) for name, (i, o) in RULES.items())
+
+
+def n_jobs(plan: planning.Plan) -> int:
+    """Jobs of the graph that grow with the survey."""
+    template_visits = {visit for chosen in plan.template.values() for visit in chosen}
+    return len(plan.visits) + 2 * len(template_visits) + len(plan.template) + 2 * len(plan.science)
 
 
 def main() -> list[dict]:
@@ -94,19 +115,18 @@ def main() -> list[dict]:
         (ours / "config.yaml").write_text(yaml.safe_dump(CONFIG))
         plan = planning.make(validated(CONFIG), ours / "absent.parquet")
         (bare / "graph.json").write_text(json.dumps(graph(plan)))
-        (bare / "Snakefile").write_text(BARE)
+        (bare / "Snakefile").write_text(bare_snakefile())
         dry = [PYTHON, "-m", "snakemake", "--dry-run", "--quiet", "all", "--cores", "1"]
         commands = {
             "ours": ([*dry, "--snakefile", ROOT / "Snakefile", "--configfile", "config.yaml"], ours),
             "bare": ([*dry, "--snakefile", "Snakefile"], bare),
         }
         runs = [{key: cpu_and_memory(*command) for key, command in commands.items()} for _ in range(ROUNDS)]
-    n_jobs = len(plan.visits) + 2 * len(plan.science) + len(plan.template)
     cpu = {key: statistics.median(run[key][0] for run in runs) for key in commands}
     peak = max(run["ours"][1] for run in runs)
     return [
         result(
-            f"dry run of {len(plan.visits)} visits ({n_jobs}+ jobs)",
+            f"dry run of {len(plan.visits)} visits ({n_jobs(plan)} jobs)",
             cpu["ours"],
             peak,
             "bare Snakemake, same graph",

@@ -8,11 +8,18 @@ from diaflow.errors import InputError
 
 
 def run(main: Callable, snakemake) -> None:
-    """Run ``main(snakemake)`` with logging to the rule's log file; an `InputError` ends it with one line and code 1."""
+    """Run ``main(snakemake)`` with logging to the terminal and the rule's log file.
+
+    An `InputError` ends the process with one line and exit code 1; any other error also leaves its traceback in the
+    log.
+    """
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
     try:
         main(snakemake)
     except InputError as error:
         logging.error("error: %s", error)
+        sys.exit(1)
+    except Exception as error:
+        logging.exception("error: %s", error)
         sys.exit(1)

@@ -9,7 +9,7 @@ rule calexp:
         reference_visit=reference_visit,
     output:
         calexps=directory(product("calexp/{visit}")),
-        sources=product("source/{visit}.parquet"),
+        sources=product("src/{visit}.parquet"),
         summary=product("visit_summary/{visit}.parquet"),
     log:
         log_of("calexp/{visit}"),

@@ -51,7 +51,7 @@ def images(wildcards):
 def reference_visit(wildcards):
     """Sources of the visit that this one is calibrated against where there is no reference catalogue."""
     visit = None if REFCAT else plan.reference_visits[int(wildcards.visit)]
-    return [] if visit is None else product(f"source/{visit}.parquet")
+    return [] if visit is None else product(f"src/{visit}.parquet")
 
 
 @functools.cache

@@ -4,7 +4,7 @@
 rule diffim:
     input:
         calexps=product("calexp/{visit}"),
-        sources=product("source/{visit}.parquet"),
+        sources=product("src/{visit}.parquet"),
         summary=product("visit_summary/{visit}.parquet"),
         templates=template_coadds,
     output:

@@ -6,7 +6,7 @@ rule tables:
         exposures=product("exposures.parquet"),
         visit_summary=product("visit_summary.parquet"),
         diffim_summaries=[product(f"diffim_summary/{visit}.parquet") for visit in plan.science],
-        sources=[product(f"source/{visit}.parquet") for visit in plan.visits],
+        sources=[product(f"src/{visit}.parquet") for visit in plan.visits],
         dia_sources=[product(f"dia_source/{visit}.parquet") for visit in plan.science],
         dia_objects=[product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.science_patches()],
         links=[product(f"dia_link/{tract}/{patch}.parquet") for tract, patch in plan.science_patches()],

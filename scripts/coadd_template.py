@@ -12,7 +12,7 @@ def main(snakemake):
     patch, given = snakemake.wildcards.patch, snakemake.input
     warps = [Path(folder, f"{patch}.fits") for folder in given.warps]
     matched = [Path(folder, f"{patch}.fits") for folder in given.matched]
-    reached = [path.exists() for path in warps]
+    reached = [warp.exists() and match.exists() for warp, match in zip(warps, matched)]
     warps, matched = ([path for path, there in zip(paths, reached) if there] for paths in (warps, matched))
     try:
         template = coadd.coadd(warps, matched, snakemake.params.method)

@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from diaflow import job, parallel, psfmatch, tables
+from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 
 
 def match(path, model, folder):
-    """Write the matched version of one warp."""
-    psfmatch.homogenise(Exposure.read(path), model).write(folder / path.name)
+    """Write the matched version of one warp, unless the warp has no PSF anywhere."""
+    try:
+        psfmatch.homogenise(Exposure.read(path), model).write(folder / path.name)
+    except BadData as error:
+        logging.warning("%s: %s", path, error)
 
 
 def broadest(summaries):

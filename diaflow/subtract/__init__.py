@@ -73,6 +73,7 @@ def subtract(
     sky &= template_sky
     difference, matched, found = ALGORITHMS[config["algorithm"]](science, template, sources, sky, config)
     stars = found.pop("stars")
+    difference.metadata["visit_in_template"] = prior["visit_in_template"]
     quality = _verify(difference, sky)
     summary = {
         "status": "ok",

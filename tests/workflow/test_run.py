@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -13,7 +14,9 @@ import pytest
 from conftest import command
 
 from diaflow import tables
+from diaflow.exposure import Exposure
 
+BEYOND_BEST = "not among the best 2 in seeing"
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
 
 
@@ -112,3 +115,50 @@ def test_killed_run_started_again_gives_identical_tables(tmp_path, tiny_run, sna
     done = snakemake(tmp_path, tiny)
     assert done.returncode == 0, done.stderr[-5000:]
     assert checksums(tmp_path) == checksums(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def variant_run(tmp_path_factory, tiny_run, snakemake, tiny) -> Path:
+    """The tiny survey with the two best visits in a PSF-matched template, every visit differenced."""
+    folder = tmp_path_factory.mktemp("variant") / "run"
+    shutil.copytree(tiny_run, folder)
+    done = snakemake(
+        folder, tiny | {"template": {"method": "psf_matched", "mjd": [60000, 60400], "best": 2}, "science": {}}
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "calexp" not in job_counts(done.stderr)
+    return folder
+
+
+def test_selection_by_measured_seeing_takes_the_best_visits(variant_run):
+    summary = tables.read("visit_summary", variant_run / "results/tiny/visit_summary.parquet")
+    selection = tables.read("selection", variant_run / "results/tiny/selection.parquet")
+    for patch in np.unique(selection["patch"].astype(str)):
+        rows = selection[(selection["patch"] == patch) & np.isin(selection["reason"], ["", BEYOND_BEST])]
+        chosen = set(rows["visit"][rows["selected"]].tolist())
+        assert chosen == set(rows["visit"][np.argsort(rows["fwhm"], kind="stable")][:2].tolist())
+        inputs = Exposure.read(variant_run / f"results/tiny/coadd/template/0/{patch}/g.fits").psf.inputs
+        assert {source.visit for source in inputs} <= chosen
+    measured = {v: np.median(summary["psf_fwhm"][summary["visit"] == v]) for v in np.unique(summary["visit"])}
+    assert all(np.isclose(row["fwhm"], measured[row["visit"]], rtol=1e-5) for row in selection)
+
+
+def test_visit_that_is_in_its_own_template_is_flagged(variant_run):
+    selection = tables.read("selection", variant_run / "results/tiny/selection.parquet")
+    visits = tables.read("visit", variant_run / "results/tiny/tables/visit.parquet")
+    forced = tables.read("dia_forced_source", variant_run / "results/tiny/tables/dia_forced_source.parquet")
+    sources = tables.read("dia_source", variant_run / "results/tiny/tables/dia_source.parquet")
+    chosen = selection["visit"][selection["selected"]]
+    for table, column in ((visits, "visit_in_template"), (forced, "visitInTemplate"), (sources, "visitInTemplate")):
+        assert (table[column] == np.isin(table["visit"], chosen)).all()
+
+
+def test_without_a_reference_catalogue_visits_are_calibrated_against_the_first(tmp_path, tiny_run, snakemake, tiny):
+    shutil.copytree(tiny_run / "demo", tmp_path / "demo")
+    done = snakemake(tmp_path, tiny | {"refcat": None}, "results/tiny/visit_summary.parquet")
+    assert done.returncode == 0, done.stderr[-5000:]
+    summary = tables.read("visit_summary", tmp_path / "results/tiny/visit_summary.parquet")
+    first = summary["visit"] == summary["visit"].min()
+    assert (summary["status"] == "ok").all()
+    assert (summary["astrometry"] == np.where(first, "header", "relative")).all()
+    assert (summary["photometry"] == np.where(first, "header", "relative")).all()

@@ -1,0 +1,29 @@
+"""Scripts end with one clear line on bad input, and keep the traceback of anything else in their log."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+from types import SimpleNamespace
+from diaflow import job
+from diaflow.errors import InputError
+
+def main(snakemake):
+    raise {error}
+
+job.run(main, SimpleNamespace(rule="step", log=[{log!r}]))
+"""
+
+
+@pytest.mark.parametrize(("error", "traced"), [("InputError('stars.fits: no band g')", False), ("KeyError('g')", True)])
+def test_error_ends_the_job_with_code_1_and_its_reason_in_the_log(tmp_path, error, traced):
+    log = tmp_path / "step.log"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(error=error, log=str(log))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert log.read_text().splitlines()[0].startswith("step: error: ")
+    assert ("Traceback" in log.read_text()) == traced
+    assert ("Traceback" in done.stderr) == traced

@@ -1,0 +1,87 @@
+"""A run is known from headers alone, and an exposure table is used again as long as its files are the same."""
+
+import os
+
+import numpy as np
+import pytest
+
+from diaflow import plan as planning
+from diaflow import simulate, tables
+from diaflow.config import validated
+from diaflow.errors import InputError
+from diaflow.exposure import write_fits
+
+SURVEY = {"bands": ["g", "r"], "template_visits": 2, "science_visits": 2, "detectors": 1, "size": 256}
+
+
+def simulated(**changes) -> dict:
+    return validated({"images": "simulated", "simulate": SURVEY, "science": {"mjd": [60400, 61000]}} | changes)
+
+
+@pytest.fixture
+def survey_files(tmp_path) -> dict:
+    """Configuration of a survey whose images are on disk, found by a glob."""
+    config = simulated()
+    survey = simulate.survey(config["simulate"])
+    for row in simulate.plan(config["simulate"]):
+        image, header = simulate.render(survey, row["visit"], row["detector"])
+        write_fits([simulate.image_hdu(image, header)], tmp_path / f"night {row['visit']}" / f"{row['detector']}.fits")
+    return config | {"images": f"{tmp_path}/night*/*.fits"}
+
+
+def test_template_and_science_visits_follow_from_the_configuration(tmp_path):
+    plan = planning.make(simulated(template={"mjd": [60000, 60400]}), tmp_path / "absent")
+    chosen = {visit for visits in plan.template.values() for visit in visits}
+    assert len(plan.visits) == 8 and len(plan.science) == 4
+    assert chosen == set(plan.visits) - set(plan.science)
+    for visit in plan.science:
+        assert {band for _, _, band in plan.template_patches(visit)} == {plan.bands[visit]}
+        assert all(visit in plan.science_visits(*patch) for patch in plan.patches[visit])
+
+
+def test_bands_and_detectors_restrict_the_survey(tmp_path):
+    plan = planning.make(simulated(bands=["r"]), tmp_path / "absent")
+    assert set(plan.bands.values()) == {"r"}
+
+
+def test_without_header_seeing_a_dry_run_plans_with_all_visits(tmp_path, monkeypatch):
+    blind = simulate.plan(simulated()["simulate"])
+    blind["seeing"] = np.nan
+    monkeypatch.setattr(simulate, "plan", lambda config: blind)
+    every = planning.make(simulated(), tmp_path / "absent").template
+    best = planning.make(simulated(template={"best": 1}), tmp_path / "absent").template
+    assert best == every
+
+
+def test_nothing_to_difference_is_an_error(tmp_path):
+    plan = planning.make(simulated(science={"mjd": [1, 2]}), tmp_path / "absent")
+    with pytest.raises(InputError, match="science"):
+        planning.check_selection(plan)
+
+
+def test_exposure_table_is_read_again_only_while_its_files_are_the_same(survey_files, tmp_path, monkeypatch):
+    path = tmp_path / "exposures.parquet"
+    tables.write("exposure", planning.ingest(survey_files), path, note=planning.ingest_digest(survey_files))
+    monkeypatch.setattr(planning, "ingest", lambda config: "headers were read")
+    assert len(planning.exposure_table(survey_files, path)) == 8
+    image = next(tmp_path.glob("night*/*.fits"))
+    os.utime(image, ns=(1, 1))
+    assert planning.exposure_table(survey_files, path) == "headers were read"
+
+
+def test_exposure_table_depends_on_instrument_and_metadata(survey_files):
+    digest = planning.ingest_digest(survey_files)
+    assert planning.ingest_digest(survey_files | {"metadata": {"gain": 3.0}}) != digest
+    assert planning.ingest_digest(survey_files | {"instrument": "eimage"}) != digest
+    assert planning.ingest_digest(survey_files | {"run": "other"}) == digest
+
+
+def test_every_visit_but_the_first_has_a_reference_visit_of_its_band_or_the_first(tmp_path):
+    plan = planning.make(simulated(), tmp_path / "absent")
+    first = min(plan.visits)
+    for visit, reference in plan.reference_visits.items():
+        if visit == first:
+            assert reference is None
+        else:
+            same = [other for other in plan.visits if plan.bands[other] == plan.bands[visit]]
+            assert reference == (first if visit == min(same) else min(same))
