@@ -22,6 +22,8 @@ MAX_CHANCE = 1e-4  # largest expected number of accidental matches as good as th
 MAX_SCALE_ERROR = 0.02  # of the header
 FINAL_RADIUS = 2.0  # smallest matching radius [pixel]
 STARS_PER_TERM = 3  # a polynomial of fewer stars would follow their errors
+LEAST_ERROR = 1e-3  # of any star [pixel]
+LEAST_SIGMA = 0.1  # stars of perfect positions must not clip each other
 # Error of the header's linear terms that the search forgives, as a fraction of the distance from the centre.
 _TOLERANCE = 0.003
 _MIN_TOLERANCE = 3.0  # [pixel]
@@ -137,7 +139,7 @@ def fit_wcs(
     wcs: WCS,
     shape: tuple[int, int],
     sip_order: int,
-    weights: np.ndarray | None = None,
+    errors: np.ndarray | None = None,
     *,
     n_sigma: float = 4.0,
 ) -> tuple[WCS, np.ndarray, float]:
@@ -156,10 +158,11 @@ def fit_wcs(
     sip_order : int
         Highest order of the distortion.  The order is lowered until there are three stars per polynomial term:
         9 stars for a plain TAN, 18, 30, 45 for order 2, 3, 4; fewer than 9 still give a TAN.
-    weights : (n,) array, optional
-        Inverse variances in any unit, 0 for a star to leave out; equal by default.
+    errors : (n,) array, optional
+        Standard errors of the positions in one coordinate [pixel]; equal by default.  A floor is added in quadrature,
+        which the better half of the stars shows: errors of the catalogue and of the atmosphere are not known.
     n_sigma : float
-        Stars with a residual beyond this many robust standard deviations (of stars of their weight) are left out.
+        Stars with a residual beyond this many robust standard deviations (of stars of their error) are left out.
 
     Returns
     -------
@@ -178,22 +181,28 @@ def fit_wcs(
     ny, nx = shape
     scale = max(nx, ny) / 2
     u, v = (np.asarray(x, float) - (nx - 1) / 2) / scale, (np.asarray(y, float) - (ny - 1) / 2) / scale
-    root = np.ones(len(u)) if weights is None else np.sqrt(weights / np.median(weights))
+    errors = np.zeros(len(u)) if errors is None else np.asarray(errors, float)
+    better = errors <= np.nanmedian(errors)
+    pixel = 3600 * np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix)))
+    root = np.ones(len(u))
     crval = np.array(wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))
-    used = usable = np.isfinite(u) & np.isfinite(v) & np.isfinite(ra) & np.isfinite(dec) & (root > 0)
+    used = usable = np.isfinite(u) & np.isfinite(v) & np.isfinite(ra) & np.isfinite(dec) & np.isfinite(errors)
     for _ in range(_ROUNDS):
         order = _affordable_order(used.sum(), sip_order)
         terms = polynomial_terms(u, v, order).T
         crval, coefficients = _fit_plane(terms[used], ra[used], dec[used], root[used], crval)
         residual = (to_plane(ra, dec, crval) - terms @ coefficients) * 3600
-        size = np.hypot(*residual.T) * root
+        length = np.hypot(*residual.T) / pixel
+        freedom = used.sum() / max(used.sum() - terms.shape[1], 1)
         # Rayleigh: the median length of a two-dimensional normal residual is 1.1774 sigma.
-        sigma = max(np.median(size[used]) / 1.1774, 1e-4)
-        again = usable & (size <= n_sigma * sigma)
-        if np.array_equal(again, used):
+        spread = np.median(length[used & better]) / 1.1774 * np.sqrt(freedom)
+        floor = np.sqrt(max(spread**2 - np.median(errors[used & better]) ** 2, LEAST_ERROR**2))
+        settled, root = np.allclose(root * np.hypot(errors, floor), 1, rtol=0.02), 1 / np.hypot(errors, floor)
+        sigma = max(np.median((length * root)[used]) / 1.1774, LEAST_SIGMA)
+        again = usable & (length * root <= n_sigma * sigma)
+        if settled and np.array_equal(again, used):
             break
         used = again
-    freedom = used.sum() / max(used.sum() - terms.shape[1], 1)
     scatter = 1.4826 * np.median(np.abs(residual[used])) * np.sqrt(freedom)
     return _tan_sip(crval, coefficients, order, scale, shape), used, float(scatter)
 

@@ -7,6 +7,7 @@ clipped means.  Means, because the mode of Poisson counts lies below their mean 
 
 import numpy as np
 import sep
+from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_dilation, gaussian_filter
 
@@ -40,8 +41,8 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
     sky = first.back(dtype=np.float32)
     residual = exposure.image - sky
     for _ in range(ITERATIONS):
-        masked = unusable | sources(residual, unusable) | (np.abs(residual) > CLIP * first.globalrms)
-        correction = _interpolated(_cell_means(residual, ~masked, mesh), mesh, residual.shape)
+        sums = _block_sums(residual, unusable, CLIP * first.globalrms, sources(residual, unusable), mesh)
+        correction = _interpolated(_cell_means(*sums, mesh, residual.shape), mesh, residual.shape)
         residual -= correction
         sky += correction
     exposure.image[:] = residual
@@ -49,38 +50,50 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
 
 
 def sources(residual: np.ndarray, unusable: np.ndarray) -> np.ndarray:
-    """Pixels on or near sources of a sky-subtracted image, (ny, nx) bool."""
-    ny, nx = residual.shape
-    good = ~unusable & np.isfinite(residual)
-    count = _block_sums(good.astype(np.float32), BLOCK)
+    """Blocks of `BLOCK` pixels on or near sources of a sky-subtracted image, (ny / BLOCK, nx / BLOCK) bool."""
+    nothing = np.zeros([-(-n // BLOCK) for n in residual.shape], bool)
+    total, count = _block_sums(residual, unusable, np.inf, nothing, BLOCK)
     # The noise of a block's sum grows with the root of its pixels.
-    scaled = _block_sums(np.where(good, residual, 0), BLOCK) / np.sqrt(np.maximum(count, 1))
+    scaled = total / np.sqrt(np.maximum(count, 1))
     filled = scaled[count > 0]
     sigma = 1.4826 * np.median(np.abs(filled - np.median(filled))) if filled.size else np.inf
-    bright = binary_dilation(scaled > SOURCE_SIGMA * sigma, np.ones((3, 3)), iterations=MARGIN)
-    return np.repeat(np.repeat(bright, BLOCK, 0), BLOCK, 1)[:ny, :nx]
+    return binary_dilation(scaled > SOURCE_SIGMA * sigma, np.ones((3, 3)), iterations=MARGIN)
 
 
-def _cell_means(image: np.ndarray, good: np.ndarray, mesh: int) -> np.ndarray:
-    """Means of the good pixels of each mesh cell; cells with few of them get a smooth mean of those around."""
-    count = _block_sums(good.astype(np.float32), mesh)
-    total = _block_sums(np.where(good, image, 0), mesh)
-    filled = count > MIN_FILLED * _block_sums(np.ones(image.shape, np.float32), mesh)
+def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[int, int]) -> np.ndarray:
+    """Means of the pixels counted in each mesh cell; cells with few of them get a smooth mean of those around."""
+    height, width = (np.diff(np.append(np.arange(0, n, mesh), n)) for n in shape)
+    filled = count > MIN_FILLED * height[:, None] * width
     means = np.where(filled, total / np.maximum(count, 1), 0)
-    width = 1.0
-    while not filled.all() and width < max(filled.shape) * 4:
-        weight = gaussian_filter(filled.astype(float), width)
+    reach = 1.0
+    while not filled.all() and reach < max(filled.shape) * 4:
+        weight = gaussian_filter(filled.astype(float), reach)
         reached = ~filled & (weight > 1e-3)
-        means[reached] = gaussian_filter(np.where(filled, means, 0), width)[reached] / weight[reached]
+        means[reached] = gaussian_filter(np.where(filled, means, 0), reach)[reached] / weight[reached]
         filled = filled | reached
-        width *= 2
+        reach *= 2
     return means
 
 
-def _block_sums(image: np.ndarray, side: int) -> np.ndarray:
-    """Sums over square blocks; the last ones of a row or column may be narrower."""
-    starts = [np.arange(0, n, side) for n in image.shape]
-    return np.add.reduceat(np.add.reduceat(image, starts[0], axis=0), starts[1], axis=1)
+@njit(cache=True, error_model="numpy")
+def _block_sums(image, unusable, limit, masked, side):
+    """Sums and numbers of the usable pixels within +-limit in squares of `side` pixels.
+
+    `masked` blocks of `BLOCK` pixels do not count; the last squares of a row or column may be narrower.
+    """
+    ny, nx = image.shape
+    shape = ((ny + side - 1) // side, (nx + side - 1) // side)
+    total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    for y in range(ny):
+        for x0 in range(0, nx, BLOCK):
+            if masked[y // BLOCK, x0 // BLOCK]:
+                continue
+            for x in range(x0, min(nx, x0 + BLOCK)):
+                # Never true for what is not finite.
+                if abs(image[y, x]) < limit and not unusable[y, x]:
+                    total[y // side, x // side] += image[y, x]
+                    count[y // side, x // side] += 1
+    return total, count
 
 
 def _interpolated(cells: np.ndarray, mesh: int, shape: tuple[int, int]) -> np.ndarray:

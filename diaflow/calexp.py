@@ -23,8 +23,8 @@ from diaflow.stampfield import fwhm
 # Without any zero point the counts are kept: 1 DN is called 1 nJy.
 NOMINAL_ZERO_POINT = photocal.NANOJANSKY_ZERO_POINT
 CALIBRATION_SNR = 10.0  # least S/N of the stars of WCS and zero point
-CENTROID_FLOOR = 0.02  # centroid error of a bright star, from PSF model and atmosphere [pixel]
-APERTURE_FLOOR = 0.01  # scatter of aperture over PSF flux of bright stars
+UNKNOWN_CENTROID = 1.0  # error of a position that could not be fitted [pixel]
+APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars
 
 
 def calibrate(
@@ -98,13 +98,19 @@ def failed(row: np.void, reason: str) -> np.ndarray:
 
 
 def aperture_correction(table: np.ndarray) -> float:
-    """Mean ratio of aperture to PSF flux of the unflagged PSF stars, weighted by their errors; 1 for fewer than 3."""
+    """Mean ratio of aperture to PSF flux of the unflagged PSF stars, weighted by their errors; 1 for fewer than 3.
+
+    To the errors is added what the better half of the stars scatters beyond them.
+    """
     good = table["psfStar"] & sources.unflagged(table) & (table["psfFlux"] > 0) & np.isfinite(table["apFlux"])
     ratio = table["apFlux"][good].astype(float) / table["psfFlux"][good]
-    error = np.hypot(table["apFluxErr"][good] / table["psfFlux"][good], APERTURE_FLOOR)
+    if len(ratio) < 3:
+        return 1.0
+    error = table["apFluxErr"][good].astype(float) / table["psfFlux"][good]
+    better = error <= np.median(error)
+    scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio))[better])
+    error = np.hypot(error, np.sqrt(max(scatter**2 - np.median(error[better]) ** 2, APERTURE_FLOOR**2)))
     for _ in range(3):
-        if len(ratio) < 3:
-            return 1.0
         kept = np.abs(ratio - np.median(ratio)) < 3 * error
         ratio, error = ratio[kept], error[kept]
     return float(np.average(ratio, weights=error**-2)) if len(ratio) >= 3 else 1.0
@@ -150,10 +156,9 @@ def _fit_wcs(
     x, y, flux = (table[name][bright] for name in ("x", "y", "psfFlux"))
     limits = config["max_offset"], config["max_rotation"]
     i, j, wcs = astrometry.match(x, y, flux, exposure.wcs, exposure.shape, reference, *limits)
-    error = np.hypot(table["xErr"], table["yErr"])[bright[i]]
-    weights = 1 / (np.nan_to_num(error, nan=1.0) ** 2 + CENTROID_FLOOR**2)
+    errors = np.nan_to_num(np.hypot(table["xErr"], table["yErr"])[bright[i]] / np.sqrt(2), nan=UNKNOWN_CENTROID)
     ra, dec = reference["ra"][j], reference["dec"][j]
-    wcs, used, scatter = astrometry.fit_wcs(x[i], y[i], ra, dec, wcs, exposure.shape, config["sip_order"], weights)
+    wcs, used, scatter = astrometry.fit_wcs(x[i], y[i], ra, dec, wcs, exposure.shape, config["sip_order"], errors)
     summary["astrom_scatter"], summary["n_astrom_stars"] = scatter, used.sum()
     return bright[i[used]], j[used], wcs
 

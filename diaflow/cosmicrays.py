@@ -14,8 +14,8 @@ from scipy.ndimage import binary_dilation
 
 SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
 NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
-OBJECT_LIMIT = 5.0  # smallest contrast of Laplacian and fine structure; stars sampled at FWHM >= 2 pixels have < 1
-ITERATIONS = 3  # a wide hit is eaten from its rim inwards
+OBJECT_LIMIT = 3.0  # smallest contrast of Laplacian and fine structure; stars of FWHM >= 2 pixels have < 1.3
+ITERATIONS = 6  # a wide hit is eaten from its rim inwards, a long one from its ends
 REACH = 4  # pixels around a candidate that its medians use
 
 

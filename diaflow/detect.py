@@ -6,12 +6,12 @@ template at the same place.
 """
 
 import numpy as np
-from scipy.signal import oaconvolve
 
 from diaflow import footprints, ids, measure, tables
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.stampfield import moments_sigma
+from diaflow.psfmatch.convolution import convolve
+from diaflow.stampfield import StampField, moments_sigma
 
 # A source is unreliable with the first planes in its footprint or with any of these in its central 3 x 3.
 UNRELIABLE_FOOTPRINT = ("SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
@@ -64,13 +64,15 @@ def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_sta
     such weights would pull the ratio to -0.6 for a PSF of 4 pixels FWHM.
     """
     good = ~bad & np.isfinite(image) & (variance > 0) & np.isfinite(variance)
-    stamp = np.asarray(psf_stamp, np.float32)[::-1, ::-1]
-    signal = oaconvolve(np.where(good, image, 0).astype(np.float32, copy=False), stamp, mode="same")
+    stamp = np.asarray(psf_stamp, np.float32)[None, ::-1, ::-1]
+    signal = convolve(np.where(good, image, 0), StampField(stamp, 0, image.shape))
     variance = np.where(good, variance, 0).astype(np.float32, copy=False)
-    noise = oaconvolve(variance, stamp**2, mode="same")
+    noise = convolve(variance, StampField(stamp**2, 0, image.shape))
     # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
-    np.maximum(noise, variance * psf_stamp[stamp.shape[0] // 2, stamp.shape[1] // 2] ** 2, out=noise)
-    return np.where(good, signal / np.sqrt(np.where(good, noise, 1)), 0)
+    np.maximum(noise, variance * stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2, out=noise)
+    np.divide(signal, np.sqrt(noise, out=noise), out=signal, where=good)
+    signal[~good] = 0
+    return signal
 
 
 def dia_sources(difference: Exposure, science: Exposure, matched_template: Exposure, config_detect: dict) -> np.ndarray:

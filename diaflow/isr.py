@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import sep
 from numba import njit
-from scipy.ndimage import binary_dilation, uniform_filter
 
 from diaflow import background, cosmicrays
 from diaflow.errors import BadData
@@ -23,6 +22,7 @@ SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add p
 TRUSTED = 1.25  # predicted and measured sky variance may differ by this factor
 SPARSE = 3  # the noise is measured on every third pixel of every third row
 MIN_QUIET = 1000  # pixels without sources that measure it to 5 %; else all pixels do
+HOT = 0.9  # saturated fraction of a row or column from which it is a defect
 REPAIR_PASSES = 16  # width of the rim of a masked region that is interpolated, in steps of the 5 x 5 stencil
 
 
@@ -67,9 +67,10 @@ def detrend(
     """
     counts = np.array(image, np.float32)
     counts -= _known(row["bias"], 0.0)
-    mask = _defects(counts, _known(row["saturation"], np.inf) - _known(row["bias"], 0.0))
+    saturated = counts >= _known(row["saturation"], np.inf) - _known(row["bias"], 0.0)
+    mask = _defects(counts, saturated)
     bad = (mask & bits("BAD", "SAT")) != 0
-    _require_good(mask)
+    _require_good(bad, saturated)
     sep_sky = sep.Background(np.where(bad, 0, counts), mask=bad, bw=SKY_MESH, bh=SKY_MESH)
     sky, sigma = sep_sky.back(dtype=np.float32), float(sep_sky.globalrms)
     if not sigma > 0:
@@ -77,7 +78,7 @@ def detrend(
     dead = ~bad & (counts < sky - IMPOSSIBLE * sigma)
     mask[dead] |= bits("BAD")
     bad |= dead
-    _require_good(mask)
+    _require_good(bad, saturated)
     counts[bad] = sky[bad]
     noise = noise_model(*_quiet_sky(counts, sky, bad), float(row["gain"]), float(row["read_noise"]))
     variance = variance_plane(counts, sky, noise)
@@ -124,9 +125,12 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float)
 def _quiet_sky(counts: np.ndarray, sky: np.ndarray, bad: np.ndarray) -> tuple[float, float]:
     """Median level [DN] and robust variance per pixel [DN**2] away from sources."""
     residual = counts - sky
-    quiet = ~(bad | background.sources(residual, bad))[::SPARSE, ::SPARSE]
+    blocks = background.sources(residual, bad)
+    y, x = (np.arange(0, n, SPARSE) // background.BLOCK for n in counts.shape)
+    good = ~bad[::SPARSE, ::SPARSE]
+    quiet = good & ~blocks[np.ix_(y, x)]
     if quiet.sum() < MIN_QUIET:
-        quiet = ~bad[::SPARSE, ::SPARSE]
+        quiet = good
     residual = residual[::SPARSE, ::SPARSE][quiet]
     sigma = 1.4826 * np.median(np.abs(residual - np.median(residual)))
     return float(np.median(counts[::SPARSE, ::SPARSE][quiet])), float(sigma**2)
@@ -136,32 +140,52 @@ def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np
     """Variance per pixel [DN**2] of bias-subtracted counts [DN] over a smooth sky [DN], (ny, nx) float32."""
     variance = _variance(sky, noise)
     if np.isfinite(noise.gain):
-        above = counts - sky
-        significant = uniform_filter(above, 3) > SIGNIFICANT / 3 * np.sqrt(variance)
-        variance[significant] += np.maximum(above[significant], 0) / noise.gain
+        _add_photon_noise(counts - sky, noise.gain, variance)
     return variance
+
+
+@njit(cache=True, error_model="numpy")
+def _add_photon_noise(above, gain, variance):
+    """Add the photon noise of counts above the sky where the mean of the 3 x 3 around is significant."""
+    ny, nx = above.shape
+    columns = np.empty(nx + 2, np.float32)
+    for y in range(ny):
+        down, up = max(y - 1, 0), min(y + 1, ny - 1)
+        for x in range(nx):
+            columns[x + 1] = above[down, x] + above[y, x] + above[up, x]
+        columns[0], columns[nx + 1] = columns[1], columns[nx]
+        for x in range(nx):
+            total = columns[x] + columns[x + 1] + columns[x + 2]
+            if above[y, x] > 0 and total > 0 and total * total > (3 * SIGNIFICANT) ** 2 * variance[y, x]:
+                variance[y, x] += above[y, x] / gain
 
 
 def _variance(counts: np.ndarray, noise: NoiseModel) -> np.ndarray:
     return np.maximum(counts, 0) / np.float32(noise.gain) + np.float32(noise.floor)
 
 
-def _defects(counts: np.ndarray, saturation: float) -> np.ndarray:
-    """Mask plane of saturated pixels with their neighbours, of non-finite pixels and dead rows and columns."""
+def _defects(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
+    """Mask plane of saturated pixels with their neighbours, of non-finite pixels and of dead and hot rows and columns.
+
+    A hot row or column is saturated (nearly) from end to end, unlike a bleed trail; it holds no starlight, so it is
+    BAD only.
+    """
     mask = np.zeros(counts.shape, np.int32)
-    finite = np.isfinite(counts)
-    mask[~finite] |= bits("BAD")
-    mask[binary_dilation(finite & (counts >= saturation), np.ones((3, 3)))] |= bits("SAT")
-    mask[:, np.ptp(counts, axis=0) == 0] |= bits("BAD")
-    mask[np.ptp(counts, axis=1) == 0] |= bits("BAD")
+    mask[~np.isfinite(counts)] = bits("BAD")
+    for lines, axis in ((mask.T, 0), (mask, 1)):
+        hot = saturated.mean(axis) > HOT
+        lines[hot | (np.ptp(counts, axis=axis) == 0)] = bits("BAD")
+    y, x = np.nonzero(saturated & (mask == 0))
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            mask[np.clip(y + dy, 0, len(mask) - 1), np.clip(x + dx, 0, mask.shape[1] - 1)] |= bits("SAT")
     return mask
 
 
-def _require_good(mask: np.ndarray) -> None:
-    good = np.mean((mask & bits("BAD", "SAT")) == 0)
+def _require_good(bad: np.ndarray, saturated: np.ndarray) -> None:
+    good = 1 - bad.mean()
     if good < MIN_GOOD:
-        saturated = np.mean((mask & bits("SAT")) != 0)
-        raise BadData(f"only {good:.0%} of the pixels are usable ({saturated:.0%} are saturated)")
+        raise BadData(f"only {good:.0%} of the pixels are usable ({saturated.mean():.0%} are saturated)")
 
 
 def _known(value: float, default: float) -> float:

@@ -10,10 +10,10 @@ from diaflow import calexp, instruments, job, parallel, refcat, tables
 from diaflow.errors import BadData
 
 
-def calibrate(row, config, refcat_config, reference_visit, folder):
+def calibrate(row, instrument, config, refcat_config, reference_visit, folder):
     """Write the calexp of one detector; return its sources and summary."""
     try:
-        image, header = instruments.read_image(row)
+        image, header = instruments.read_image(row, instrument)
         radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
         stars = refcat.read(refcat_config, row["band"], row["ra"], row["dec"], radius) if refcat_config else None
         exposure, sources, summary = calexp.calibrate(image, header, row, stars, config, reference_visit)
@@ -32,6 +32,7 @@ def main(snakemake):
     reference = snakemake.input.reference_visit
     one = partial(
         calibrate,
+        instrument=snakemake.params.instrument,
         config=snakemake.params.calexp,
         refcat_config=snakemake.params.refcat,
         reference_visit=tables.read("source", reference) if reference else None,

@@ -20,7 +20,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from diaflow import geometry, tables
 from diaflow.errors import BadData, InputError
-from diaflow.instruments import translate
+from diaflow.instruments import masks, translate
 
 _log = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
@@ -34,7 +34,7 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str) -> dict:
-    """An instrument map: ``{"name", "hdu", "columns": {column: rule}}``.
+    """An instrument map: ``{"name", "hdu", "columns": {column: rule}, "masks": dict or None}``.
 
     Parameters
     ----------
@@ -57,12 +57,22 @@ def load(name_or_path: str) -> dict:
         raise InputError(f"instrument {path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
         raise InputError(f"instrument {path}: has no mapping named columns")
-    unknown = set(content) - {"description", "hdu", "columns"}
+    unknown = set(content) - {"description", "hdu", "columns", "masks"}
     if unknown:
-        known = "description, hdu, columns"
+        known = "description, hdu, columns, masks"
         raise InputError(f"instrument {path}: unknown key {', '.join(map(str, unknown))} (known: {known})")
     translate.check(str(name_or_path), content["columns"])
-    return {"name": str(name_or_path), "hdu": content.get("hdu"), "columns": content["columns"]}
+    if "masks" in content:
+        try:
+            masks.check(content["masks"])
+        except ValueError as fault:
+            raise InputError(f"instrument {path}: masks: {fault}") from None
+    return {
+        "name": str(name_or_path),
+        "hdu": content.get("hdu"),
+        "columns": content["columns"],
+        "masks": content.get("masks"),
+    }
 
 
 def ingest(
@@ -109,8 +119,14 @@ def ingest(
     return table[order]
 
 
-def read_image(row: np.void) -> tuple[np.ndarray, fits.Header]:
+def read_image(row: np.void, instrument: str = "generic") -> tuple[np.ndarray, fits.Header]:
     """The pixels [DN] and header of one row of the exposure table.
+
+    Parameters
+    ----------
+    row : row of the "exposure" table
+    instrument : str
+        The map that made the row, as in `load`; it may name a file that masks pixels (see `masks`).
 
     Returns
     -------
@@ -121,7 +137,7 @@ def read_image(row: np.void) -> tuple[np.ndarray, fits.Header]:
     Raises
     ------
     BadData
-        When the pixels cannot be read, e.g. from a file that is cut short.
+        When the pixels or their mask cannot be read, e.g. from a file that is cut short.
     """
     try:
         with warnings.catch_warnings():
@@ -134,6 +150,9 @@ def read_image(row: np.void) -> tuple[np.ndarray, fits.Header]:
         raise BadData(f"unreadable image {row['path']}: {_line(error)}") from error
     if image.shape != (row["ny"], row["nx"]):
         raise BadData(f"unreadable image {row['path']}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
+    section = load(instrument)["masks"]
+    if section:
+        masks.apply(image, section, Path(row["path"]), header, row["saturation"])
     return image, header
 
 

@@ -195,13 +195,24 @@ def _from_key(rule: dict, column: str, image: Image) -> object:
     raise BadData(f"header has no {' or '.join(keys)}" + (f" that matches {pattern}" if "pattern" in rule else ""))
 
 
-def _from_file(rule: dict, column: str, image: Image) -> object:
-    name = re.sub(r"\{([^}:]+)(:[^}]*)?\}", lambda part: _formatted(part, image), rule["file"])
+def file_beside(pattern: str, image: Image) -> Path:
+    """The file in the folder of an image whose name has the values of header keys in it.
+
+    Raises
+    ------
+    BadData
+        When there is none.
+    """
+    name = re.sub(r"\{([^}:]+)(:[^}]*)?\}", lambda part: _formatted(part, image), pattern)
     # The longest name is the one with the highest number, e.g. the latest reprocessing.
     found = sorted(image.path.parent.glob(name), key=lambda path: (len(path.name), path.name))
     if not found:
         raise BadData(f"no file {name} beside the image")
-    path = found[-1]
+    return found[-1]
+
+
+def _from_file(rule: dict, column: str, image: Image) -> object:
+    path = file_beside(rule["file"], image)
     if path not in image.tables:
         image.tables[path] = _first_row(path, rule.get("hdu", 1))
     try:

@@ -8,7 +8,6 @@ kernel and close enough for errors otherwise.  The kernel is the one at the outp
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import fftconvolve
 
 from diaflow.stampfield import StampField, fit_stamps, resized
 
@@ -82,10 +81,10 @@ def squared_field(*kernels: StampField) -> StampField:
     """The squares of the joint stamps of kernels applied in succession, without wings that hold 1e-3 of their sum."""
     order, shape = 2 * sum(kernel.order for kernel in kernels), kernels[0].shape
     gx, gy = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 1) for n in shape[::-1])))
-    stamps = kernels[0](gx, gy)
+    joint = kernels[0]
     for kernel in kernels[1:]:
-        stamps = fftconvolve(stamps, kernel(gx, gy), axes=(1, 2))
-    squares = stamps**2
+        joint = joint.convolved(kernel, joint.size + kernel.size - 1)
+    squares = joint(gx, gy) ** 2
     total = squares.sum((1, 2))
     for size in range(3, squares.shape[-1] + 1, 2):
         held = resized(squares, size).sum((1, 2)) / total

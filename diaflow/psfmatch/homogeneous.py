@@ -120,10 +120,11 @@ def sample_psf(exposure: Exposure, cell: float) -> tuple[np.ndarray, np.ndarray,
 
 
 def _basis(sigma: float, sigma_model: float) -> np.ndarray:
-    """Widths that take a Gaussian of `sigma` to the core and to the wing of a `model_psf`."""
-    core = np.sqrt(max(sigma_model**2 - sigma**2, MIN_WIDTH_CONVOLUTION**2))
-    wing = np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, (2 * core) ** 2))
-    return gaussian_basis((max(MIN_WIDTH_CONVOLUTION, core / 2), core, wing), kernel_size(wing))
+    """Three different widths: from half of what takes a Gaussian of `sigma` to the core of a `model_psf` to its wing."""
+    core = np.sqrt(max(sigma_model**2 - sigma**2, 0))
+    first = max(MIN_WIDTH_CONVOLUTION, core / 2)
+    wing = max(np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, 0)), 4 * first)
+    return gaussian_basis((first, 2 * first, wing), kernel_size(wing))
 
 
 def _unit_sum_kernel(

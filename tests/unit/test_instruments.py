@@ -445,6 +445,47 @@ def test_an_image_that_is_gone_or_changed_is_bad_data(tmp_path):
         instruments.read_image(row)
 
 
+def masked_camera(path, spans):
+    """A frame of zeros with an fpM-like file beside it, and its map."""
+    packed = np.array(spans, ">i2").tobytes()
+    columns = [
+        fits.Column("nspan", "J", array=[len(spans)]),
+        fits.Column("s", "PB()", array=np.array([np.frombuffer(packed, np.uint8), None], dtype=object)[:1]),
+    ]
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path / "mask-12.fit")
+    write(path / "image.fits", data=np.zeros((20, 30), np.float32))
+    content = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())
+    content["masks"] = {"file": "mask-{VISIT}.fit", "format": "sdss_fpm", "saturated": 1}
+    (path / "masked.yaml").write_text(yaml.safe_dump(content))
+    return instruments.ingest(str(path / "image.fits"), str(path / "masked.yaml"))[0], str(path / "masked.yaml")
+
+
+def test_saturated_spans_of_a_mask_file_are_at_the_saturation_level(tmp_path):
+    row, name = masked_camera(tmp_path, [(3, 5, 7), (19, 0, 29)])
+    expected = np.zeros((20, 30), np.float32)
+    expected[3, 5:8] = expected[19] = GOOD["SATURATE"]
+    assert np.array_equal(instruments.read_image(row, name)[0], expected)
+
+
+def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_path, caplog):
+    row, name = masked_camera(tmp_path, [(3, 5, 7)])
+    (tmp_path / "mask-12.fit").write_text("not a FITS file")
+    with pytest.raises(BadData, match="unreadable mask mask-12.fit"):
+        instruments.read_image(row, name)
+    (tmp_path / "mask-12.fit").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert not instruments.read_image(row, name)[0].any()
+    assert "no file mask-12.fit" in caplog.text
+
+
+@pytest.mark.parametrize("section", [{"file": "a"}, {"file": "a", "format": "png", "saturated": 1}, "a.fits"])
+def test_masks_that_cannot_work_are_refused(tmp_path, section):
+    content = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content | {"masks": section}))
+    with pytest.raises(InputError, match="own.yaml: masks"):
+        instruments.load(str(tmp_path / "own.yaml"))
+
+
 def test_unreadable_card_is_a_reason():
     header = fits.Header.fromstring("GAIN    = 'open ended".ljust(80))
     with pytest.raises(BadData, match="GAIN"):
@@ -471,9 +512,11 @@ def test_real_sdss_frames(shared):
         assert row["zero_point"] == pytest.approx(zero, abs=0.01)
         # tsField's mjd is that of row 0; the central one of 1489 is read 744 x 26.322 ms later.
         assert row["mjd"] == pytest.approx(field["mjd"][2] + (744 * 0.026322 - 53.907456 / 2) / 86400, abs=1e-7)
-    image, _ = instruments.read_image(table[0])
+    image, _ = instruments.read_image(table[0], "sdss_fpc")
     assert image.shape == (1489, 2048)
     assert 1000 < np.median(image) < 1300
+    # A saturated star, filled in on the frame to 13,000 DN, and an unsaturated one that peaks at 31,000.
+    assert image[36, 1846] == table["saturation"][0] and 25_000 < image[1120:1132, 276:290].max() < 32_000
 
 
 def test_real_electron_images(shared):

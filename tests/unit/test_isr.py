@@ -76,6 +76,16 @@ def test_flaws_are_masked_grown_and_repaired(field):
     assert np.median(sky) == pytest.approx(starfield.SKY, abs=3)
 
 
+def test_hot_column_is_a_defect_and_no_saturated_source(field):
+    image = field.image.copy()
+    image[:, 420] = 2 * starfield.SATURATION
+    # A bleeding star may saturate a good part of a column.
+    image[:300, 100] = 2 * starfield.SATURATION
+    exposure = isr.detrend(image, field.row)
+    assert exposure.flagged("BAD")[:, 420].all() and not exposure.flagged("SAT")[:, 418:423].any()
+    assert exposure.flagged("SAT")[:301, 99:102].all() and not exposure.flagged("BAD")[:, 100].any()
+
+
 def test_edge_is_a_border_of_the_width_asked_for(field):
     edge = isr.detrend(field.image, field.row, edge=7).flagged("EDGE")
     assert edge.sum() == 512**2 - 498**2 and not edge[7:-7, 7:-7].any()
@@ -119,6 +129,20 @@ def test_cosmic_rays_are_found_and_star_cores_are_not(fwhm):
     without = isr.detrend(field.image, field.row).flagged("CR")
     cores = field.noiseless > 200
     assert not without[cores].any() and without.sum() < 40
+
+
+def test_cosmic_rays_beside_bright_stars_are_found():
+    fwhm = 3.5
+    field = starfield.make(size=512, varying=False, fwhm=fwhm, log_flux=(4.5, 5.5), seed=3)
+    angle = np.random.default_rng(5).uniform(0, 2 * np.pi, len(field.x))
+    x = np.rint(field.x + 1.2 * fwhm * np.cos(angle)).astype(int)
+    y = np.rint(field.y + 1.2 * fwhm * np.sin(angle)).astype(int)
+    inside = (np.minimum(x, y) > 20) & (np.maximum(x, y) < 490)
+    y, x = y[inside, None] + np.arange(3), x[inside, None]
+    image = field.image.copy()
+    image[y, x] += 1000 + 3 * field.noiseless[y, x]
+    # Three times as bright as the star's wing: far beyond the contrast of anything that the PSF has smoothed.
+    assert isr.detrend(image, field.row).flagged("CR")[y, x].mean() > 0.98
 
 
 def test_laplacian_agrees_with_its_definition():

@@ -9,7 +9,7 @@ from scipy.signal import fftconvolve
 from diaflow import psfmatch
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.stampfield import StampField, fit_stamps
+from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
 
 
 def exposure(image, variance=1.0, psf=None):
@@ -274,6 +274,17 @@ def test_matching_to_a_model_conserves_the_sum_of_the_image(scale):
     kernel = model_kernel(image, psfmatch.model_psf(4.5, 31))
     np.testing.assert_allclose(kernel([0, 128, 255], [255, 128, 0]).sum((1, 2)), 1, atol=1e-7)
     assert psfmatch.convolve(image.image, kernel)[128, 128] == pytest.approx(scale, rel=1e-6)
+
+
+@pytest.mark.parametrize("broadening", [1.0, 1.005, 1.1])
+def test_model_hardly_broader_than_the_psf_can_be_matched(broadening):
+    shape = (150, 150)
+    image = exposure(np.zeros(shape), psf=constant_psf(3.8 / FWHM_PER_SIGMA, shape))
+    image.image[75, 75] = 1
+    out = psfmatch.homogenise(image, psfmatch.model_psf(3.8 * broadening, 31))
+    assert np.isfinite(out.image[40:110, 40:110]).all()
+    # 150**2 pixels of float32 FFT noise, about 1e-7 each
+    assert out.image.sum(dtype=float) == pytest.approx(1, abs=1e-4)
 
 
 def test_missing_data_stays_missing_and_taints_its_surroundings_when_homogenised():
