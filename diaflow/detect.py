@@ -15,7 +15,7 @@ from diaflow.stampfield import StampField, moments_sigma
 
 # A source is unreliable with the first planes in its footprint or with any of these in its central 3 x 3.
 UNRELIABLE_FOOTPRINT = ("SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
-UNRELIABLE_CENTRE = ("BAD", "CR", "INTRP", "SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
+UNRELIABLE_CENTRE = ("BAD", "CR", "INTRP", "SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE", "SUSPECT")
 
 METADATA_COLUMNS = {
     "visit": "visit",
@@ -33,8 +33,9 @@ FLAG_COLUMNS = {
     "saturated": "SAT",
     "saturatedTemplate": "SAT_TEMPLATE",
     "highVariance": "HIGH_VARIANCE",
+    "suspect": "SUSPECT",
 }
-CENTRE_COLUMNS = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplate")
+CENTRE_COLUMNS = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplate", "suspect")
 
 MAX_SHIFT = 2.0  # largest distance of the centroid from the peak [sigma of the PSF]; at S/N 5 its error is 0.3
 MAX_SOURCES = 2**ids.NUMBER_BITS

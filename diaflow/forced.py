@@ -12,7 +12,7 @@ from diaflow import measure, tables
 from diaflow.exposure import Exposure, bits
 
 # Planes that make a measurement suspect when they are in its central 3 x 3.
-SUSPECT = (*measure.UNUSABLE, "INTRP")
+UNRELIABLE = (*measure.UNUSABLE, "INTRP", "SUSPECT")
 
 
 def photometry(difference: Exposure, science: Exposure, ra: np.ndarray, dec: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def photometry(difference: Exposure, science: Exposure, ra: np.ndarray, dec: np.
         table[column], table[f"{column}Err"] = fit.flux, fit.err
     table["psfFlux_flag"] = ~np.isfinite(table["psfFlux"])
     centre = measure.planes_within(difference.mask, x, y, measure.CENTRE_RADIUS)
-    table["pixelFlags"] = (centre & bits(*SUSPECT)) != 0
+    table["pixelFlags"] = (centre & bits(*UNRELIABLE)) != 0
     return table
 
 

@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from diaflow.coadd.files import ExposureFile
+from diaflow.colour import excess_variance
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
@@ -101,7 +102,12 @@ def _resampled_tract(patches: list[ExposureFile], wcs: WCS, shape: tuple[int, in
     mosaic_wcs = origin.deepcopy()
     mosaic_wcs.wcs.crpix -= region[:2]
     mosaic = _mosaic(overlapping, region, mosaic_wcs)
-    return warp(mosaic, wcs, shape)
+    resampled = warp(mosaic, wcs, shape)
+    first, total = (exposure.metadata["covariance_factor"] for exposure in (mosaic, resampled))
+    excess = excess_variance(first, total / first)
+    resampled.variance *= np.float32(excess)
+    resampled.metadata["covariance_factor"] = total / excess
+    return resampled
 
 
 def _box(patch: ExposureFile, origin: WCS) -> tuple[int, int, int, int]:

@@ -22,7 +22,7 @@ from diaflow.simulate.sky import Survey
 COMPLETE_SNR, REAL_SNR = 6.0, 3.0  # true S/N that must be found; true S/N from which a detection is real
 MATCH, FALSE_MATCH, EMPTY = 1.0, 1.5, 5.0  # radii [arcsec]
 MATCH_PIXELS = 2.0  # a detection also matches within this many pixels
-N_EMPTY = 50  # random empty positions per image
+N_EMPTY = 500  # random empty positions per image
 BRIGHT = 20.0  # stars on which the astrometry is judged [mag]
 
 FIGURES = {

@@ -28,9 +28,6 @@ MIN_TRANSIENT_FRACTION = 0.5
 BRIGHT_N_SIGMA = 300.0
 BRIGHT_GROW_SIGMA = 2.4
 
-# Regions with less than this fraction of trustworthy pixels tell nothing.
-MIN_GOOD_FRACTION = 0.05
-UNTRUSTWORTHY = bits("NO_DATA", "BAD", "SUSPECT")
 NO_DATA = bits("NO_DATA")
 
 
@@ -78,7 +75,7 @@ def find(matched: list[ExposureFile], weights: np.ndarray) -> list[np.ndarray]:
     ny, nx = shape = matched[0].shape
     sigma = moments_sigma(matched[0].psf.centre())
     candidates, coverage, bright = _deviations(matched, weights)
-    regions = [_regions(pixels, good, shape, max(1, round(GROW_SIGMA * sigma))) for pixels, good in candidates]
+    regions = [_regions(pixels, shape, max(1, round(GROW_SIGMA * sigma))) for pixels in candidates]
     epochs = np.zeros(ny * nx, np.int16)
     for region in regions:
         epochs[region.pixels] += 1
@@ -87,7 +84,7 @@ def find(matched: list[ExposureFile], weights: np.ndarray) -> list[np.ndarray]:
 
 
 def _deviations(matched: list[ExposureFile], weights: np.ndarray):
-    """Deviating pixels (flat indices, whether trustworthy) of each warp, number of inputs, pixels of bright sources."""
+    """Deviating pixels (flat indices) of each warp, number of inputs, pixels of bright sources."""
     ny, nx = matched[0].shape
     noise = stack.noise_scale(matched, weights)
     found = [[] for _ in matched]
@@ -101,11 +98,9 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray):
         limit = (THRESHOLD * noise).astype(np.float32)
         _mark_deviations(image, variance, mask, model, model_variance, limit, deviates, rows)
         for k, pixels in enumerate(found):
-            hits = np.flatnonzero(deviates[k])
-            pixels.append((hits + first * nx, mask[k].ravel()[hits] & UNTRUSTWORTHY == 0))
+            pixels.append(np.flatnonzero(deviates[k]) + first * nx)
         bright.append(np.flatnonzero(model**2 > BRIGHT_N_SIGMA**2 * model_variance) + first * nx)
-    candidates = [tuple(np.concatenate(part) for part in zip(*pixels)) for pixels in found]
-    return candidates, coverage.ravel(), np.concatenate(bright)
+    return [np.concatenate(pixels) for pixels in found], coverage.ravel(), np.concatenate(bright)
 
 
 @njit(**stack.JIT)
@@ -122,12 +117,11 @@ def _mark_deviations(image, variance, mask, model, model_variance, n_sigma, devi
                 coverage[j, i] += has_data
 
 
-def _regions(pixels: np.ndarray, good: np.ndarray, shape: tuple[int, int], radius: int) -> Regions:
-    """Regions of enough pixels and enough trustworthy ones, grown by `radius`."""
+def _regions(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> Regions:
+    """Regions of enough pixels, grown by `radius`."""
     found = Regions(pixels, _label(pixels, shape))
     if len(pixels):
-        size = np.bincount(found.labels)
-        keep = (size >= MIN_PIXELS) & (found.mean(good) >= MIN_GOOD_FRACTION)
+        keep = np.bincount(found.labels) >= MIN_PIXELS
         pixels = np.flatnonzero(_grown(pixels[keep[found.labels]], shape, radius))
     return Regions(pixels, _label(pixels, shape))
 

@@ -22,10 +22,16 @@ CHUNK = 128
 # SAT is passed on when the rejected pixels that have it hold more than this fraction of the weight.
 SATURATED_FRACTION = 0.1
 
+# Inputs that it takes to tell which one is wrong.
+MIN_CHECKED = 3
+
+# Inputs scatter because of their PSFs, not their noise, when the squared scatter exceeds the variance by this factor.
+SIGNIFICANT_SCATTER = np.float32(10.0)
+
 # Interquartile range to standard deviation of a Gaussian.
 SIGMA_PER_IQR = 0.7413
 
-EDGE, SAT, CLIPPED, NO_DATA = (bits(name) for name in ("EDGE", "SAT", "CLIPPED", "NO_DATA"))
+EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "CLIPPED", "NO_DATA", "SUSPECT"))
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
 INTERPOLATED = bits("BAD", "SAT", "CR")
 UNUSABLE = 3
@@ -244,6 +250,11 @@ def weighted_mean(
 ) -> None:
     """Mean over inputs: sum w x / sum w, with variance sum w^2 v / (sum w)^2, and the mask of the coadd.
 
+    Where an input is left out, the PSF of the mean differs from that of its surroundings, and in a star so does its
+    value.  By how much follows from the scatter s of the inputs: where s^2 is beyond ten times their variance, (s times
+    the fraction of the weight that is left out)^2 is added to the variance.  Where fewer than three of at least three
+    inputs have data, none could have been rejected: SUSPECT is set.
+
     Parameters
     ----------
     image, variance, mask : (n, ny, nx) arrays
@@ -261,11 +272,13 @@ def _weighted_mean(image, variance, mask, weights, out_image, out_variance, out_
     n, ny, nx = image.shape
     best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)
     used_weight, saturated, covered = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
+    square, noise = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    n_used, n_data = np.empty(nx, np.int32), np.empty(nx, np.int32)
     zero = np.float32(0)
     for j in range(ny):
         total, total_variance = out_image[j], out_variance[j]
         best[:], flags[:], used_weight[:], saturated[:], covered[:] = UNUSABLE - 1, 0, 0, 0, 0
-        total[:], total_variance[:] = 0, 0
+        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:] = 0, 0, 0, 0, 0, 0
         for k in range(n):
             for i in range(nx):
                 best[i] = min(best[i], _rank(image[k, j, i], variance[k, j, i], mask[k, j, i]))
@@ -276,9 +289,13 @@ def _weighted_mean(image, variance, mask, weights, out_image, out_variance, out_
                 used = _rank(image[k, j, i], variance[k, j, i], m) == best[i]
                 total[i] += w * image[k, j, i] if used else zero
                 total_variance[i] += w * w * variance[k, j, i] if used else zero
+                square[i] += w * image[k, j, i] * image[k, j, i] if used else zero
+                noise[i] += w * variance[k, j, i] if used else zero
+                n_used[i] += 1 if used else 0
                 used_weight[i] += w if used else zero
                 has_data = (m & NO_DATA) == 0
                 covered[i] += w if has_data else zero
+                n_data[i] += 1 if has_data else 0
                 left_out = has_data and not used
                 saturated[i] += w if left_out and (m & SAT) else zero
                 flags[i] |= m if used else 0
@@ -289,7 +306,12 @@ def _weighted_mean(image, variance, mask, weights, out_image, out_variance, out_
             if used_weight[i] > 0:
                 total[i] /= used_weight[i]
                 total_variance[i] /= used_weight[i] * used_weight[i]
+                if n_used[i] > 1 and covered[i] > used_weight[i]:
+                    scatter = (square[i] / used_weight[i] - total[i] * total[i]) * n_used[i] / (n_used[i] - 1)
+                    if scatter > SIGNIFICANT_SCATTER * noise[i] / used_weight[i]:
+                        total_variance[i] += (1 - used_weight[i] / covered[i]) ** 2 * scatter
                 is_saturated = saturated[i] > SATURATED_FRACTION * covered[i]
                 out_mask[j, i] = flags[i] | (SAT if is_saturated else 0)
+                out_mask[j, i] |= SUSPECT if n_data[i] < MIN_CHECKED <= n else 0
             else:
                 total[i], total_variance[i], out_mask[j, i] = np.nan, np.inf, flags[i] | NO_DATA

@@ -120,7 +120,7 @@ def sample_psf(exposure: Exposure, cell: float) -> tuple[np.ndarray, np.ndarray,
 
 
 def _basis(sigma: float, sigma_model: float) -> np.ndarray:
-    """Three different widths: from half of what takes a Gaussian of `sigma` to the core of a `model_psf` to its wing."""
+    """Three widths: from half of what takes a Gaussian of `sigma` to the core of a `model_psf` to its wing."""
     core = np.sqrt(max(sigma_model**2 - sigma**2, 0))
     first = max(MIN_WIDTH_CONVOLUTION, core / 2)
     wing = max(np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, 0)), 4 * first)

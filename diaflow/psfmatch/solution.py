@@ -23,11 +23,15 @@ MIN_STARS = 3
 MAX_ITERATIONS = 3
 MAX_RESIDUAL_MEAN, MAX_RESIDUAL_RMS = 0.25, 1.5
 KERNEL_SUM_CLIP = 3.0
-MIN_GOOD_FRACTION = 0.8
+MIN_GOOD_FRACTION = 0.6
 # A matched star may be off by this fraction of its own rms: at high S/N, any model is.
-MODEL_ERROR = 0.02
+MODEL_ERROR = 0.05
 # A star fits a kernel sum no better than this whatever its S/N: colours, flat field.
-KERNEL_SUM_FLOOR = 0.003
+KERNEL_SUM_FLOOR = 0.01
+# Before the fit, the ratio of two stars of different PSF is known no better than this.
+PSF_RATIO_FLOOR = 0.05
+# Parts of the stars left out in turn, and how many of the brightest then tell the error of the model.
+FOLDS, BRIGHTEST = 4, 20
 # Added to the unit diagonal of the scaled normal matrix: suppresses combinations of basis functions that no star
 # constrains; a well constrained kernel changes by less than 1e-6 of its peak.
 RIDGE = 1e-9
@@ -50,6 +54,8 @@ class KernelSolution:
         Mean squared residual over variance in the stamp of each star; NaN where it could not be used.
     kernel_sum, kernel_sum_scatter : float
         Sum of the kernel, and robust scatter of the sums that single stars ask for.
+    model_error : float
+        Rms residual of a bright star, beyond noise, over its own rms when the kernel is fitted without it.
     """
 
     kernel: StampField
@@ -59,6 +65,7 @@ class KernelSolution:
     chi2: np.ndarray
     kernel_sum: float
     kernel_sum_scatter: float
+    model_error: float
 
     def background_image(self) -> np.ndarray:
         """The background in every pixel, (ny, nx) float32."""
@@ -96,7 +103,8 @@ def fit(
     kernel_order, background_order : int
         Largest degrees of the polynomials in position; lowered when there are too few stars.
     bad : (ny, nx) bool array, optional
-        Pixels that are not to be fitted; stars with any in their central 7 x 7 or more than 20 % are not used.
+        Pixels that are not to be fitted, as those within half a kernel of the border never are; stars with
+        any in their central 7 x 7 or more than 40 % are not used.
 
     Raises
     ------
@@ -176,16 +184,19 @@ def _measure(
     half = k // 2 + 1
     reach = half + k // 2
     ny, nx = image.shape
-    col, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    inside = (col >= reach) & (row >= reach) & (col < nx - reach) & (row < ny - reach)
-    col, row = np.where(inside, col, reach), np.where(inside, row, reach)
+    inside = (x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
+    col, row = (np.where(inside, np.rint(c), 0).astype(int) for c in (x, y))
     if nx <= 2 * reach or ny <= 2 * reach:
         raise BadData(f"an image of {nx} x {ny} pixels is too small for a kernel of {k} pixels")
 
-    def stamps(pixels, h):
-        return sliding_window_view(pixels, (2 * h + 1, 2 * h + 1))[row - h, col - h]
+    def stamps(pixels, h, beyond=0):
+        windows = sliding_window_view(np.pad(pixels, h, constant_values=beyond), (2 * h + 1, 2 * h + 1))
+        return windows[row, col]
 
-    good = ~stamps(bad, half) if bad is not None else np.ones((len(x), 2 * half + 1, 2 * half + 1), bool)
+    unknown = np.ones(image.shape, bool)
+    inner = np.s_[k // 2 : ny - k // 2, k // 2 : nx - k // 2]
+    unknown[inner] = False if bad is None else bad[inner]
+    good = ~stamps(unknown, half, True)
     core = slice(half - 3, half + 4)
     usable = inside & good[:, core, core].all((1, 2)) & (good.mean((1, 2)) > MIN_GOOD_FRACTION)
     # means, not medians: then the expected squared residual over the variance is 1 for photon noise too
@@ -220,11 +231,12 @@ class _Fit:
                 raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
             orders = _affordable(kernel_order, active.sum()), _affordable(background_order, active.sum())
             local = self._solve(active, *orders)
-            chi2, sums, agree = self._residuals(local)
+            chi2, deviation, _, agree = self._residuals(local)
             good = self.stars.usable & agree
             previous, active = active, self._brightest_per_cell(good)
             if (active == previous).all():
                 break
+        sums = local[:, 0] * (1 + deviation)
         field = StampField(np.tensordot(self.kernel_terms, self.basis, ((0,), (0,))), orders[0], self.shape)
         return KernelSolution(
             kernel=field,
@@ -234,7 +246,22 @@ class _Fit:
             chi2=np.where(self.stars.usable, chi2, np.nan),
             kernel_sum=float(self.kernel_terms[0, 0]),
             kernel_sum_scatter=float(_robust_width(sums[previous])),
+            model_error=self._model_error(previous, *orders),
         )
+
+    def _model_error(self, active: np.ndarray, *orders: int) -> float:
+        """Cross-validation: what bright stars leave when a fold of the stars is left out of the fit."""
+        if active.sum() < MIN_STARS * FOLDS:
+            return 0.0
+        fold = np.cumsum(active) % FOLDS
+        excess, error = np.zeros(len(active)), np.ones(len(active))
+        for k in range(FOLDS):
+            chi2, _, held_error, _ = self._residuals(self._solve(active & (fold != k), *orders))
+            held = active & (fold == k)
+            error[held] = held_error[held]
+            excess[held] = ((chi2 - 1) * self.stars.n_pixels * held_error**2)[held]
+        brightest = np.flatnonzero(active)[np.argsort(error[active], kind="stable")][:BRIGHTEST]
+        return float(np.sqrt(max(np.median(excess[brightest]), 0)))
 
     def _agreeing_sums(self) -> np.ndarray:
         """Stars whose flux ratio, from a fit of B_0 and a constant alone, is not an outlier."""
@@ -244,7 +271,7 @@ class _Fit:
         data = gram[:, 0, -1] - gram[:, 0, one] * gram[:, one, -1] / np.maximum(self.stars.n_pixels, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio, error = data / model, np.sqrt(self.variance / model)
-        return usable & _consistent(ratio, error, usable)
+        return usable & _consistent(ratio, error, usable, PSF_RATIO_FLOOR)
 
     def _brightest_per_cell(self, good: np.ndarray) -> np.ndarray:
         """The first `STARS_PER_CELL` good stars of every cell."""
@@ -293,8 +320,8 @@ class _Fit:
         noise = normal_matrix(gram, noise_weights, polynomials[:, active])[free][:, free]
         return matrix - noise + noise @ solve_ridge(matrix, noise)
 
-    def _residuals(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """chi2 per pixel and kernel sum of every star, and whether it agrees with the solution."""
+    def _residuals(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """chi2 per pixel, fraction of the flux left, its error, and whether a star agrees with the solution."""
         stars = self.stars
         kernel_power = np.einsum("nb,bc,nc->n", local[:, :-1], self.overlap, local[:, :-1])
         self.variance = stars.target_variance + kernel_power * stars.image_variance
@@ -313,9 +340,9 @@ class _Fit:
             excess = np.einsum("nb,nb->n", model, products[:, :-2]) - model_sum * products[:, -2] / n_pixels + noise
             deviation, error = excess / model_power, np.sqrt(self.variance / model_power)
             allowance = 1 + MODEL_ERROR**2 * model_power / (n_pixels * self.variance)
-            agree = _consistent(deviation, error, stars.usable)
+            agree = _consistent(deviation, error, stars.usable, KERNEL_SUM_FLOOR)
             agree &= (mean**2 < MAX_RESIDUAL_MEAN**2 * allowance) & (chi2 < MAX_RESIDUAL_RMS**2 * allowance)
-        return chi2, model[:, 0] * (1 + deviation), agree
+        return chi2, deviation, error, agree
 
 
 def _affordable(order: int, n_stars: int) -> int:
@@ -323,11 +350,11 @@ def _affordable(order: int, n_stars: int) -> int:
     return max([o for o in range(order + 1) if (o + 1) * (o + 2) <= n_stars], default=0)
 
 
-def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray) -> np.ndarray:
+def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray, floor: float) -> np.ndarray:
     """Values within three sigma of their median, sigma from their own errors and the spread of all."""
     centre = np.median(values[among])
     with np.errstate(invalid="ignore"):
-        pulls = (values - centre) / np.hypot(errors, KERNEL_SUM_FLOOR)
+        pulls = (values - centre) / np.hypot(errors, floor)
     width = max(1.0, _robust_width(pulls[among]))
     return np.abs(pulls) < KERNEL_SUM_CLIP * width
 

@@ -14,7 +14,7 @@ from diaflow.exposure import Exposure, bits
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psfmatch import sample_psf
 from diaflow.stampfield import StampField, fit_stamps
-from diaflow.subtract import alard_lupton, noise
+from diaflow.subtract import alard_lupton, model_error, noise
 from diaflow.subtract.summary import failed, summary_row
 
 __all__ = ["ALGORITHMS", "failed", "psf_field", "subtract", "summary_row"]
@@ -51,8 +51,9 @@ def subtract(
     -------
     difference : Exposure
         White noise, with the variance plane and the unit-sum PSF (`StampField`) that belong to it, in the photometric
-        scale of the science image.  Pixels without data in either image, and those within half a kernel of the border
-        or of missing data in the convolved image, are 0 with the median variance and have NO_DATA or EDGE set.
+        scale of the science image.  The variance contains what matching is likely to miss of bright stars.  Pixels
+        without data in either image, and those within half a kernel of the border or of missing data in the convolved
+        image, are 0 with the median variance and have NO_DATA or EDGE set.
     matched_template : Exposure
         The template as subtracted; in mode convolve_science with its own, broader PSF.
     summary : dict
@@ -69,12 +70,14 @@ def subtract(
         raise BadData(f"template covers {100 * coverage:.0f} %, at least {100 * config['min_coverage']:.0f} % needed")
     prior = {"template_coverage": coverage, "visit_in_template": _contains_visit(template, science.metadata)}
     science, science_factor, sky = _prepared(science, "science")
+    template_psf = template.psf
     template, template_factor, template_sky = _prepared(template, "template")
     sky &= template_sky
     difference, matched, found = ALGORITHMS[config["algorithm"]](science, template, sources, sky, config)
-    stars = found.pop("stars")
+    stars, error = found.pop("stars"), found.pop("model_error")
     difference.metadata["visit_in_template"] = prior["visit_in_template"]
     quality = _verify(difference, sky)
+    model_error.add(difference, matched, error, model_error.psf_jumps(template_psf, template.shape))
     summary = {
         "status": "ok",
         "reason": "",

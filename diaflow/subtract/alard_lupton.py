@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diaflow.colour import colour_field
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
 from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, core_radius, fit, grow
@@ -18,7 +19,7 @@ from diaflow.subtract.sources import kernel_sources
 
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
 # Planes of the template that the difference inherits; its saturation goes to a plane of its own.
-INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE")
+INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
 
 
 def subtract(
@@ -42,7 +43,8 @@ def subtract(
     -------
     difference, matched_template : Exposure
     summary : dict
-        Columns of table "diffim_summary", and `stars`, the positions (2, n) of the kernel stars.
+        Columns of table "diffim_summary", `stars`, the positions (2, n) of the kernel stars, and `model_error`,
+        the rms residual of a star over its own rms.
 
     Raises
     ------
@@ -73,6 +75,7 @@ def subtract(
         "kernel_sum": solution.kernel_sum,
         "kernel_sum_scatter": solution.kernel_sum_scatter,
         "n_kernel_stars": int(solution.used.sum()),
+        "model_error": solution.model_error,
         "stars": np.stack([x[solution.used], y[solution.used]]),
     }
     return difference, matched, summary
@@ -124,7 +127,9 @@ class _Pair:
         v_c, v_o = (decorrelate.sky_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
         if not np.isfinite(v_c + v_o).any():
             v_c, v_o = (noise.typical(v, sky) for v in (self.convolved_variance, self.other.variance))
-        whitening = decorrelate.kernel_field(self.kernel, v_c, v_o)
+        convolved_colour, other_colour = (_colour(exposure) for exposure in (self.convolved, self.other))
+        noise_kernel = self.kernel.convolved(convolved_colour, self.kernel.size + convolved_colour.size - 1)
+        whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre())
         mask, lost = self.mask, self.lost
         residual = self.sign * (self.convolved.image - self.other.image)
         # saturated cores and what lacks data would ring through the filter
@@ -132,8 +137,8 @@ class _Pair:
         image = convolve(np.where(lost | saturated, 0, residual), whitening)
         image[saturated] = residual[saturated]
         image[lost] = 0
-        variance = convolve_variance(self.convolved_variance, self.kernel, whitening)
-        variance += convolve_variance(self.other.variance, whitening)
+        variance = convolve_variance(self.convolved_variance, noise_kernel, whitening)
+        variance += convolve_variance(self.other.variance, other_colour, whitening)
         variance[lost] = noise.typical(variance, ~lost)
         science, template = (self.convolved, self.other) if self.sign > 0 else (self.other, self.convolved)
         psf = self._science_psf().convolved(whitening, max(science.psf.size, template.psf.size)).normalised()
@@ -166,10 +171,17 @@ def _combined_mask(image: Exposure, target: Exposure, kernel: StampField, sign: 
     spread, fixed = (own, inherited) if sign > 0 else (inherited, own)
     near_missing = grow((spread & bits("NO_DATA")) != 0, kernel.size // 2, border=True)
     mask = grow(spread & ~bits("NO_DATA"), core_radius(kernel.centre()))
+    # what fills a saturated core is far from the star's flux, so that even the tail of the kernel carries it
+    mask |= grow(spread & bits("SAT", "SAT_TEMPLATE"), kernel.size // 2)
     mask |= spread & bits("NO_DATA")
     mask |= fixed
     mask[near_missing] |= bits("EDGE")
     return mask, near_missing | ((mask & bits("NO_DATA")) != 0)
+
+
+def _colour(exposure: Exposure) -> StampField:
+    """What made the noise of the exposure from white noise of its variance at low frequencies."""
+    return colour_field(exposure.metadata.get("covariance_factor", 1.0), exposure.shape)
 
 
 def _with_low_frequency_variance(exposure: Exposure) -> Exposure:

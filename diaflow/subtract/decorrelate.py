@@ -1,8 +1,9 @@
 """Whitening of the noise of an Alard-Lupton difference (Reiss & Lupton 2016, DMTN-021).
 
-Convolving one of the two images correlates its noise.  The filter c(k) that gives the difference white noise again is
-computed at points of a grid from the matching kernel and the sky variances there, brought to pixel space, and fitted
-as a `StampField`, so that it is applied exactly as the matching kernel is.  It has unit sum; it sharpens the PSF.
+Convolving one of the two images correlates its noise, and that of a template is correlated already (`diaflow.colour`).
+The filter c(k) that gives the difference white noise again is computed at points of a grid from the matching kernel
+and the sky variances there, brought to pixel space, and fitted as a `StampField`, so that it is applied exactly as
+the matching kernel is.  It has unit sum; it sharpens the PSF.
 """
 
 import numpy as np
@@ -14,46 +15,62 @@ N_GRID = 5
 # Rms amplitude that may lie outside the stamp, relative to the whole filter.
 TRUNCATION = 1e-4
 MAX_SIZE = 71
+# Of any frequency: where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
+MAX_AMPLIFICATION = 12.0
+WHITE = np.ones((1, 1))
 
 
 def decorrelation_stamps(
-    kernels: np.ndarray, convolved_variance: np.ndarray, other_variance: np.ndarray, side: int
+    kernels: np.ndarray,
+    convolved_variance: np.ndarray,
+    other_variance: np.ndarray,
+    side: int,
+    other_colour: np.ndarray = WHITE,
 ) -> np.ndarray:
-    """Pixel-space whitening filters, sqrt((v_o + v_c kappa(0)**2) / (v_o + v_c |kappa|**2)).
+    """Pixel-space whitening filters, sqrt(N(0) / N(k)) with N = v_c |kappa|**2 + v_o |a|**2.
 
     Parameters
     ----------
     kernels : (n, k, k) array
-        Matching kernels.
+        What made the noise of the convolved image from white noise: the matching kernels (and its colour before).
     convolved_variance, other_variance : (n,) arrays
-        Pixel variance of the image that was convolved, before that, and of the other [nJy**2].
+        Variance of the white noise of the image that was convolved and of the other [nJy**2].
     side : int
         Side of the result, odd, larger than k.
+    other_colour : (m, m) array, optional
+        Unit-sum stamp a that made the noise of the other image from white noise.
 
     Returns
     -------
     (n, side, side) array
         Stamps of unit sum.
     """
-    power = np.abs(scipy.fft.rfft2(kernels, (side, side))) ** 2
+    convolved_power, other_power = (np.abs(scipy.fft.rfft2(k, (side, side))) ** 2 for k in (kernels, other_colour))
     v_c, v_o = (np.asarray(v, float)[:, None, None] for v in (convolved_variance, other_variance))
-    response = np.sqrt((v_o + v_c * power[:, :1, :1]) / (v_o + v_c * power))
+    power = v_c * convolved_power + v_o * other_power
+    total = power[:, :1, :1]
+    response = np.sqrt(total / np.maximum(power, total / MAX_AMPLIFICATION**2))
     return scipy.fft.fftshift(scipy.fft.irfft2(response, (side, side)), axes=(1, 2))
 
 
 def kernel_field(
-    kernel: StampField, convolved_variance: float | np.ndarray, other_variance: float | np.ndarray
+    kernel: StampField,
+    convolved_variance: float | np.ndarray,
+    other_variance: float | np.ndarray,
+    other_colour: np.ndarray = WHITE,
 ) -> StampField:
     """The whitening filter as a field over the detector.
 
     Parameters
     ----------
     kernel : StampField
-        Matching kernel.
+        Matching kernel, convolved with the colour of the noise it was applied to.
     convolved_variance, other_variance : float or (5, 5) array
-        Sky variance of the image that was convolved, before that, and of the other [nJy**2]; arrays hold it in the
-        cells of `sky_variance`, NaN where unknown.  A change over the detector is followed to the kernel's order, and
-        at least linearly.
+        Sky variance, at low frequencies, of the image that was convolved, before that, and of the other [nJy**2];
+        arrays hold it in the cells of `sky_variance`, NaN where unknown.  A change over the detector is followed to
+        the kernel's order, and at least linearly.
+    other_colour : (m, m) array, optional
+        Unit-sum stamp that made the noise of the other image from white noise.
 
     Returns
     -------
@@ -67,7 +84,7 @@ def kernel_field(
     v_c, v_o = (np.broadcast_to(v, (N_GRID, N_GRID)).ravel() for v in (convolved_variance, other_variance))
     known = np.isfinite(v_c + v_o)
     side = scipy.fft.next_fast_len(2 * MAX_SIZE + kernel.size, True) | 1
-    stamps = decorrelation_stamps(kernel(x, y)[known], v_c[known], v_o[known], side)
+    stamps = decorrelation_stamps(kernel(x, y)[known], v_c[known], v_o[known], side, other_colour)
     order = max(kernel.order, 1) if varies else kernel.order
     while (order + 1) * (order + 2) // 2 > known.sum():
         order -= 1

@@ -291,3 +291,37 @@ def test_unusable_input_is_named(tmp_path):
             coadd.coadd(*paths)
     with pytest.raises(InputError, match="absent.fits"):
         coadd.coadd([str(tmp_path / "absent.fits")], paths[1][:1])
+
+
+def test_a_star_that_loses_an_input_has_the_variance_of_what_its_profile_may_change_by(tmp_path):
+    """Three inputs of equal weight whose star is 900, 1000 and 1100 high; the first is left out of one column."""
+    warps = [make_warp(k, np.full(SHAPE, 1000.0 + 100 * (k - 1))) for k in range(3)]
+    warps[0].mask[:, 50] = bits("BAD")
+    result = coadd.coadd(*write(tmp_path, warps))
+    # the two that stay scatter by 5000**0.5, and a third of the weight is missing
+    assert result.variance[20, 50] == pytest.approx(1 / 2 + 5000 / 9, rel=1e-3)
+    np.testing.assert_allclose(np.delete(result.variance, 50, axis=1), 1 / 3, rtol=1e-5)
+    # the true change, 50, is within 2.2 of that error
+    assert abs(result.image[20, 50] - 1000) / np.sqrt(result.variance[20, 50]) < 2.5
+
+
+def test_sky_that_loses_an_input_has_the_variance_of_the_others(tmp_path):
+    warps = noisy_warps(3)
+    warps[0].mask[:, 50] = bits("BAD")
+    result = coadd.coadd(*write(tmp_path, warps))
+    np.testing.assert_allclose(result.variance[:, 50], 1 / 2, rtol=1e-5)
+
+
+def test_pixels_with_too_few_inputs_to_reject_any_are_suspect():
+    n, shape = 4, (6, 8)
+    image, variance, mask = (
+        np.ones((n, *shape), np.float32),
+        np.ones((n, *shape), np.float32),
+        np.zeros((n, *shape), "i4"),
+    )
+    mask[:2, :, 4:] = bits("NO_DATA")
+    out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.zeros(shape, np.int32)
+    stack.weighted_mean(image, variance, mask, np.ones(n), *out)
+    np.testing.assert_array_equal((out[2] & bits("SUSPECT")) != 0, np.broadcast_to(np.arange(8) >= 4, shape))
+    stack.weighted_mean(image[2:], variance[2:], mask[2:], np.ones(2), *out)
+    assert not (out[2] & bits("SUSPECT")).any()

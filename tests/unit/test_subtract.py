@@ -3,7 +3,8 @@ import pytest
 from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
-from diaflow import subtract, tables
+from diaflow import psfmatch, subtract, tables
+from diaflow.colour import colour_field
 from diaflow.errors import BadData
 from diaflow.exposure import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
@@ -208,7 +209,6 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
 
 def test_errors_are_honest_with_a_template_of_correlated_noise():
     """Template noise smoothed a little: its pixels scatter less than its low frequencies, by covariance_factor."""
-    from diaflow import psfmatch
     from diaflow.stampfield import StampField
 
     size = 1000
@@ -287,3 +287,23 @@ def test_psf_without_a_width_is_bad_data():
     template.psf = None
     with pytest.raises(BadData, match="PSF"):
         run(science, template, table)
+
+
+@pytest.mark.parametrize("sigma_science, sigma_template", [(2.6, 2.0), (2.0, 2.4)])
+def test_noise_is_white_with_a_template_of_resampled_noise(sigma_science, sigma_template):
+    """Pixels of difference over sigma have unit width and no correlation in either mode."""
+    size = 700
+    science, table = make_image(sigma_science, 1.0, 6, 60, size)
+    template, _ = make_image(sigma_template, 1e-3, 7, 60, size)
+    resampled = colour_field(1.6, science.shape)
+    template.image += psfmatch.convolve(np.random.default_rng(4).normal(size=science.shape), resampled)
+    template.variance += np.float32((resampled.centre() ** 2).sum())
+    template.metadata["covariance_factor"] = 1.6
+    difference, _, summary = run(science, template, table)
+    # 4e5 pixels, whose width is known to 0.2 %
+    assert summary["noise_ratio"] == pytest.approx(1, abs=0.02)
+    sky = without_stars(difference, table)
+    pixels = np.where(sky, difference.image, 0)
+    for shift in ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0)):
+        both = sky & np.roll(sky, shift, (0, 1))
+        assert abs((pixels * np.roll(pixels, shift, (0, 1)))[both].mean() / pixels[sky].var()) < 0.02
