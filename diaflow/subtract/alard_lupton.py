@@ -171,8 +171,9 @@ def _combined_mask(image: Exposure, target: Exposure, kernel: StampField, sign: 
     spread, fixed = (own, inherited) if sign > 0 else (inherited, own)
     near_missing = grow((spread & bits("NO_DATA")) != 0, kernel.size // 2, border=True)
     mask = grow(spread & ~bits("NO_DATA"), core_radius(kernel.centre()))
-    # what fills a saturated core is far from the star's flux, so that even the tail of the kernel carries it
-    mask |= grow(spread & bits("SAT", "SAT_TEMPLATE"), kernel.size // 2)
+    # what fills a saturated core, or what is left of it in a mean without its saturated inputs, is far from the star's
+    # flux: even the tail of the kernel carries it
+    mask |= grow((spread | fixed) & bits("SAT", "SAT_TEMPLATE"), kernel.size // 2)
     mask |= spread & bits("NO_DATA")
     mask |= fixed
     mask[near_missing] |= bits("EDGE")
