@@ -48,11 +48,11 @@ def snakemake(root) -> Callable:
 
 def command(root: Path, folder: Path, config: dict | None, *arguments: str) -> list[str]:
     """The command line of a run in `folder` with `config` written beside it."""
-    words = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--cores", "2"]
-    if config is not None:
-        (folder / "my.yaml").write_text(yaml.safe_dump(config))
-        words += ["--configfile", "my.yaml"]
-    return [*words, *arguments]
+    words = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(root / "Snakefile"), "--cores", "2"]
+    if config is None:
+        return words
+    (folder / "my.yaml").write_text(yaml.safe_dump(config))
+    return [*words, "--configfile", "my.yaml"]
 
 
 @pytest.fixture(scope="session")
