@@ -12,15 +12,12 @@ import numpy as np
 from diaflow.colour import colour_field
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch import KernelSolution, convolve, convolve_variance, core_radius, fit, grow
-from diaflow.psfmatch.basis import alard_lupton_widths, gaussian_basis, kernel_size
+from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, core_radius, fit, grow
 from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
 from diaflow.subtract import decorrelate, noise
 from diaflow.subtract.sources import kernel_sources
 
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
-# Least width of the broadest Gaussian, in sigma of the PSF that is matched to: wings reach farther than the core tells.
-WING_FACTOR = 2.5
 # Planes of the template that the difference inherits; its saturation goes to a plane of its own.
 INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
 
@@ -62,9 +59,9 @@ def subtract(
         mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"
     science, template = _with_low_frequency_variance(science), _with_low_frequency_variance(template)
     if mode == "convolve_template":
-        image, target, basis = template, science, _basis(science_sigma, template_sigma)
+        image, target, basis = template, science, alard_lupton_basis(science_sigma, template_sigma)
     else:
-        image, target, basis = science, template, _basis(template_sigma, science_sigma)
+        image, target, basis = science, template, alard_lupton_basis(template_sigma, science_sigma)
     bad = grow(image.flagged(*UNUSABLE), basis.shape[-1] // 4) | target.flagged(*UNUSABLE)
     x, y = kernel_sources(sources, science, bad)
     orders = config["kernel_order"], config["background_order"]
@@ -82,13 +79,6 @@ def subtract(
         "stars": np.stack([x[solution.used], y[solution.used]]),
     }
     return difference, matched, summary
-
-
-def _basis(sigma_reference: float, sigma_target: float) -> np.ndarray:
-    """The Alard-Lupton basis with its last Gaussian broad enough for the wings of the PSFs."""
-    (first, second, last), _ = alard_lupton_widths(sigma_reference, sigma_target)
-    last = max(last, WING_FACTOR * sigma_reference)
-    return gaussian_basis((first, second, last), kernel_size(last))
 
 
 @dataclass
