@@ -245,7 +245,7 @@ class _Fit:
             used=previous,
             chi2=np.where(self.stars.usable, chi2, np.nan),
             kernel_sum=float(self.kernel_terms[0, 0]),
-            kernel_sum_scatter=float(_robust_width(sums[previous])),
+            kernel_sum_scatter=float(robust_width(sums[previous])),
             model_error=self._model_error(previous, *orders),
         )
 
@@ -355,11 +355,11 @@ def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray, floor
     centre = np.median(values[among])
     with np.errstate(invalid="ignore"):
         pulls = (values - centre) / np.hypot(errors, floor)
-    width = max(1.0, _robust_width(pulls[among]))
+    width = max(1.0, robust_width(pulls[among]))
     return np.abs(pulls) < KERNEL_SUM_CLIP * width
 
 
-def _robust_width(values: np.ndarray) -> float:
+def robust_width(values: np.ndarray) -> float:
     """Standard deviation of a normal distribution with the same quartiles."""
     low, high = np.percentile(values, [25, 75])
-    return 0.7413 * (high - low)
+    return float(0.7413 * (high - low))

@@ -11,6 +11,7 @@ import numpy as np
 
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
+from diaflow.photocal import NANOJANSKY_ZERO_POINT
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psfmatch import sample_psf
 from diaflow.stampfield import StampField, fit_stamps
@@ -25,7 +26,6 @@ PSF_GRID, PSF_ORDER = 5, 2
 MAX_VARIANCE_FACTOR = 10.0
 # A correction of the final variance is applied when it is this many times its own statistical error.
 SIGNIFICANCE = 3.0
-AB_ZERO_POINT = 31.4
 MATCHED_PLANES = ("NO_DATA", "EDGE", "BAD", "SAT", "SAT_TEMPLATE")
 
 
@@ -174,4 +174,4 @@ def _depth(difference: Exposure) -> float:
     """5-sigma point-source depth [mag]: median variance over the noise-equivalent area of the PSF."""
     variance = noise.typical(difference.variance, ~difference.flagged(*MATCHED_PLANES))
     flux = 5 * np.sqrt(variance / (difference.psf.centre() ** 2).sum())
-    return float(AB_ZERO_POINT - 2.5 * np.log10(flux))
+    return float(NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux))

@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation
 
 from diaflow.exposure import Exposure, bits
+from diaflow.psfmatch.solution import robust_width
 from diaflow.stampfield import polynomial_terms
 
 BIN, MESH, BLOCK = 4, 16, 64
@@ -122,12 +123,6 @@ def matched_factor(exposure: Exposure, sky_pixels: np.ndarray, stamp: np.ndarray
     pulls = weighted(pixels, weights)[free] / np.sqrt(covered[free])
     # a width from quartiles has a relative error of 1.17 / sqrt(n), its square twice that
     return float(robust_width(pulls) ** 2), float(2 * 1.17 / np.sqrt(free.sum()))
-
-
-def robust_width(values: np.ndarray) -> float:
-    """Standard deviation of the normal distribution with the same quartiles."""
-    low, high = np.percentile(values, [25, 75])
-    return float(0.7413 * (high - low))
 
 
 def _blocks(image: np.ndarray, step: int) -> np.ndarray:
