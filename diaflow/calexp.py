@@ -4,10 +4,9 @@ In come the pixels, header and exposure-table row of an image and reference star
 its source catalogue and its row of the visit summary.  Without a reference catalogue the stars of another visit
 serve instead, and without those the header.
 
-Convention: a flux measured on the calibrated pixels with the unit-sum PSF is the total flux of a star, as defined
-by the calibration aperture.  The ratio of aperture to PSF flux of the PSF stars (`aperture_correction`) is part of
-the pixel scale, so a sum of calibrated pixels must be divided by it to be a total flux; `apFlux` of the source
-table has been.
+Convention: a flux measured on the calibrated pixels with the unit-sum PSF is the total flux of a star, and so is the
+sum of all its pixels.  `aperture_correction` is the ratio of aperture to PSF flux of the PSF stars; `apFlux` of the
+source table has been divided by it.
 """
 
 import numpy as np
@@ -81,9 +80,9 @@ def calibrate(
     if reference is not None:
         i, j, exposure.wcs = _fit_wcs(table, exposure, reference, config, summary)
         table["refMatch"][i] = True
-    photometry_from = _set_zero_point(table, i, j, reference, row, correction, astrometry_from, summary)
+    photometry_from = _set_zero_point(table, i, j, reference, row, astrometry_from, summary)
 
-    scale = correction * photocal.nanojansky_per_dn(float(summary["zero_point"][0]))
+    scale = photocal.nanojansky_per_dn(float(summary["zero_point"][0]))
     _apply_scale(exposure, table, scale, correction)
     _set_sky_positions(table, exposure.wcs)
     summary["astrometry"], summary["photometry"] = astrometry_from, photometry_from
@@ -169,7 +168,6 @@ def _set_zero_point(
     j: np.ndarray,
     reference: np.ndarray | None,
     row: np.void,
-    correction: float,
     reference_kind: str,
     summary: np.ndarray,
 ) -> str:
@@ -177,7 +175,7 @@ def _set_zero_point(
     if reference is not None and reference["star"].any():
         point_like = (table["extendedness"][i] == 0) & reference["star"][j]
         matched = i[point_like], j[point_like]
-        flux, error = (table[name][matched[0]] * correction for name in ("psfFlux", "psfFluxErr"))
+        flux, error = (table[name][matched[0]] for name in ("psfFlux", "psfFluxErr"))
         fit = photocal.zero_point(flux, error, reference["mag"][matched[1]], reference["mag_err"][matched[1]])
         summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
         summary["zero_point_scatter"], summary["n_photo_stars"] = fit.scatter, fit.n_stars
@@ -188,7 +186,7 @@ def _set_zero_point(
 
 
 def _apply_scale(exposure: Exposure, table: np.ndarray, scale: float, correction: float) -> None:
-    """From DN to nJy; the PSF fluxes of stars become total, the aperture fluxes were."""
+    """From DN to nJy; the aperture fluxes of stars become total, the PSF fluxes are."""
     exposure.image *= np.float32(scale)
     exposure.variance *= np.float32(scale**2)
     exposure.metadata["gain"] /= scale

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
@@ -20,8 +21,7 @@ TAPS = 5
 STARS_PER_TERM = 5
 MINIMUM = 3
 MODEL_ERROR = 0.02  # relative error of the model at the peak, which keeps the brightest stars from deciding alone
-PRIOR = 1.0  # the spatial terms are expected below the mean profile, pixel by pixel
-FIRST_PRIOR = 0.1  # before there is a profile: any pixel is expected below this fraction of the peak's scale
+PRIOR = 0.5  # pixels and their spatial terms are expected within this fraction of the round mean profile
 WING_FLOOR = 1e-6  # smallest prior width, relative to the peak: wings below it are zero
 ROUNDS, CONSTANT_ROUNDS = 5, 2  # of flux, centroid, rejection and PSF; the first ones with a constant PSF
 MIN_USABLE = 0.5  # fraction of the stamp
@@ -30,6 +30,8 @@ CG_STEPS = 8
 PIXEL_CLIP = 5.0  # sigma by which a pixel is off that belongs to a neighbour ...
 CLIP_MODEL = 0.3  # ... and by which fraction of the model
 STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one
+PROFILE_WIDTHS = np.array([0.6, 0.85, 1.2, 1.7, 2.4, 3.4])  # of its Gaussians, in units of the PSF's
+RING = 0.5  # [pixel]
 STAR_TOLERANCE = 0.05  # error of the model at the peak that this chi2 forgives, lest bright stars go first
 
 
@@ -75,14 +77,14 @@ def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int)
     stars = _cut(exposure, x, y, size)
     used = enough = stars.usable.mean((1, 2)) > MIN_USABLE
     _require(used)
-    psf, profile = _first_guess(stars, used, exposure.shape), None
+    psf = _first_guess(stars, used, exposure.shape)
     for number in range(ROUNDS):
         weights, chi2 = _fit_stars(stars, psf(x, y), crude=number == 0, clip=number >= CONSTANT_ROUNDS)
         used = enough & _inliers(chi2, stars.flux, used)
         _require(used)
         order_now = affordable_order(int(used.sum()), order if number >= CONSTANT_ROUNDS else 0)
+        profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
         psf = _solve(stars, weights, used, x, y, psf, order_now, profile)
-        profile = radial_profile(psf.centre())
     if not (np.isfinite(psf.terms).all() and 0.5 < fwhm(psf.centre()) < size):
         raise BadData("the PSF model is not a point source")
     return psf, used
@@ -106,14 +108,29 @@ def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def radial_profile(stamp: np.ndarray) -> np.ndarray:
-    """Azimuthal mean of a stamp (k, k), positive and falling outwards, as an image (k, k)."""
-    t = np.arange(len(stamp)) - len(stamp) // 2
-    radius = np.hypot(t[:, None], t)
-    ring = np.rint(radius).astype(int)
-    mean = np.bincount(ring.ravel(), stamp.ravel()) / np.bincount(ring.ravel())
-    falling = np.minimum.accumulate(np.maximum(mean, 0))
-    return np.interp(radius, np.arange(len(falling)), falling)
+def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float) -> np.ndarray:
+    """Round mean profile (k, k) of the stars: a sum of Gaussians with amplitudes that are not negative.
+
+    All pixels at one distance from the stars' centres tell one point of it, so that wings far below the noise of a
+    pixel are known, and with them the sum of the PSF.
+    """
+    size = stars.data.shape[-1]
+    t = np.arange(size) - size // 2
+    dx, dy, flux = (column[used][:, None, None] for column in (stars.dx, stars.dy, stars.flux))
+    radius = np.hypot(t - dx, t[:, None] - dy)
+    ring = np.minimum(radius / RING, size / RING).astype(int).ravel()
+    w = weights[used]
+    power = np.bincount(ring, (w * flux**2).ravel())
+    filled = power > 0
+    mean, middle = (
+        np.bincount(ring, (w * flux * value).ravel())[filled] / power[filled]
+        for value in (stars.data[used], flux * radius)
+    )
+    widths = sigma * PROFILE_WIDTHS
+    root = np.sqrt(power[filled])
+    design = np.exp(-0.5 * (middle[:, None] / widths) ** 2)
+    amplitudes = nnls(design * root[:, None], mean * root)[0]
+    return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / widths) ** 2) @ amplitudes
 
 
 def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
@@ -194,7 +211,7 @@ def _solve(
     y: np.ndarray,
     start: StampField,
     order: int,
-    profile: np.ndarray | None,
+    profile: np.ndarray,
 ) -> StampField:
     """The field T that minimises sum_s W (d_s - f_s S_s sum_m P_m T_m)**2 + prior, by conjugate gradients."""
     size = start.size
@@ -212,11 +229,8 @@ def _solve(
         return flux * (my @ np.tensordot(polynomials.T, terms, 1) @ _t(mx))
 
     mean, precision = np.zeros_like(field.terms), np.zeros(field.terms.shape)
-    if profile is None:
-        precision[:] = (FIRST_PRIOR * field.terms[0].max()) ** -2
-    else:
-        mean[0] = profile
-        precision[:] = (PRIOR * profile + WING_FLOOR * profile.max()) ** -2
+    mean[0] = profile
+    precision[:] = (PRIOR * profile + WING_FLOOR * profile.max()) ** -2
     diagonal = np.tensordot(polynomials**2, flux**2 * w, 1) + precision
     terms = _conjugate_gradients(
         lambda t: back(w * forward(t)) + precision * t, back(w * data) + precision * mean, field.terms, diagonal

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from diaflow import cosmicrays
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
 from diaflow.photocal import NANOJANSKY_ZERO_POINT
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psfmatch import sample_psf
-from diaflow.stampfield import StampField, fit_stamps
+from diaflow.stampfield import StampField, fit_stamps, fwhm
 from diaflow.subtract import alard_lupton, model_error, noise
 from diaflow.subtract.summary import failed, summary_row
 
@@ -26,6 +27,7 @@ PSF_GRID, PSF_ORDER = 5, 2
 MAX_VARIANCE_FACTOR = 10.0
 # A correction of the final variance is applied when it is this many times its own statistical error.
 SIGNIFICANCE = 3.0
+MIN_CR_FWHM = 2.0  # of the PSF, below which stars look like cosmic rays [pixel]
 MATCHED_PLANES = ("NO_DATA", "EDGE", "BAD", "SAT", "SAT_TEMPLATE")
 
 
@@ -76,6 +78,7 @@ def subtract(
     difference, matched, found = ALGORITHMS[config["algorithm"]](science, template, sources, sky, config)
     stars, error = found.pop("stars"), found.pop("model_error")
     difference.metadata["visit_in_template"] = prior["visit_in_template"]
+    _flag_cosmic_rays(difference)
     quality = _verify(difference, sky)
     model_error.add(difference, matched, error, model_error.psf_jumps(template_psf, template.shape))
     summary = {
@@ -145,6 +148,13 @@ def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarra
         raise BadData(f"the noise of the {name} is {factor:.3g} times its variance plane")
     exposure.variance *= np.float32(factor)
     return exposure, factor, sky
+
+
+def _flag_cosmic_rays(difference: Exposure) -> None:
+    """Set CR where a difference is steeper than its PSF: without stars, hits stand out that hid beside one."""
+    if fwhm(difference.psf.centre()) > MIN_CR_FWHM:
+        hit = cosmicrays.find(difference.image, difference.variance, difference.flagged(*MATCHED_PLANES))
+        difference.mask |= hit * np.int32(bits("CR"))
 
 
 def _verify(difference: Exposure, sky: np.ndarray) -> dict:

@@ -18,6 +18,8 @@ from diaflow.stampfield import fit_stamps, moments_sigma
 N_CELLS = 30
 # Power of the structure of pure noise, with a margin for its fluctuations, over the variance of a pixel.
 NOISE_POWER = np.float32(15.0)
+# Share of the structure that is spread, and the width of the Gaussian that it is spread with, in radii of the PSF.
+FAR_SHARE, FAR_WIDTH = 0.1, 2.0
 # The smooth field is fitted without the samples that are this many times the median error from it, or from the
 # median PSF at first.
 FIELD_ORDER, N_ITERATIONS, CLIP, SMALLEST, MIN_SAMPLES, MEDIAN_STRIDE = 2, 3, 3.0, 1e-3, 30, 5
@@ -79,10 +81,10 @@ def add(difference: Exposure, template: Exposure, flux_error: float, jumps: np.n
     stamp = difference.psf.centre()
     sigma = moments_sigma(stamp)
     structure = _structure(template.image, sigma)
-    structure = np.maximum(structure - NOISE_POWER * difference.variance, 0)
+    structure = _spread(np.maximum(structure - NOISE_POWER * difference.variance, 0), sigma)
     # so that the variance of the flux of a star in the PSF fit is that of its flux times the fraction
     reach = stamp.shape[-1] // 2
-    own = _structure(np.pad(stamp, reach), sigma)[reach:-reach, reach:-reach]
+    own = _spread(_structure(np.pad(stamp, reach), sigma), sigma)[reach:-reach, reach:-reach]
     structure *= np.float32((stamp**2).sum() ** 2 / (stamp**2 * own).sum())
     ny, nx = difference.shape
     row, column = (np.arange(n) * len(jumps) // n for n in (ny, nx))
@@ -93,10 +95,16 @@ def add(difference: Exposure, template: Exposure, flux_error: float, jumps: np.n
 def _structure(image: np.ndarray, sigma: float) -> np.ndarray:
     """Squares of what an error of width and one of position change: smoothing by the PSF, and the gradient times sigma.
 
-    At the peak of a star it is the square of the peak.
+    At the peak of a star it is about the square of the peak.
     """
     smooth = gaussian_filter(image, sigma, truncate=3.0, mode="nearest")
     square = (2 * (image - smooth)) ** 2
     square[:, 1:-1] += (sigma * (image[:, 2:] - image[:, :-2]) / 2) ** 2
     square[1:-1] += (sigma * (image[2:] - image[:-2]) / 2) ** 2
     return square
+
+
+def _spread(structure: np.ndarray, sigma: float) -> np.ndarray:
+    """A part of the structure goes as far as a kernel reaches, since an error of the kernel does too."""
+    far = gaussian_filter(structure, FAR_WIDTH * sigma, truncate=3.0, mode="nearest")
+    return (1 - FAR_SHARE) * structure + np.float32(FAR_SHARE) * far

@@ -30,6 +30,15 @@ def test_error_of_the_flux_at_a_star_is_the_fraction_of_its_flux():
     assert np.sqrt(error**2 - before**2) == pytest.approx(1e4, rel=0.02)
 
 
+def test_wings_within_reach_of_a_kernel_share_the_error():
+    """At 5.5 sigma, where a kernel still moves light to, detection must not see a fraction of the star's peak."""
+    difference, template = image_with(1e6)
+    model_error.add(difference, template, 0.01, JUMPS)
+    peak = 1e6 / (2 * np.pi * SIGMA**2)
+    assert difference.variance[100, 111] > 1 + (1e-4 * peak) ** 2
+    assert difference.variance[100, 130] == 1
+
+
 def test_sky_and_smooth_galaxies_keep_their_variance():
     """A galaxy of 10 pixels sigma and the flux of the star gets a ten-thousandth of its variance."""
     star, template = image_with(1e6)

@@ -65,6 +65,19 @@ def test_psf_has_unit_sum_everywhere_and_measures_stars_to_a_part_in_300(fitted)
     assert abs(np.median(flux) - 1) < 0.004 and np.std(flux) < 0.003
 
 
+def test_wings_below_the_noise_of_a_pixel_do_not_disturb_the_sum():
+    """Their flux, 1 % of the PSF, is known as well as from one aperture on the sum of all stars."""
+    field = starfield.make(size=400, spacing=44, log_flux=(4.5, 5.0), varying=False)
+    exposure = prepared(field)
+    chosen = stars.select(exposure, 31)
+    psf, _ = pixel.fit(exposure, chosen.x, chosen.y, 31, 2)
+    t = np.arange(31) - 15
+    wings = np.hypot(t, t[:, None]) > 8
+    true = starfield.moffat(0.0, 0.0, starfield.FWHM, size=31)[0]
+    error = np.sqrt(np.median(exposure.variance) * wings.sum() / (field.flux**2).sum())
+    assert abs(psf.centre()[wings].sum() - true[wings].sum()) < 3 * error < 0.2 * true[wings].sum()
+
+
 @pytest.mark.parametrize("fwhm", [2.5, 3.5, 5.0])
 def test_model_of_noiseless_stars_is_limited_by_the_interpolation_only(fwhm):
     """Lanczos-5 narrows a shifted star by up to 1.6e-3 in T, which the model makes up for."""

@@ -160,6 +160,18 @@ def test_masks_of_the_template_reach_the_difference():
     np.testing.assert_array_equal(matched.mask, difference.mask)
 
 
+def test_a_cosmic_ray_on_a_star_is_flagged_and_a_transient_is_not():
+    science, table = make_image(2.0, 1.0, noise_seed=6)
+    template, _ = make_image(2.0, 0.5, noise_seed=7)
+    col, row = round(table["x"][0]), round(table["y"][0])
+    science.image[row - 3 : row + 4, col + 2] += 150
+    add_stars(science.image, [128.3], [60.6], [600.0], 2.0)
+    difference, _, _ = run(science, template, table)
+    flagged = difference.flagged("CR")
+    assert flagged[row - 1 : row + 2, col + 2].all()
+    assert not flagged[50:72, 118:140].any()
+
+
 def test_saturated_cores_do_not_ring():
     """A core of 1e6 with SAT set leaves pixels 15 away as noise."""
     science, table = make_image(2.4)
