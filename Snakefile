@@ -13,6 +13,8 @@ if "images" not in config:
 include: "rules/common.smk"
 include: "rules/simulate.smk"
 include: "rules/ingest.smk"
+include: "rules/isr.smk"
+include: "rules/refcat.smk"
 include: "rules/calexp.smk"
 include: "rules/skymap.smk"
 include: "rules/warp.smk"

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.special import gammainc
 
 from diaflow.errors import BadData
-from diaflow.stampfield import polynomial_terms
+from diaflow.stampfield import degree, polynomial_terms, scaled
 
 N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars
 MIN_MATCHES = 6  # three stars fit any affine map; as many again must agree with it
@@ -140,6 +140,7 @@ def fit_wcs(
     shape: tuple[int, int],
     sip_order: int,
     errors: np.ndarray | None = None,
+    distortion: np.ndarray | None = None,
     *,
     n_sigma: float = 4.0,
 ) -> tuple[WCS, np.ndarray, float]:
@@ -161,6 +162,8 @@ def fit_wcs(
     errors : (n,) array, optional
         Standard errors of the positions in one coordinate [pixel]; equal by default.  A floor is added in quadrature,
         which the better half of the stars shows: errors of the catalogue and of the atmosphere are not known.
+    distortion : (n_terms, 2) array, optional
+        The known distortion of the detector (see `diaflow.jointcal`); then only an affine map is fitted.
     n_sigma : float
         Stars with a residual beyond this many robust standard deviations (of stars of their error) are left out.
 
@@ -178,9 +181,8 @@ def fit_wcs(
     BadData
         When fewer than 6 stars are left.
     """
+    u, v = scaled(x, y, shape)
     ny, nx = shape
-    scale = max(nx, ny) / 2
-    u, v = (np.asarray(x, float) - (nx - 1) / 2) / scale, (np.asarray(y, float) - (ny - 1) / 2) / scale
     errors = np.zeros(len(u)) if errors is None else np.asarray(errors, float)
     better = errors <= np.nanmedian(errors)
     pixel = 3600 * np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix)))
@@ -188,8 +190,10 @@ def fit_wcs(
     crval = np.array(wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))
     used = usable = np.isfinite(u) & np.isfinite(v) & np.isfinite(ra) & np.isfinite(dec) & np.isfinite(errors)
     for _ in range(_ROUNDS):
-        order = _affordable_order(used.sum(), sip_order)
+        order = _affordable_order(used.sum(), sip_order if distortion is None else 1)
         terms = polynomial_terms(u, v, order).T
+        if distortion is not None:
+            terms[:, 1:] += polynomial_terms(u, v, degree(distortion)).T @ distortion
         crval, coefficients = _fit_plane(terms[used], ra[used], dec[used], root[used], crval)
         residual = (to_plane(ra, dec, crval) - terms @ coefficients) * 3600
         length = np.hypot(*residual.T) / pixel
@@ -204,7 +208,11 @@ def fit_wcs(
             break
         used = again
     scatter = 1.4826 * np.median(np.abs(residual[used])) * np.sqrt(freedom)
-    return _tan_sip(crval, coefficients, order, scale, shape), used, float(scatter)
+    if distortion is not None:
+        order, affine = degree(distortion), coefficients
+        coefficients = distortion @ affine[1:]
+        coefficients[:3] += affine
+    return _tan_sip(crval, coefficients, order, max(shape) / 2, shape), used, float(scatter)
 
 
 def _detector_points(shape: tuple[int, int]) -> np.ndarray:

@@ -10,38 +10,42 @@ source table has been divided by it.
 """
 
 import numpy as np
-from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from diaflow import astrometry, background, geometry, isr, photocal, sources, tables
 from diaflow.exposure import Exposure
+from diaflow.instruments import Pixels
 from diaflow.psf import pixel, stars
-from diaflow.stampfield import fwhm
+from diaflow.stampfield import fwhm, moments_sigma
 
 # Without any zero point the counts are kept: 1 DN is called 1 nJy.
 NOMINAL_ZERO_POINT = photocal.NANOJANSKY_ZERO_POINT
 CALIBRATION_SNR = 10.0  # least S/N of the stars of WCS and zero point
 UNKNOWN_CENTROID = 1.0  # error of a position that could not be fitted [pixel]
+MAX_WORSE = 1.5  # scatter with the camera's distortion over that with the image's own, from which it is another one
+RESERVED, MIN_RESERVING = 5, 60  # one in five PSF stars judges the model, from so many on
+RESERVED_CLIP = 5.0  # sigma at which a reserved star is not one
+RESERVED_FLOOR = 0.005  # least relative error of the size of a star
+APERTURE_ORDER = 2  # of the aperture correction in position
+ROWS = 256  # scaled at a time
 APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars
 
 
 def calibrate(
-    image: np.ndarray,
-    header: fits.Header,
+    pixels: Pixels,
     row: np.void,
     refcat: np.ndarray | None,
     config: dict,
     first_visit: np.ndarray | None = None,
+    distortion: np.ndarray | None = None,
 ) -> tuple[Exposure, np.ndarray, np.ndarray]:
     """Calibrate one detector image.
 
     Parameters
     ----------
-    image : (ny, nx) array
-        Counts [DN].
-    header : fits.Header
-        With a celestial WCS.
+    pixels : Pixels
+        The image with its header; variance and mask where they are known.
     row : row of the "exposure" table
     refcat : "refcat" table or None
         Reference stars in the image's band.
@@ -50,6 +54,8 @@ def calibrate(
     first_visit : "source" table, optional
         Calibrated sources of another visit, used without `refcat`: for the WCS whatever their band, for the zero
         point those in the band of the image.
+    distortion : (n_terms, 2) array, optional
+        Of the detector, from `diaflow.jointcal`.
 
     Returns
     -------
@@ -64,31 +70,69 @@ def calibrate(
     BadData
         When the image cannot be calibrated; the message is the reason.
     """
-    exposure = isr.detrend(image, row, config["edge"], config["cosmic_rays"], _header_fwhm(row))
-    exposure.wcs = geometry.header_wcs(header)
-    sky = background.subtract(exposure, config["background_mesh"])
-    candidates = stars.select(exposure, config["psf_size"])
-    size, order = config["psf_size"] | 1, config["psf_order"]
-    exposure.psf, used = pixel.fit(exposure, candidates.x, candidates.y, size, order)
-    table = sources.find(exposure, config["threshold"], config["aperture"])
-    table["psfStar"] = _at(table, candidates.x[used], candidates.y[used])
-    correction = aperture_correction(table)
+    exposure, table, sky = measured(pixels, row, config)
+    summary = _summary_of(row, "ok", "")
+    correction = _correct_apertures(table, exposure.shape)
 
     reference, astrometry_from = _reference(refcat, first_visit, row["band"])
-    summary = _summary_of(row, "ok", "")
     i, j = np.zeros((2, 0), int)
     if reference is not None:
-        i, j, exposure.wcs = _fit_wcs(table, exposure, reference, config, summary)
+        i, j, exposure.wcs = _fit_wcs(table, exposure, reference, config, distortion, summary)
         table["refMatch"][i] = True
-    photometry_from = _set_zero_point(table, i, j, reference, row, astrometry_from, summary)
-
-    scale = photocal.nanojansky_per_dn(float(summary["zero_point"][0]))
-    _apply_scale(exposure, table, scale, correction)
+    photometry_from, variation = astrometry_from, np.zeros(1)
+    if reference is not None and reference["star"].any():
+        variation = _fit_zero_point(table[i], reference[j], exposure.shape, config["zero_point_order"], summary)
+    elif np.isfinite(row["zero_point"]):
+        photometry_from, summary["zero_point"] = "header", row["zero_point"]
+    else:
+        photometry_from, summary["zero_point"] = "none", NOMINAL_ZERO_POINT
+    _apply_scale(exposure, table, float(summary["zero_point"][0]), variation)
     _set_sky_positions(table, exposure.wcs)
     summary["astrometry"], summary["photometry"] = astrometry_from, photometry_from
-    summary["sky"], summary["aperture_correction"], summary["n_psf_stars"] = np.median(sky), correction, used.sum()
+    summary["sky"], summary["aperture_correction"] = sky, correction
+    summary["n_psf_stars"] = table["psfStar"].sum()
     _describe(exposure, table, summary)
+    _judge_psf(exposure, table[table["psfReserved"]], summary)
     return exposure, table, summary
+
+
+def measured(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure, np.ndarray, float]:
+    """The image before it is calibrated against anything: exposure in DN with PSF, sources, and typical sky [DN]."""
+    exposure = isr.detrend(pixels, row, config["edge"], config["cosmic_rays"], _header_fwhm(row))
+    exposure.wcs = geometry.header_wcs(pixels.header)
+    sky = background.subtract(exposure, config["background_mesh"])
+    candidates = stars.select(exposure, config["psf_size"])
+    reserved = _reserved(candidates.snr)
+    x, y = candidates.x[~reserved], candidates.y[~reserved]
+    exposure.psf, used = pixel.fit(exposure, x, y, config["psf_size"] | 1, config["psf_order"])
+    table = sources.find(exposure, config["threshold"], config["aperture"])
+    table["psfStar"] = _at(table, x[used], y[used])
+    if reserved.any():
+        table["psfReserved"] = _at(table, candidates.x[reserved], candidates.y[reserved])
+    return exposure, table, float(np.median(sky))
+
+
+def matched(
+    table: np.ndarray, wcs: WCS, shape: tuple[int, int], reference: np.ndarray, config: dict
+) -> tuple[np.ndarray, np.ndarray, WCS]:
+    """Rows of sources that can calibrate and of their reference stars, and the WCS corrected linearly.
+
+    Raises
+    ------
+    BadData
+        When no match stands out against chance.
+    """
+    with np.errstate(invalid="ignore"):
+        bright = np.flatnonzero(sources.unflagged(table) & (table["psfFlux"] > CALIBRATION_SNR * table["psfFluxErr"]))
+    x, y, flux = (table[name][bright] for name in ("x", "y", "psfFlux"))
+    limits = config["max_offset"], config["max_rotation"]
+    i, j, wcs = astrometry.match(x, y, flux, wcs, shape, reference, *limits)
+    return bright[i], j, wcs
+
+
+def centroid_errors(table: np.ndarray) -> np.ndarray:
+    """Errors of the positions in one coordinate [pixel]."""
+    return np.nan_to_num(np.hypot(table["xErr"], table["yErr"]) / np.sqrt(2), nan=UNKNOWN_CENTROID)
 
 
 def failed(row: np.void, reason: str) -> np.ndarray:
@@ -96,28 +140,47 @@ def failed(row: np.void, reason: str) -> np.ndarray:
     return _summary_of(row, "failed", reason)
 
 
-def aperture_correction(table: np.ndarray) -> float:
-    """Mean ratio of aperture to PSF flux of the unflagged PSF stars, weighted by their errors; 1 for fewer than 3.
+def aperture_correction(table: np.ndarray, shape: tuple[int, int]) -> tuple[float, np.ndarray]:
+    """Ratio of aperture to PSF flux of the unflagged PSF stars: its mean, weighted by errors, and how it varies.
 
     To the errors is added what the better half of the stars scatters beyond them.
+
+    Returns
+    -------
+    mean : float
+        1 for fewer than 3 stars.
+    variation : (n_terms,) array
+        Of the ratio over the detector, for `photocal.evaluated`.
     """
     good = table["psfStar"] & sources.unflagged(table) & (table["psfFlux"] > 0) & np.isfinite(table["apFlux"])
-    ratio = table["apFlux"][good].astype(float) / table["psfFlux"][good]
+    stars = table[good]
+    ratio = stars["apFlux"].astype(float) / stars["psfFlux"]
     if len(ratio) < 3:
-        return 1.0
-    error = table["apFluxErr"][good].astype(float) / table["psfFlux"][good]
+        return 1.0, np.zeros(1)
+    error = stars["apFluxErr"].astype(float) / stars["psfFlux"]
     better = error <= np.median(error)
     scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio))[better])
     error = np.hypot(error, np.sqrt(max(scatter**2 - np.median(error[better]) ** 2, APERTURE_FLOOR**2)))
     for _ in range(3):
         kept = np.abs(ratio - np.median(ratio)) < 3 * error
-        ratio, error = ratio[kept], error[kept]
-    return float(np.average(ratio, weights=error**-2)) if len(ratio) >= 3 else 1.0
+        stars, ratio, error = stars[kept], ratio[kept], error[kept]
+    if len(ratio) < 3:
+        return 1.0, np.zeros(1)
+    mean = float(np.average(ratio, weights=error**-2))
+    return mean, photocal.variation(stars["x"], stars["y"], ratio - mean, error, shape, APERTURE_ORDER)
 
 
 def _header_fwhm(row: np.void) -> float | None:
     guess = row["seeing"] / row["pixel_scale"]
     return float(guess) if np.isfinite(guess) else None
+
+
+def _reserved(snr: np.ndarray) -> np.ndarray:
+    """Every fifth star in the order of brightness, where there are enough for the PSF without them."""
+    reserved = np.zeros(len(snr), bool)
+    if len(snr) >= MIN_RESERVING:
+        reserved[np.argsort(-snr, kind="stable")[RESERVED // 2 :: RESERVED]] = True
+    return reserved
 
 
 def _at(table: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -147,53 +210,71 @@ def _reference(refcat: np.ndarray | None, first_visit: np.ndarray | None, band: 
 
 
 def _fit_wcs(
-    table: np.ndarray, exposure: Exposure, reference: np.ndarray, config: dict, summary: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, WCS]:
-    """Match to the reference and fit the WCS; indices of the matches that agree with it."""
-    with np.errstate(invalid="ignore"):
-        bright = np.flatnonzero(sources.unflagged(table) & (table["psfFlux"] > CALIBRATION_SNR * table["psfFluxErr"]))
-    x, y, flux = (table[name][bright] for name in ("x", "y", "psfFlux"))
-    limits = config["max_offset"], config["max_rotation"]
-    i, j, wcs = astrometry.match(x, y, flux, exposure.wcs, exposure.shape, reference, *limits)
-    errors = np.nan_to_num(np.hypot(table["xErr"], table["yErr"])[bright[i]] / np.sqrt(2), nan=UNKNOWN_CENTROID)
-    ra, dec = reference["ra"][j], reference["dec"][j]
-    wcs, used, scatter = astrometry.fit_wcs(x[i], y[i], ra, dec, wcs, exposure.shape, config["sip_order"], errors)
-    summary["astrom_scatter"], summary["n_astrom_stars"] = scatter, used.sum()
-    return bright[i[used]], j[used], wcs
-
-
-def _set_zero_point(
     table: np.ndarray,
-    i: np.ndarray,
-    j: np.ndarray,
-    reference: np.ndarray | None,
-    row: np.void,
-    reference_kind: str,
+    exposure: Exposure,
+    reference: np.ndarray,
+    config: dict,
+    distortion: np.ndarray | None,
     summary: np.ndarray,
-) -> str:
-    """Fill the zero point into the summary; returns what it rests on: refcat, relative, header or none."""
-    if reference is not None and reference["star"].any():
-        point_like = (table["extendedness"][i] == 0) & reference["star"][j]
-        matched = i[point_like], j[point_like]
-        flux, error = (table[name][matched[0]] for name in ("psfFlux", "psfFluxErr"))
-        fit = photocal.zero_point(flux, error, reference["mag"][matched[1]], reference["mag_err"][matched[1]])
-        summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
-        summary["zero_point_scatter"], summary["n_photo_stars"] = fit.scatter, fit.n_stars
-        return reference_kind
-    known = np.isfinite(row["zero_point"])
-    summary["zero_point"] = row["zero_point"] if known else NOMINAL_ZERO_POINT
-    return "header" if known else "none"
+) -> tuple[np.ndarray, np.ndarray, WCS]:
+    """Match to the reference and fit the WCS; indices of the matches that agree with it.
+
+    A distortion that is known serves unless the image itself shows another one.
+    """
+    i, j, wcs = matched(table, exposure.wcs, exposure.shape, reference, config)
+    x, y, ra, dec = table["x"][i], table["y"][i], reference["ra"][j], reference["dec"][j]
+    pixel_scale = geometry.pixel_scale(wcs, exposure.shape) / 3600
+    errors = np.hypot(centroid_errors(table[i]), np.nan_to_num(reference["pos_err"][j]) / pixel_scale)
+    fixed = x, y, ra, dec, wcs, exposure.shape
+    fitted = astrometry.fit_wcs(*fixed, config["sip_order"], errors)
+    if distortion is not None:
+        simple = astrometry.fit_wcs(*fixed, 1, errors, distortion)
+        if simple[2] < MAX_WORSE * fitted[2]:
+            fitted = simple
+    wcs, used, scatter = fitted
+    summary["astrom_scatter"], summary["n_astrom_stars"] = scatter, used.sum()
+    return i[used], j[used], wcs
 
 
-def _apply_scale(exposure: Exposure, table: np.ndarray, scale: float, correction: float) -> None:
-    """From DN to nJy; the aperture fluxes of stars become total, the PSF fluxes are."""
-    exposure.image *= np.float32(scale)
-    exposure.variance *= np.float32(scale**2)
-    exposure.metadata["gain"] /= scale
-    for name in ("psfFlux", "psfFluxErr"):
-        table[name] *= scale
+def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
+    """Make the aperture fluxes of stars total; returns the mean correction."""
+    mean, variation = aperture_correction(table, shape)
+    ratio = mean + photocal.evaluated(variation, table["x"], table["y"], shape)
     for name in ("apFlux", "apFluxErr"):
-        table[name] *= scale / correction
+        table[name] /= ratio
+    return mean
+
+
+def _fit_zero_point(
+    stars: np.ndarray, reference: np.ndarray, shape: tuple[int, int], order: int, summary: np.ndarray
+) -> np.ndarray:
+    """Fill the zero point from matched stars into the summary; returns how it varies over the detector [mag]."""
+    point_like = (stars["extendedness"] == 0) & reference["star"]
+    stars, reference = stars[point_like], reference[point_like]
+    fit = photocal.zero_point(stars["psfFlux"], stars["psfFluxErr"], reference["mag"], reference["mag_err"])
+    summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
+    summary["zero_point_scatter"], summary["n_photo_stars"] = fit.scatter, fit.n_stars
+    used = stars[fit.used]
+    return photocal.variation(used["x"], used["y"], fit.residuals[fit.used], fit.errors[fit.used], shape, order)
+
+
+def _apply_scale(exposure: Exposure, table: np.ndarray, zero_point: float, variation: np.ndarray) -> None:
+    """From DN to nJy by a zero point and its variation over the detector [mag]."""
+    ny, nx = exposure.shape
+    scale = photocal.nanojansky_per_dn(zero_point)
+    exposure.metadata["gain"] /= scale
+    columns = np.arange(nx)
+    for first in range(0, ny, ROWS):
+        rows = slice(first, min(first + ROWS, ny))
+        factor = scale
+        if len(variation) > 1:
+            x, y = np.meshgrid(columns, np.arange(rows.start, rows.stop))
+            factor = scale * 10 ** (-0.4 * photocal.evaluated(variation, x, y, exposure.shape))
+        exposure.image[rows] *= np.float32(factor)
+        exposure.variance[rows] *= np.float32(factor) ** 2
+    factor = scale * 10 ** (-0.4 * photocal.evaluated(variation, table["x"], table["y"], exposure.shape))
+    for name in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr"):
+        table[name] *= factor
 
 
 def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
@@ -204,6 +285,28 @@ def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
     (xi_x, xi_y), (eta_x, eta_y) = wcs.pixel_scale_matrix
     table["raErr"] = np.hypot(xi_x * table["xErr"], xi_y * table["yErr"])
     table["decErr"] = np.hypot(eta_x * table["xErr"], eta_y * table["yErr"])
+
+
+def _judge_psf(exposure: Exposure, stars: np.ndarray, summary: np.ndarray) -> None:
+    """Fill the summary with the residuals of size and ellipticity of stars that the model has not seen."""
+    stars = stars[sources.unflagged(stars) & np.isfinite(stars["ixx"])]
+    summary["n_reserved_stars"] = len(stars)
+    if not len(stars):
+        return
+    model = sources.psf_moments(exposure.psf, stars["x"], stars["y"], moments_sigma(exposure.psf.centre()))
+    measured = np.array([stars[name] for name in ("ixx", "iyy", "ixy")], float)
+    (size, e1, e2), (psf_size, psf_e1, psf_e2) = _shape(measured), _shape(model)
+    # the size of a star of S/N n is known to 2 / n (Gaussian), its ellipticity as well
+    weight = 1 / (4 * (stars["psfFluxErr"] / stars["psfFlux"]) ** 2 + RESERVED_FLOOR**2)
+    for name, residual in (("size", size / psf_size - 1), ("e1", e1 - psf_e1), ("e2", e2 - psf_e2)):
+        close = np.abs(residual - np.median(residual)) < RESERVED_CLIP / np.sqrt(weight)
+        summary[f"psf_{name}_residual"] = np.average(residual[close], weights=weight[close])
+
+
+def _shape(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Size and both ellipticities of moments xx, yy, xy."""
+    xx, yy, xy = moments
+    return xx + yy, (xx - yy) / (xx + yy), 2 * xy / (xx + yy)
 
 
 def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> None:

@@ -5,7 +5,6 @@ get the DIAObject they belong to.  `visits` joins what every step says about an 
 visit, detector and identifier whatever the order of the files, and each output appears only when it is complete.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from diaflow import ids, tables
 from diaflow.errors import InputError
+from diaflow.files import replacing
 
 # Rows of a parquet row group: large enough to compress well, small enough to hold in memory.
 GROUP_ROWS = 2**17
@@ -76,6 +76,7 @@ def visits(
     Images that a step did not see have the status "not run" there.
     """
     exposures = tables.read("exposure", exposures_path)
+    exposures = exposures[exposures["status"] != "calibration"]
     exposures = exposures[np.lexsort((exposures["path"].astype(str), exposures["detector"], exposures["visit"]))]
     joined = tables.empty("visit", len(exposures))
     for name in ("visit", "detector", "band", "mjd", "exptime", "ra", "dec", "path"):
@@ -116,10 +117,8 @@ def _stream(
         tables.write(name, tables.empty(name), out)
         return
     order = [(column, "ascending") for column in ("visit", "detector", key)]
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    with pq.ParquetWriter(part, _read(name, paths[0]).schema, compression="zstd") as writer:
+    schema = _read(name, paths[0]).schema
+    with replacing(out) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
         waiting = []
         for path in paths:
             rows = _read(name, path).sort_by(order)
@@ -129,7 +128,6 @@ def _stream(
                 waiting = []
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
-    os.replace(part, out)
 
 
 def _read(name: str, path: str | Path) -> pa.Table:

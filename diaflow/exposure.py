@@ -5,7 +5,6 @@ is a FITS file with the metadata in the primary header and the HDUs IMAGE, MASK 
 as DS9, Firefly and the LSST stack read them), VARIANCE, and PSF or INPUTS (see `diaflow.psf.coadd`).
 """
 
-import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from diaflow.errors import InputError
+from diaflow.files import replacing
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.stampfield import StampField
 
@@ -125,11 +125,8 @@ class Exposure:
 
 def write_fits(hdus: list, path: str | Path) -> None:
     """Write HDUs to `path` through a temporary file beside it, so that no half-written file has the name."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    fits.HDUList(hdus).writeto(part, overwrite=True)
-    os.replace(part, path)
+    with replacing(path) as part:
+        fits.HDUList(hdus).writeto(part, overwrite=True)
 
 
 def read_wcs(header: fits.Header) -> WCS:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from diaflow.errors import BadData
+from diaflow.robust import robust_width
+from diaflow.stampfield import degree, polynomial_terms, scaled
 
 NANOJANSKY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 MIN_STARS = 3
 MAX_SIGMA = 0.25  # widest clipping scale [mag]
 # Flat-field, aperture and colour-term errors of a single star [mag]; without it a few bright stars would decide.
 INTRINSIC_SCATTER = 0.01
+STARS_PER_TERM = 10  # of a polynomial in position
 _MODE_BIN = 0.1
 
 
@@ -32,6 +35,8 @@ class ZeroPoint:
         Number of stars that the value rests on.
     used : (n,) bool array
         Which of the stars given these are.
+    residuals, errors : (n,) arrays
+        Of each star: its own zero point minus `value`, and the error of that [mag].
     """
 
     value: float
@@ -39,6 +44,8 @@ class ZeroPoint:
     scatter: float
     n_stars: int
     used: np.ndarray
+    residuals: np.ndarray
+    errors: np.ndarray
 
 
 def zero_point(
@@ -95,7 +102,42 @@ def zero_point(
         scatter=float(1.4826 * np.median(np.abs(residual[bright]))),
         n_stars=n_stars,
         used=used,
+        residuals=offset - value,
+        errors=np.sqrt(variance),
     )
+
+
+def variation(
+    x: np.ndarray, y: np.ndarray, values: np.ndarray, errors: np.ndarray, shape: tuple[int, int], order: int
+) -> np.ndarray:
+    """How a quantity varies over a detector: a weighted polynomial fit.
+
+    Parameters
+    ----------
+    x, y, values, errors : (n,) arrays
+        Positions [pixel], values there and their standard errors.
+    shape : (ny, nx)
+    order : int
+        Highest degree in position; lowered until there are ten values per term.
+
+    Returns
+    -------
+    (n_terms,) array
+        Coefficients for `evaluated`, whose mean over the detector is zero: what the values differ from their mean.
+    """
+    order = max(o for o in range(order + 1) if o == 0 or STARS_PER_TERM * (o + 1) * (o + 2) // 2 <= len(values))
+    design = polynomial_terms(*scaled(x, y, shape), order) / errors
+    coefficients = np.linalg.lstsq(design.T, values / errors)[0]
+    ny, nx = shape
+    middles = ((np.arange(33) + 0.5) / 33 * n - 0.5 for n in (nx, ny))
+    grid = (g.ravel() for g in np.meshgrid(*middles))
+    coefficients[0] -= evaluated(coefficients, *grid, shape).mean()
+    return coefficients
+
+
+def evaluated(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The polynomial of `variation` at pixel positions."""
+    return np.tensordot(coefficients, polynomial_terms(*scaled(x, y, shape), degree(coefficients)), 1)
 
 
 def nanojansky_per_dn(zp: float) -> float:
@@ -109,18 +151,13 @@ def _clipped(offset: np.ndarray, n_sigma: float, n_iter: int) -> np.ndarray:
     for _ in range(n_iter):
         if good.sum() < MIN_STARS:
             break
-        centre, sigma = np.median(offset[good]), min(_width(offset[good]), MAX_SIGMA)
+        centre, sigma = np.median(offset[good]), min(robust_width(offset[good]), MAX_SIGMA)
         # Identical offsets (a noiseless simulation) have no width but must not clip each other.
         again = np.abs(offset - centre) <= n_sigma * max(sigma, 1e-4)
         if np.array_equal(again, good):
             break
         good = again
     return good
-
-
-def _width(values: np.ndarray) -> float:
-    low, high = np.percentile(values, (25, 75))
-    return 0.7413 * (high - low)
 
 
 def _mode(values: np.ndarray) -> float:

@@ -31,7 +31,9 @@ class Plan:
     Attributes
     ----------
     exposures : "exposure" table
-        All images, usable or not.
+        All images, usable or not, and calibration frames.
+    calibrations : dict
+        Paths of the calibration frames of each (imagetype, band); bias and dark have no band.
     skymap : SkyMap
     overlaps : "overlap" table
     selection : "selection" table
@@ -48,22 +50,33 @@ class Plan:
 
     def __post_init__(self):
         usable = self.exposures[self.exposures["status"] == "ok"]
-        images, bands, patches = defaultdict(list), {}, defaultdict(dict)
+        images, bands, exptimes, patches = defaultdict(list), {}, {}, defaultdict(dict)
         for row in usable:
             images[int(row["visit"])].append(str(row["path"]))
-            bands[int(row["visit"])] = str(row["band"])
+            bands[int(row["visit"])], exptimes[int(row["visit"])] = str(row["band"]), float(row["exptime"])
         for tract, patch, visit in zip(*(self.overlaps[c].tolist() for c in ("tract", "patch", "visit"))):
             patches[visit][tract, patch] = None
+        calibrations = defaultdict(list)
+        for row in self.exposures[self.exposures["status"] == "calibration"]:
+            calibrations[str(row["imagetype"]), str(row["band"])].append(str(row["path"]))
         object.__setattr__(self, "images", dict(images))
+        object.__setattr__(self, "calibrations", dict(calibrations))
         object.__setattr__(self, "bands", bands)
         object.__setattr__(self, "patches", {visit: list(patches[visit]) for visit in images})
         object.__setattr__(self, "template", template_visits(self.selection))
-        object.__setattr__(self, "reference_visits", _reference_visits(bands))
+        object.__setattr__(self, "reference_visits", _reference_visits(bands, exptimes))
 
     @property
     def visits(self) -> list[int]:
         """All visits with at least one usable image."""
         return sorted(self.images)
+
+    def joint_visits(self, number: int) -> list[int]:
+        """The first `number` visits of each band, in order of the visits."""
+        of_band = defaultdict(list)
+        for visit in self.visits:
+            of_band[self.bands[visit]].append(visit)
+        return sorted(visit for visits in of_band.values() for visit in visits[:number])
 
     def template_patches(self, visit: int) -> list[tuple[int, str, str]]:
         """(tract, patch, band) of the template coadds that a visit needs."""
@@ -141,7 +154,8 @@ def ingest_digest(config: dict) -> str:
     files = sorted({path for pattern in image_globs(config) for path in glob.glob(pattern, recursive=True)})
     stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files]
     keys = {key: config[key] for key in ("metadata", "bands", "detectors")}
-    content = json.dumps([keys, instruments.load(config["instrument"]), stats], sort_keys=True, default=str)
+    made_by = instruments.load(config["instrument"]), list(tables.schema("exposure"))
+    content = json.dumps([keys, made_by, stats], sort_keys=True, default=str)
     return hashlib.sha1(content.encode()).hexdigest()
 
 
@@ -156,16 +170,19 @@ def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[in
     return {key: visits for key, visits in chosen.items() if visits}
 
 
-def _reference_visits(bands: dict[int, str]) -> dict[int, int | None]:
-    """The visit that each is aligned to without a catalogue: the first of its band, and for that the very first."""
-    first_of_band: dict[str, int] = {}
-    for visit in sorted(bands):
-        first_of_band.setdefault(bands[visit], visit)
-    first = min(bands, default=None)
+def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
+    """The visit that each is aligned to without a catalogue: the leader of its band, and for that the leader of all.
+
+    Leaders are the longest exposures, the first of them: their stars are the most and the best measured.
+    """
+    ranked = sorted(bands, key=lambda visit: (-exptimes[visit], visit))
+    leaders: dict[str, int] = {}
+    for visit in ranked:
+        leaders.setdefault(bands[visit], visit)
     reference = {}
     for visit, band in bands.items():
-        leader = first_of_band[band]
-        reference[visit] = leader if visit != leader else (first if visit != first else None)
+        leader = leaders[band]
+        reference[visit] = leader if visit != leader else (ranked[0] if visit != ranked[0] else None)
     return reference
 
 

@@ -115,16 +115,17 @@ def _set_shapes(table: np.ndarray, exposure: Exposure, sigma: float) -> None:
     x, y = table["x"], table["y"]
     ixx, iyy, ixy = measure.moments(exposure.image, x, y, sigma)
     table["ixx"], table["iyy"], table["ixy"] = ixx, iyy, ixy
+    pxx, pyy, pxy = psf_moments(exposure.psf, x, y, sigma)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = table["psfFlux"] / table["psfFluxErr"]
-        broader = 0.25 * np.log((ixx * iyy - ixy**2) / _psf_determinant(exposure.psf, x, y, sigma))
+        broader = 0.25 * np.log((ixx * iyy - ixy**2) / (pxx * pyy - pxy**2))
         decided = (snr > DECIDABLE_SNR) & np.isfinite(broader)
         table["extendedness"] = np.where(decided, broader > POINT_LIKE + SIZE_SIGMA / snr, np.nan)
 
 
-def _psf_determinant(psf, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
-    """ixx iyy - ixy**2 of the PSF at each position, with the weight of `measure.moments`."""
-    out = np.empty(len(x))
+def psf_moments(psf, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
+    """ixx, iyy, ixy (3, n) of the PSF at each position, with the weight of `measure.moments` [pixel**2]."""
+    out = np.empty((3, len(x)))
     for start in range(0, len(x), BATCH):
         rows = slice(start, start + BATCH)
         stamps = psf(x[rows], y[rows])
@@ -134,9 +135,9 @@ def _psf_determinant(psf, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndar
         total, mxx, myy, mxy = np.tensordot(basis, stamps, ((1, 2), (1, 2)))
         mxx, myy, mxy = mxx / total, myy / total, mxy / total
         m_det = mxx * myy - mxy**2
-        # Inverse of M**-1 - W**-1: its determinant is one over that of the inverse.
-        inverse_det = (myy / m_det - sigma**-2) * (mxx / m_det - sigma**-2) - (mxy / m_det) ** 2
-        out[rows] = 1 / inverse_det
+        # inverse of M**-1 - W**-1
+        axx, ayy, axy = myy / m_det - sigma**-2, mxx / m_det - sigma**-2, -mxy / m_det
+        out[:, rows] = np.array([ayy, axx, -axy]) / (axx * ayy - axy**2)
     return out
 
 

@@ -4,7 +4,6 @@ A table in memory is a numpy structured array: ``table["psfFlux"]`` is a column,
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from diaflow.errors import InputError
+from diaflow.files import replacing
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 _BAND = "{band}"
@@ -86,11 +86,8 @@ def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> Non
         raise KeyError(f"table {name}: columns differ from the schema in {sorted(set(names) ^ set(declared))}")
     fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in declared.items()]
     arrays = [pa.array(np.ascontiguousarray(table[c]), _TYPES[e["type"]][1]) for c, e in declared.items()]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.table(arrays, schema=pa.schema(fields, {"note": note})), part, compression="zstd")
-    os.replace(part, path)
+    with replacing(path) as part:
+        pq.write_table(pa.table(arrays, schema=pa.schema(fields, {"note": note})), part, compression="zstd")
 
 
 def read(name: str, path: str | Path, only: Sequence[str] | None = None) -> np.ndarray:
@@ -134,6 +131,11 @@ def concatenate(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
         for column in part.dtype.names:
             whole[column] = part[column]
     return np.concatenate([empty(name, 0, bands), *stacked])
+
+
+def bands(name: str, table: np.ndarray) -> list[str]:
+    """The bands that a table has columns for."""
+    return _bands(name, table.dtype.names)
 
 
 def _bands(name: str, names: Sequence[str]) -> list[str]:

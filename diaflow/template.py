@@ -8,7 +8,6 @@ overlap were made of the same warps, so their noise does not average down (LSST'
 from itertools import groupby
 
 import numpy as np
-from astropy.io import fits
 from astropy.wcs import WCS
 
 from diaflow.coadd.files import ExposureFile
@@ -59,19 +58,6 @@ def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int]) -> Exposure:
     template = tracts[0] if len(tracts) == 1 else _mean(tracts, wcs, shape)
     _flag_high_variance(template)
     return template
-
-
-def visits(paths: list[str]) -> set[int]:
-    """Visits that went into coadds, from their INPUTS tables."""
-    found = set()
-    for path in paths:
-        try:
-            with fits.open(path) as hdus:
-                if hdus[0].header.get("STATUS") != "failed":
-                    found.update(hdus["INPUTS"].data["visit"].tolist())
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not a readable coadd ({error})") from error
-    return found
 
 
 def _tracts(paths: list[str]) -> list[list[ExposureFile]]:

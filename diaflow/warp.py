@@ -14,6 +14,7 @@ from numba import njit
 
 from diaflow.exposure import Exposure, bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput, sky_to_pixel
+from diaflow.robust import robust_width
 
 # Largest error of an interpolated position [pixel], and the grid step [pixel] with which the search for it begins.
 POSITION_TOLERANCE = 5e-4
@@ -113,8 +114,7 @@ def clipped_mean_variance(exposure: Exposure, n_sigma: float = 3.0, n_iter: int 
     values = variance[np.isfinite(variance)].astype(float)
     if not len(values):
         return float("inf")
-    low, centre, high = np.percentile(values, [25, 50, 75])
-    width = 0.7413 * (high - low)
+    centre, width = np.median(values), robust_width(values)
     for _ in range(n_iter):
         kept = values[np.abs(values - centre) <= n_sigma * width]
         centre, width = kept.mean(), kept.std()

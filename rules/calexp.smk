@@ -1,11 +1,38 @@
 # Single-frame calibration, one job per visit.
 
 
+rule jointcal:
+    input:
+        images=[path for visit in JOINT_VISITS for path in images_of(visit)],
+        exposures=ancient(product("exposures.parquet")),
+        refcat=REFCAT,
+    output:
+        camera=product("jointcal/camera.parquet"),
+        stars=product("jointcal/stars.parquet"),
+    log:
+        log_of("jointcal"),
+    conda:
+        "../envs/diaflow.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, threads: 1000 * threads,
+    params:
+        visits=JOINT_VISITS,
+        calexp=config["calexp"],
+        instrument=config["instrument"],
+        detrended=DETRENDED,
+        metadata=config["metadata"],
+        detectors=config["detectors"],
+    script:
+        "../scripts/jointcal.py"
+
+
 rule calexp:
     input:
         images=images,
         exposures=ancient(product("exposures.parquet")),
         refcat=REFCAT,
+        jointcal=JOINTCAL,
         reference_visit=reference_visit,
     output:
         calexps=directory(product("calexp/{visit}")),
@@ -20,8 +47,8 @@ rule calexp:
         mem_mb=2000,
     params:
         calexp=config["calexp"],
-        refcat=config["refcat"],
         instrument=config["instrument"],
+        detrended=DETRENDED,
         metadata=config["metadata"],
         detectors=config["detectors"],
     script:

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from diaflow import plan as planning
-from diaflow import select, tables
+from diaflow import instruments, refcat, select, tables
 from diaflow.config import validated
 from diaflow.errors import InputError
 
@@ -29,12 +29,21 @@ try:
     config = validated(config)
     plan = planning.make(config, product("exposures.parquet"))
     planning.check_selection(plan)
+    if config["refcat"]:
+        refcat.check(config["refcat"], plan.bands.values())
+        path = config["refcat"]["path"]
+        CATALOGUE = path if config["images"] == "simulated" else refcat.paths(path)
 except InputError as error:
     raise WorkflowError(str(error))
 
 SIMULATED = config["images"] == "simulated"
 MEASURED_SEEING = select.needs_measured_seeing(config["template"])
-REFCAT = [config["refcat"]["path"]] if config["refcat"] else []
+REFCAT = product("refcat.parquet") if config["refcat"] else []
+DETRENDED = product("post_isr") if instruments.is_raw(config["instrument"]) else None
+
+
+JOINT_VISITS = plan.joint_visits(config["calexp"]["joint_visits"]) if REFCAT else []
+JOINTCAL = [product(f"jointcal/{name}.parquet") for name in ("camera", "stars")] if JOINT_VISITS else []
 
 
 wildcard_constraints:
@@ -44,8 +53,23 @@ wildcard_constraints:
     band=r"[A-Za-z0-9.+-]+",
 
 
+def images_of(visit):
+    """The images of a visit that calibration starts from: detrended ones where the frames are raw."""
+    return [f"{DETRENDED}/{visit}"] if DETRENDED else plan.images[visit]
+
+
 def images(wildcards):
-    return plan.images[int(wildcards.visit)]
+    return images_of(int(wildcards.visit))
+
+
+def frames(imagetype, band=""):
+    return plan.calibrations.get((imagetype, band), [])
+
+
+def master(imagetype, band=""):
+    """The folder of a master's detectors; none where there are no frames to make it of."""
+    folder = f"calib/{imagetype}/{band}" if band else f"calib/{imagetype}"
+    return product(folder) if frames(imagetype, band) else []
 
 
 def reference_visit(wildcards):
@@ -108,3 +132,8 @@ def tract_geometry(wildcards):
 
 if MEASURED_SEEING and not os.path.exists(product("selection.parquet")):
     logger.info("template: planned with header seeing where headers have it, with all visits else; measured in the run")
+
+if DETRENDED:
+    for band in sorted(set(plan.bands.values())):
+        if not frames("flat", band):
+            logger.warning(f"isr: no flat frame in band {band}; its images are not flat-fielded")

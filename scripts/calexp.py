@@ -6,17 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from diaflow import calexp, instruments, job, parallel, refcat, tables
+from diaflow import calexp, isr, job, jointcal, parallel, refcat, tables
 from diaflow.errors import BadData
 
 
-def calibrate(row, instrument, config, refcat_config, reference_visit, folder):
+def calibrate(row, instrument, detrended, config, catalogue, joint, reference_visit, folder):
     """Write the calexp of one detector; return its sources and summary."""
     try:
-        image, header = instruments.read_image(row, instrument)
+        pixels = isr.read(row, instrument, detrended)
         radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
-        stars = refcat.read(refcat_config, row["band"], row["ra"], row["dec"], radius) if refcat_config else None
-        exposure, sources, summary = calexp.calibrate(image, header, row, stars, config, reference_visit)
+        where = row["ra"], row["dec"], radius, row["mjd"]
+        stars = refcat.read(catalogue, row["band"], *where) if catalogue else None
+        distortion = None
+        if joint:
+            distortion = jointcal.distortion_of(joint[0], row["detector"])
+            stars = jointcal.refined(stars, joint[1], row["band"])
+        exposure, sources, summary = calexp.calibrate(pixels, row, stars, config, reference_visit, distortion)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
         return tables.empty("source"), calexp.failed(row, str(error))
@@ -30,11 +35,14 @@ def main(snakemake):
     rows = tables.read("exposure", snakemake.input.exposures)
     rows = rows[(rows["visit"] == int(snakemake.wildcards.visit)) & (rows["status"] == "ok")]
     reference = snakemake.input.reference_visit
+    joint = [tables.read(name, path) for name, path in zip(("camera", "joint_star"), snakemake.input.jointcal)]
     one = partial(
         calibrate,
         instrument=snakemake.params.instrument,
+        detrended=snakemake.params.detrended,
         config=snakemake.params.calexp,
-        refcat_config=snakemake.params.refcat,
+        catalogue=snakemake.input.refcat,
+        joint=joint,
         reference_visit=tables.read("source", reference) if reference else None,
         folder=folder,
     )

@@ -14,6 +14,7 @@ from numba import njit
 from diaflow.coadd.files import ExposureFile
 from diaflow.errors import InputError
 from diaflow.exposure import Exposure, bits
+from diaflow.robust import SIGMA_PER_IQR
 
 # Pixels of all inputs that are in memory at a time [byte], and columns that are sorted together.
 BLOCK_BYTES = 32 * 2**20
@@ -27,9 +28,6 @@ MIN_CHECKED = 3
 
 # Inputs scatter because of their PSFs, not their noise, when the squared scatter exceeds the variance by this factor.
 SIGNIFICANT_SCATTER = np.float32(10.0)
-
-# Interquartile range to standard deviation of a Gaussian.
-SIGMA_PER_IQR = 0.7413
 
 EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "CLIPPED", "NO_DATA", "SUSPECT"))
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))

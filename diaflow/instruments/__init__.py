@@ -8,9 +8,11 @@ import glob
 import gzip
 import logging
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +22,35 @@ from astropy.utils.exceptions import AstropyWarning
 
 from diaflow import geometry, tables
 from diaflow.errors import BadData, InputError
-from diaflow.instruments import masks, translate
+from diaflow.instruments import masks, pointing, raw, translate
 
 _log = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
+_SECTIONS = {"masks": masks.check, "raw": raw.check, "pointing": pointing.check}
 # What astropy raises for files that are not FITS, are cut short or have impossible headers.
 _UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One detector image as its file has it.
+
+    Attributes
+    ----------
+    image : (ny, nx) float32 array
+        Counts [DN].
+    header : fits.Header
+        With a celestial WCS of the image.
+    variance : (ny, nx) float32 array or None
+        [DN**2]; None where the file does not tell.
+    mask : (ny, nx) int32 array or None
+        Bits of `diaflow.exposure.PLANES`; None where the file does not tell.
+    """
+
+    image: np.ndarray
+    header: fits.Header = field(default_factory=fits.Header)
+    variance: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 def names() -> list[str]:
@@ -34,7 +59,9 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str) -> dict:
-    """An instrument map: ``{"name", "hdu", "columns": {column: rule}, "masks": dict or None}``.
+    """An instrument map: its name and folder, hdu, columns {column: rule}, and the sections masks, raw and pointing.
+
+    What the map does not have is None.
 
     Parameters
     ----------
@@ -57,22 +84,27 @@ def load(name_or_path: str) -> dict:
         raise InputError(f"instrument {path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
         raise InputError(f"instrument {path}: has no mapping named columns")
-    unknown = set(content) - {"description", "hdu", "columns", "masks"}
+    unknown = set(content) - {"description", "hdu", "columns", *_SECTIONS}
     if unknown:
-        known = "description, hdu, columns, masks"
+        known = ", ".join(["description", "hdu", "columns", *_SECTIONS])
         raise InputError(f"instrument {path}: unknown key {', '.join(map(str, unknown))} (known: {known})")
     translate.check(str(name_or_path), content["columns"])
-    if "masks" in content:
+    for section in set(_SECTIONS) & set(content):
         try:
-            masks.check(content["masks"])
-        except ValueError as fault:
-            raise InputError(f"instrument {path}: masks: {fault}") from None
+            _SECTIONS[section](content[section])
+        except (ValueError, TypeError, re.error) as fault:
+            raise InputError(f"instrument {path}: {section}: {fault}") from None
     return {
         "name": str(name_or_path),
-        "hdu": content.get("hdu"),
+        "folder": str(path.parent),
         "columns": content["columns"],
-        "masks": content.get("masks"),
+        **{name: content.get(name) for name in ("hdu", *_SECTIONS)},
     }
+
+
+def is_raw(instrument: str) -> bool:
+    """Whether the frames of an instrument need bias, dark and flat."""
+    return load(instrument)["raw"] is not None
 
 
 def ingest(
@@ -97,7 +129,8 @@ def ingest(
 
     Returns
     -------
-    table "exposure", sorted by visit and detector.  An image that cannot be used has status "failed" and a reason.
+    table "exposure", sorted by visit and detector.  An image that cannot be used has status "failed" and a reason,
+    a bias, dark or flat frame the status "calibration".
 
     Raises
     ------
@@ -108,19 +141,21 @@ def ingest(
     recipe = load(instrument)
     rules = recipe["columns"] | _constants(metadata or {})
     paths = _expand([images] if isinstance(images, str) else images)
-    table = np.concatenate([_row(path, rules, recipe["hdu"]) for path in paths])
+    table = np.concatenate([_row(path, rules, recipe) for path in paths])
+    table = table[table["imagetype"] != "other"]
     for row in table[table["status"] == "failed"]:
         _log.warning("%s: %s", row["path"], row["reason"])
     if not np.any(table["status"] == "ok"):
-        raise InputError(f"no usable image; the first is {table['path'][0]}: {table['reason'][0]}")
+        first = next((f"; the first is {row['path']}: {row['reason']}" for row in table if row["reason"]), "")
+        raise InputError(f"no usable image{first}")
     table = _chosen(table, bands, detectors)
     _refuse_conflicts(table[table["status"] == "ok"])
     order = sorted(range(len(table)), key=lambda i: (table["visit"][i], table["detector"][i], table["path"][i]))
     return table[order]
 
 
-def read_image(row: np.void, instrument: str = "generic") -> tuple[np.ndarray, fits.Header]:
-    """The pixels [DN] and header of one row of the exposure table.
+def read_image(row: np.void, instrument: str = "generic") -> Pixels:
+    """The pixels and header of one row of the exposure table.
 
     Parameters
     ----------
@@ -128,32 +163,52 @@ def read_image(row: np.void, instrument: str = "generic") -> tuple[np.ndarray, f
     instrument : str
         The map that made the row, as in `load`; it may name a file that masks pixels (see `masks`).
 
-    Returns
-    -------
-    image : (ny, nx) float32 array
-    header : astropy.io.fits.Header
-        Of the HDU that holds the pixels.
-
     Raises
     ------
     BadData
         When the pixels or their mask cannot be read, e.g. from a file that is cut short.
     """
+    recipe = load(instrument)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(row["path"], memmap=False) as hdus:
                 hdu = hdus[int(row["hdu"])]
-                header = hdu.header.copy()
+                header = _located(Path(row["path"]), hdu.header.copy(), hdus[0].header, recipe)
                 image = np.ascontiguousarray(hdu.data, dtype=np.float32)
     except _UNREADABLE as error:
         raise BadData(f"unreadable image {row['path']}: {_line(error)}") from error
     if image.shape != (row["ny"], row["nx"]):
         raise BadData(f"unreadable image {row['path']}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
-    section = load(instrument)["masks"]
-    if section:
-        masks.apply(image, section, Path(row["path"]), header, row["saturation"])
-    return image, header
+    if recipe["masks"]:
+        masks.apply(image, recipe["masks"], Path(row["path"]), header, row["saturation"])
+    return Pixels(image, header)
+
+
+def read_raw(row: np.void, instrument: str) -> raw.Raw:
+    """The amplifiers of a raw frame, as `read_image`; the map has a section `raw`."""
+    recipe = load(instrument)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            columns = {
+                name: row[name].item() if isinstance(row[name], np.generic) else row[name] for name in row.dtype.names
+            }
+            return raw.read(Path(row["path"]), int(row["hdu"]), recipe["raw"], columns, Path(recipe["folder"]))
+    except _UNREADABLE as error:
+        raise BadData(f"unreadable image {row['path']}: {_line(error)}") from error
+
+
+def read_header(row: np.void, instrument: str) -> fits.Header:
+    """The header of an image with the WCS of its assembled pixels, as the map of the camera says."""
+    recipe = load(instrument)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            _, header, primary = _headers(row["path"], recipe)
+    except _UNREADABLE as error:
+        raise BadData(f"unreadable header {row['path']}: {_line(error)}") from error
+    return _located(Path(row["path"]), header, primary, recipe)
 
 
 def _constants(metadata: dict) -> dict:
@@ -181,26 +236,33 @@ def _expand(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _row(path: str, rules: dict, hdu: int | str | None) -> np.ndarray:
-    row = tables.from_columns("exposure", path=path, visit=-1, detector=-1, status="failed")
+def _row(path: str, rules: dict, recipe: dict) -> np.ndarray:
+    row = tables.from_columns("exposure", path=path, imagetype="science", visit=-1, detector=-1, status="failed")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            number, header, primary = _headers(path, hdu)
-        columns = {"hdu": number, "nx": header["NAXIS1"], "ny": header["NAXIS2"], "status": "ok", "reason": ""}
+            number, header, primary = _headers(path, recipe)
+        columns = {"hdu": number, "nx": header["NAXIS1"], "ny": header["NAXIS2"]}
     except BadData as problem:
         columns = {"reason": str(problem)}
     except _UNREADABLE as error:
         columns = {"reason": f"unreadable header: {_line(error)}"}
     else:
-        columns |= _translated(path, header, primary, rules)
+        columns |= _translated(Path(path), header, primary, rules, recipe)
     for column, value in columns.items():
         row[column] = value
     return row
 
 
-def _headers(path: str, wanted: int | str | None) -> tuple[int, fits.Header, fits.Header]:
-    """Number and header of the HDU with the pixels, and the primary header."""
+def _headers(path: str, recipe: dict) -> tuple[int, fits.Header, fits.Header]:
+    """Number of the HDU with the pixels, its header with the shape of the assembled image, and the primary header."""
+    number, header, primary = _stored_headers(path, recipe["hdu"])
+    if recipe["raw"] is not None:
+        header = raw.assembled_header(Path(path), header, recipe["raw"])
+    return number, header, primary
+
+
+def _stored_headers(path: str, wanted: int | str | None) -> tuple[int, fits.Header, fits.Header]:
     if path.endswith(".gz") and wanted in (None, 0):
         # fits.open would decompress the pixels too, to find out where the file ends.
         with gzip.open(path) as file:
@@ -219,20 +281,35 @@ def _headers(path: str, wanted: int | str | None) -> tuple[int, fits.Header, fit
     raise BadData("has no 2-d image" if wanted is None else f"HDU {wanted} is not a 2-d image")
 
 
-def _translated(path: str, header: fits.Header, primary: fits.Header, rules: dict) -> dict:
-    """Columns of an image; status and reason among them when not all of them can be had."""
-    image = translate.Image(Path(path), translate.header_lookup(header, primary), header["NAXIS2"])
-    sky, reasons = {}, []
+def _located(path: Path, header: fits.Header, primary: fits.Header, recipe: dict) -> fits.Header:
+    """The header with a WCS: its own, or that of the pointing where the map says so."""
+    if not recipe["pointing"]:
+        return header
+    image = translate.Image(path, translate.header_lookup(header, primary))
+    return pointing.located(header, image, recipe["pointing"])
+
+
+def _translated(path: Path, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> dict:
+    """Columns of an image; status and reason among them when it is no science image or cannot be used."""
+    image = translate.Image(path, translate.header_lookup(header, primary), header["NAXIS2"])
+    sky, unplaced, untranslated = {}, "", ""
     try:
-        sky = _sky_columns(header)
+        sky = _sky_columns(_located(path, header, primary, recipe))
         image.pixel_scale = sky["pixel_scale"]
     except BadData as problem:
-        reasons.append(str(problem))
+        unplaced = str(problem)
     try:
         translate.translate(rules, image)
     except BadData as problem:
-        reasons.append(str(problem))
-    return image.columns | sky | ({"status": "failed", "reason": "; ".join(reasons)} if reasons else {})
+        untranslated = str(problem)
+    columns, status = image.columns | sky, "ok"
+    kind = columns.get("imagetype")
+    if kind in translate.CALIBRATIONS:
+        # It belongs to no visit and is nowhere on the sky; only a flat field has a band.
+        columns = image.columns | {"visit": -1, "band": columns.get("band", "") if kind == "flat" else ""}
+        status, unplaced = "calibration", ""
+    reason = "; ".join(filter(None, (unplaced, untranslated)))
+    return columns | {"status": "failed" if reason else status, "reason": reason}
 
 
 def _sky_columns(header: fits.Header) -> dict:

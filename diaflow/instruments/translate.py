@@ -20,9 +20,18 @@ from diaflow.instruments import times
 
 # In this order: a rule may use the columns before its own.
 COLUMNS = (
-    "visit", "detector", "band", "exptime", "mjd", "gain", "read_noise", "saturation", "bias", "seeing", "zero_point",
+    "imagetype", "visit", "detector", "band", "exptime", "mjd", "gain", "read_noise", "saturation", "bias", "seeing",
+    "zero_point",
 )  # fmt: skip
-WHEN_ABSENT = {"bias": 0.0, "seeing": None, "zero_point": None}
+WHEN_ABSENT = {"imagetype": "science", "bias": 0.0, "seeing": None, "zero_point": None}
+# What a calibration frame need not know of itself; `other` images are left out.
+_UNIMPORTANT = {
+    "bias": {"visit", "band", "exptime", "mjd", "seeing", "zero_point"},
+    "dark": {"visit", "band", "mjd", "seeing", "zero_point"},
+    "flat": {"visit", "mjd", "seeing", "zero_point"},
+}
+CALIBRATIONS = tuple(_UNIMPORTANT)
+IMAGETYPES = ("science", *CALIBRATIONS, "other")
 _COMMON = {"values", "unit", "power", "scale", "offset", "magnitude"}
 _FIELDS = {
     "key": {"key", "pattern", "default"},
@@ -78,10 +87,11 @@ def translate(rules: dict, image: Image) -> None:
     problems = []
     for column in COLUMNS:
         try:
-            value = _evaluate(rules.get(column, WHEN_ABSENT.get(column)), column, image)
+            value = evaluate(rules.get(column, WHEN_ABSENT.get(column)), column, image)
             image.columns[column] = checked(column, value)
         except BadData as problem:
-            problems.append(f"{column}: {problem}")
+            if column not in _UNIMPORTANT.get(image.columns.get("imagetype"), ()):
+                problems.append(f"{column}: {problem}")
     if problems:
         raise BadData(problems[0])
 
@@ -90,11 +100,15 @@ def checked(column: str, value: object) -> int | float | str:
     """The value of a column in its type, NaN for None where the column may be unknown; BadData if it is not usable."""
     if value is None and column in ("seeing", "zero_point"):
         return np.nan
+    if column == "imagetype":
+        if value not in IMAGETYPES:
+            raise BadData(f"'{value}' is none of {', '.join(IMAGETYPES)}; give it one in `values`")
+        return value
     if column == "band":
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.-]+", value):
             raise BadData(f"'{value}' is not a plain name of a filter; give it one in `values`")
         return value
-    number = _number(value)
+    number = as_number(value)
     if column in ("visit", "detector"):
         limit = MAX_VISIT if column == "visit" else 2**DETECTOR_BITS
         if number != int(number) or not 0 <= number < limit:
@@ -124,12 +138,13 @@ def check(name: str, rules: dict) -> None:
         if column not in COLUMNS:
             raise InputError(f"instrument {name}: unknown column {column} (known: {', '.join(COLUMNS)})")
         try:
-            _check_rule(rule, column)
+            check_rule(rule, column)
         except (ValueError, TypeError, re.error) as fault:
             raise InputError(f"instrument {name}: column {column}: {fault}") from None
 
 
-def _check_rule(rule: object, column: str) -> None:
+def check_rule(rule: object, column: str) -> None:
+    """Raise a ValueError, TypeError or re.error where a rule is not well formed."""
     if not isinstance(rule, dict):
         if isinstance(rule, list):
             raise ValueError("a rule is a constant or a mapping, not a list")
@@ -152,7 +167,7 @@ def _check_rule(rule: object, column: str) -> None:
         raise ValueError(f"column {rule['column']} is not known before {column} (order: {', '.join(COLUMNS)})")
     if kinds[0] in ("first", "sum", "product"):
         for part in rule[kinds[0]]:
-            _check_rule(part, column)
+            check_rule(part, column)
     return None
 
 
@@ -166,13 +181,14 @@ def _check_time(rule: dict, column: str) -> None:
         if value:
             raise ValueError(f"time rule {rule['time']} takes no {', '.join(value)}")
         return
-    _check_rule(value, column)
+    check_rule(value, column)
     if ("row_seconds" in rule) != (rule["time"] == "tai_drift_scan"):
         raise ValueError("row_seconds belongs to the time rule tai_drift_scan, which needs it")
-    _check_rule(rule.get("row_seconds"), "exptime")
+    check_rule(rule.get("row_seconds"), "exptime")
 
 
-def _evaluate(rule: object, column: str, image: Image) -> object:
+def evaluate(rule: object, column: str, image: Image) -> object:
+    """The value that a rule gives for an image; BadData where it does not work."""
     if not isinstance(rule, dict):
         return rule
     kind = next(kind for kind in _KINDS if kind in rule)
@@ -251,26 +267,26 @@ def _first(rule: dict, column: str, image: Image) -> object:
     reasons = []
     for part in rule["first"]:
         try:
-            return _evaluate(part, column, image)
+            return evaluate(part, column, image)
         except BadData as problem:
             reasons.append(str(problem))
     raise BadData("; ".join(dict.fromkeys(reasons)))
 
 
 def _sum(rule: dict, column: str, image: Image) -> float:
-    return sum(_number(_evaluate(part, column, image)) for part in rule["sum"])
+    return sum(as_number(evaluate(part, column, image)) for part in rule["sum"])
 
 
 def _product(rule: dict, column: str, image: Image) -> float:
-    return float(np.prod([_number(_evaluate(part, column, image)) for part in rule["product"]]))
+    return float(np.prod([as_number(evaluate(part, column, image)) for part in rule["product"]]))
 
 
 def _time(rule: dict, column: str, image: Image) -> float:
-    exptime = _number(image.columns.get("exptime"), "exptime")
+    exptime = as_number(image.columns.get("exptime"), "exptime")
     if rule["time"].startswith("fits"):
         return times.middle(rule["time"], times.fits_time(image.lookup), exptime)
-    mjd = _number(_evaluate(_value_part(rule), column, image))
-    row_seconds = _number(_evaluate(rule.get("row_seconds", 0.0), "exptime", image))
+    mjd = as_number(evaluate(_value_part(rule), column, image))
+    row_seconds = as_number(evaluate(rule.get("row_seconds", 0.0), "exptime", image))
     return times.middle(rule["time"], mjd, exptime, (image.ny - 1) / 2 * row_seconds)
 
 
@@ -292,13 +308,13 @@ def _modified(value: object, rule: dict, column: str, image: Image) -> object:
         value = names[str(value)]
     if "unit" in rule:
         factor = _UNITS[_unit(column)][rule["unit"]]
-        value = _number(value) * (image.pixel_scale if factor is None else factor)
+        value = as_number(value) * (image.pixel_scale if factor is None else factor)
     if "power" in rule:
         value = _positive(value) ** rule["power"]
     if "scale" in rule:
-        value = _number(value) * rule["scale"]
+        value = as_number(value) * rule["scale"]
     if "offset" in rule:
-        value = _number(value) + rule["offset"]
+        value = as_number(value) + rule["offset"]
     if "magnitude" in rule:
         value = rule["magnitude"] + 2.5 * np.log10(_positive(value))
     return value
@@ -309,12 +325,13 @@ def _unit(column: str) -> str:
 
 
 def _positive(value: object) -> float:
-    if _number(value) <= 0:
+    if as_number(value) <= 0:
         raise BadData(f"{value} is not positive")
-    return _number(value)
+    return as_number(value)
 
 
-def _number(value: object, name: str = "value") -> float:
+def as_number(value: object, name: str = "value") -> float:
+    """The finite number that a value is; BadData with its name where it is none."""
     try:
         number = float(value) if not isinstance(value, bool) else np.nan
     except (TypeError, ValueError):

@@ -15,6 +15,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure
+from diaflow.robust import robust_width
 from diaflow.stampfield import StampField, polynomial_terms
 
 CELL = 128
@@ -357,9 +358,3 @@ def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray, floor
         pulls = (values - centre) / np.hypot(errors, floor)
     width = max(1.0, robust_width(pulls[among]))
     return np.abs(pulls) < KERNEL_SUM_CLIP * width
-
-
-def robust_width(values: np.ndarray) -> float:
-    """Standard deviation of a normal distribution with the same quartiles."""
-    low, high = np.percentile(values, [25, 75])
-    return float(0.7413 * (high - low))

@@ -5,7 +5,6 @@ tables are never read whole: the page takes the significance of all DIASources a
 """
 
 import base64
-import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -17,6 +16,7 @@ from astropy.io import fits
 
 from diaflow import tables
 from diaflow.errors import InputError
+from diaflow.files import replacing
 from diaflow.report import plots
 
 N_OBJECTS = 20
@@ -95,11 +95,8 @@ def write(
     ]
     head = f'<meta charset="utf-8"><title>diaflow: {escape(run)}</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(sections) + "\n</body></html>\n"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _summary(visits: np.ndarray, collected: Mapping) -> str:

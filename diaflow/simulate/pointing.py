@@ -183,6 +183,7 @@ def plan(config: dict) -> np.ndarray:
     positions = {f"{axis}{name}": sky[:, i, k] for i, axis in enumerate(("ra", "dec")) for k, name in enumerate(names)}
     return tables.from_columns(
         "exposure",
+        imagetype="science",
         visit=[visit.visit for visit, _ in exposures],
         detector=[detector for _, detector in exposures],
         band=[visit.band for visit, _ in exposures],

@@ -5,7 +5,6 @@ A kind of sky map is a module with a function ``tracts(config, ra, dec, pixel_sc
 
 import importlib
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from diaflow import geometry
 from diaflow.errors import InputError
+from diaflow.files import replacing
 from diaflow.skymap.tract import Tract
 
 # Loaded when used: hulls need scipy, reading a map that is made does not.
@@ -57,11 +57,8 @@ class SkyMap:
 
     def write(self, path: str | Path) -> None:
         """Write the map as JSON; the file appears under its name only when it is complete."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 def make(config: dict, exposures: np.ndarray) -> SkyMap:

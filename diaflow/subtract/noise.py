@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation
 
 from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch.solution import robust_width
+from diaflow.robust import robust_width
 from diaflow.stampfield import polynomial_terms
 
 BIN, MESH, BLOCK = 4, 16, 64

@@ -1,5 +1,7 @@
 """Calibration of one detector: fluxes, positions, zero point and status, with and without references."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import starfield
@@ -7,6 +9,8 @@ from scipy.spatial import cKDTree
 
 from diaflow import calexp, config, measure, sources, tables
 from diaflow.errors import BadData
+from diaflow.instruments import Pixels
+from diaflow.stampfield import StampField
 
 SIZE = 768
 CONFIG = config.validated({"images": "simulated"})["calexp"]
@@ -21,12 +25,18 @@ def field():
 def calibrate(field, reference=None, first_visit=None, seed=None, **row):
     image = field.image if seed is None else starfield.observed(field.noiseless + starfield.SKY, seed)
     header = starfield.wcs(len(image), offset=0.003).to_header()
-    return calexp.calibrate(image, header, starfield.row(len(image), **row), reference, CONFIG, first_visit)
+    return calexp.calibrate(Pixels(image, header), starfield.row(len(image), **row), reference, CONFIG, first_visit)
 
 
 @pytest.fixture(scope="module")
 def calibrated(field):
     return calibrate(field, starfield.refcat(field))
+
+
+def gaussian(sigma):
+    t = np.arange(-10, 11)
+    stamp = np.exp(-(t[:, None] ** 2 + t**2) / (2 * sigma**2))
+    return stamp[None] / stamp.sum()
 
 
 def matched(table, field, snr=(0, np.inf)):
@@ -53,6 +63,28 @@ def test_summary_tells_what_was_done(calibrated):
     assert exposure.metadata["zero_point"] == pytest.approx(row["zero_point"])
     assert exposure.metadata["gain"] * SCALE == pytest.approx(starfield.GAIN, rel=0.01)
     assert {"visit", "detector", "band", "mjd", "exptime", "psf_fwhm", "aperture_correction"} <= set(exposure.metadata)
+
+
+def test_reserved_stars_are_no_psf_stars_and_agree_with_the_model(calibrated):
+    _, table, summary = calibrated
+    row = summary[0]
+    assert not (table["psfStar"] & table["psfReserved"]).any()
+    n = row["n_reserved_stars"]
+    assert 40 < 4 * n < 1.5 * row["n_psf_stars"]
+    # stars of S/N 100 on the average: 2 / 100 / sqrt(n) each, three of those
+    error = 3 * 0.02 / np.sqrt(n)
+    assert abs(row["psf_size_residual"]) < error < 0.02
+    assert abs(row["psf_e1_residual"]) < error and abs(row["psf_e2_residual"]) < error
+
+
+def test_a_wrong_psf_shows_in_the_reserved_stars(calibrated):
+    exposure, table, summary = calibrated
+    broader = exposure.psf.convolved(StampField(gaussian(0.5), 0, exposure.shape))
+    judged = summary.copy()
+    calexp._judge_psf(replace(exposure, psf=broader), table[table["psfReserved"]], judged)
+    size = 2 * (starfield.FWHM / 2.355) ** 2
+    # the model is larger by twice 0.25 pixel**2, about as much for a Moffat profile
+    assert judged["psf_size_residual"][0] == pytest.approx(-0.5 / size, rel=0.3)
 
 
 def test_depth_is_where_the_error_is_a_fifth_of_the_flux(calibrated):
@@ -102,6 +134,27 @@ def test_flux_and_position_errors_pass_the_pull_test(field, calibrated):
     assert abs(middle) < 0.25 and abs(width - 1) < 0.2
 
 
+def test_a_vignetted_detector_is_flattened_by_the_zero_point(field):
+    """20 % less light at one side, as an illumination that the flat field did not know."""
+    u = 2 * np.arange(SIZE) / (SIZE - 1) - 1
+    throughput = 1 - 0.1 * (1 + u)
+    image = starfield.observed(field.noiseless * throughput + starfield.SKY, 21)
+    pixels = Pixels(image, starfield.wcs(SIZE, offset=0.003).to_header())
+    scatter = {}
+    for order in (0, 2):
+        settings = CONFIG | {"zero_point_order": order}
+        exposure, table, summary = calexp.calibrate(pixels, field.row, starfield.refcat(field), settings)
+        bright, star = matched(table, field, snr=(200, np.inf))
+        for name in ("psfFlux", "apFlux"):
+            scatter[order, name] = np.std(bright[name] / (field.flux[star] * SCALE))
+    assert scatter[0, "psfFlux"] > 0.05
+    # 250 stars of 10 mmag tell six terms to 1.5 mmag; the stars themselves scatter by less than 0.8 %
+    assert scatter[2, "psfFlux"] < 0.01 and scatter[2, "apFlux"] < 0.01
+    good = ~exposure.flagged(*measure.UNUSABLE)
+    fit = measure.psf_flux(exposure.image, exposure.variance, good, exposure.psf, bright["x"], bright["y"])
+    np.testing.assert_allclose(fit.flux, bright["psfFlux"], rtol=2e-3)
+
+
 def test_wcs_is_corrected_to_the_reference(calibrated, field):
     exposure, table, summary = calibrated
     bright, star = matched(table, field, snr=(200, np.inf))
@@ -123,7 +176,7 @@ def test_stars_are_point_like_and_galaxies_extended(field):
     galaxies = starfield.painted((SIZE, SIZE), x, y, np.full(40, 2e4), 7.0)
     image = starfield.observed(field.noiseless + galaxies + starfield.SKY, 21)
     header = starfield.wcs(SIZE).to_header()
-    table = calexp.calibrate(image, header, starfield.row(SIZE), starfield.refcat(field), CONFIG)[1]
+    table = calexp.calibrate(Pixels(image, header), starfield.row(SIZE), starfield.refcat(field), CONFIG)[1]
     bright, _ = matched(table, field, snr=(30, np.inf))
     assert np.mean(bright["extendedness"] == 0) > 0.98
     to_galaxy = cKDTree(np.column_stack([x, y])).query(np.column_stack([table["x"], table["y"]]))[0]
@@ -137,7 +190,7 @@ def test_flags_follow_the_mask(field):
     x, y = round(field.x[i]), round(field.y[i])
     image[y - 2 : y + 3, x - 2 : x + 3] = starfield.SATURATION + 10
     header = starfield.wcs(SIZE).to_header()
-    exposure, table, _ = calexp.calibrate(image, header, starfield.row(SIZE), starfield.refcat(field), CONFIG)
+    exposure, table, _ = calexp.calibrate(Pixels(image, header), starfield.row(SIZE), starfield.refcat(field), CONFIG)
     hit = table[np.hypot(table["x"] - x, table["y"] - y) < 5]
     assert len(hit) and hit["pixelFlags_saturatedCenter"].any() and hit["pixelFlags_interpolated"].any()
     at_edge = (table["x"] < 4) | (table["y"] < 4)
@@ -187,9 +240,9 @@ def test_unusable_images_say_why(field):
     blank = starfield.observed(np.full((256, 256), starfield.SKY), 1)
     header, row = starfield.wcs(256).to_header(), starfield.row(256)
     with pytest.raises(BadData, match="no stars for the PSF"):
-        calexp.calibrate(blank, header, row, None, CONFIG)
+        calexp.calibrate(Pixels(blank, header), row, None, CONFIG)
     with pytest.raises(BadData, match="saturated"):
-        calexp.calibrate(np.full_like(blank, 65535), header, row, None, CONFIG)
+        calexp.calibrate(Pixels(np.full_like(blank, 65535), header), row, None, CONFIG)
     elsewhere = starfield.refcat(field)
     elsewhere["ra"] += 0.5
     with pytest.raises(BadData, match="no match"):

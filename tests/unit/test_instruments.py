@@ -394,7 +394,7 @@ def test_multi_extension_files(tmp_path):
         (tmp_path / "m.yaml").write_text(yaml.safe_dump({"hdu": wanted, "columns": columns}))
         row = instruments.ingest(str(path), str(tmp_path / "m.yaml"))[0]
         assert (row["band"], row["gain"]) == ("i", 9.0)
-        assert np.all(instruments.read_image(row)[0] == value)
+        assert np.all(instruments.read_image(row).image == value)
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"hdu": 0, "columns": columns}))
     with pytest.raises(InputError, match="HDU 0 is not a 2-d image"):
         instruments.ingest(str(path), str(tmp_path / "m.yaml"))
@@ -406,7 +406,7 @@ def test_tile_compressed_images(tmp_path):
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, image_header())]).writeto(path)
     row = instruments.ingest(str(path), "generic")[0]
     assert (row["hdu"], row["nx"], row["ny"]) == (1, 30, 20)
-    assert np.array_equal(instruments.read_image(row)[0], data)
+    assert np.array_equal(instruments.read_image(row).image, data)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32, np.float64])
@@ -414,12 +414,12 @@ def test_tile_compressed_images(tmp_path):
 def test_pixels_are_native_float32(tmp_path, dtype, suffix):
     data = (np.arange(600) % 250).reshape(20, 30).astype(dtype)
     row = instruments.ingest(write(tmp_path / f"a.{suffix}", data=data), "generic")[0]
-    image, header = instruments.read_image(row)
-    assert image.dtype == np.float32
-    assert image.dtype.isnative
-    assert image.flags.c_contiguous
-    assert np.array_equal(image, data)
-    assert header["VISIT"] == 12
+    pixels = instruments.read_image(row)
+    assert pixels.image.dtype == np.float32
+    assert pixels.image.dtype.isnative
+    assert pixels.image.flags.c_contiguous
+    assert np.array_equal(pixels.image, data)
+    assert pixels.header["VISIT"] == 12
 
 
 @pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
@@ -464,7 +464,7 @@ def test_saturated_spans_of_a_mask_file_are_at_the_saturation_level(tmp_path):
     row, name = masked_camera(tmp_path, [(3, 5, 7), (19, 0, 29)])
     expected = np.zeros((20, 30), np.float32)
     expected[3, 5:8] = expected[19] = GOOD["SATURATE"]
-    assert np.array_equal(instruments.read_image(row, name)[0], expected)
+    assert np.array_equal(instruments.read_image(row, name).image, expected)
 
 
 def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_path, caplog):
@@ -474,7 +474,7 @@ def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_pa
         instruments.read_image(row, name)
     (tmp_path / "mask-12.fit").unlink()
     with caplog.at_level(logging.WARNING):
-        assert not instruments.read_image(row, name)[0].any()
+        assert not instruments.read_image(row, name).image.any()
     assert "no file mask-12.fit" in caplog.text
 
 
@@ -512,7 +512,7 @@ def test_real_sdss_frames(shared):
         assert row["zero_point"] == pytest.approx(zero, abs=0.01)
         # tsField's mjd is that of row 0; the central one of 1489 is read 744 x 26.322 ms later.
         assert row["mjd"] == pytest.approx(field["mjd"][2] + (744 * 0.026322 - 53.907456 / 2) / 86400, abs=1e-7)
-    image, _ = instruments.read_image(table[0], "sdss_fpc")
+    image = instruments.read_image(table[0], "sdss_fpc").image
     assert image.shape == (1489, 2048)
     assert 1000 < np.median(image) < 1300
     # A saturated star, filled in on the frame to 13,000 DN, and an unsaturated one that peaks at 31,000.

@@ -6,6 +6,9 @@ import starfield
 
 from diaflow import cosmicrays, isr
 from diaflow.errors import BadData
+from diaflow.instruments import Pixels
+from diaflow.isr import noise as noise_of
+from diaflow.isr import repair
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +17,7 @@ def field():
 
 
 def test_bias_is_subtracted_and_metadata_kept(field):
-    exposure = isr.detrend(field.image, field.row)
+    exposure = isr.detrend(Pixels(field.image), field.row)
     untouched = exposure.mask == 0
     np.testing.assert_allclose(exposure.image[untouched], field.image[untouched] - starfield.BIAS, atol=1e-3)
     expected = {"visit": 7, "detector": 3, "band": "r", "gain": 2.0, "noise_model": "header"}
@@ -23,7 +26,7 @@ def test_bias_is_subtracted_and_metadata_kept(field):
 
 
 def test_variance_is_that_of_the_noise_in_sky_and_stars(field):
-    exposure = isr.detrend(field.image, field.row)
+    exposure = isr.detrend(Pixels(field.image), field.row)
     noise = exposure.image - field.noiseless - starfield.SKY
     for level in (field.noiseless < 1, field.noiseless > 300):
         pixels = level & (exposure.mask == 0)
@@ -35,7 +38,7 @@ def test_variance_is_that_of_the_noise_in_sky_and_stars(field):
 
 def test_variance_of_blank_sky_does_not_follow_its_noise():
     image = starfield.observed(np.full((512, 512), starfield.SKY), 3)
-    exposure = isr.detrend(image, starfield.row(512), cosmic_rays=False)
+    exposure = isr.detrend(Pixels(image), starfield.row(512), cosmic_rays=False)
     correlation = np.corrcoef(exposure.image.ravel(), exposure.variance.ravel())[0, 1]
     # Counts as variance would correlate fully; a few significant noise peaks remain.
     assert abs(correlation) < 0.1
@@ -43,7 +46,7 @@ def test_variance_of_blank_sky_does_not_follow_its_noise():
 
 @pytest.mark.parametrize("values, source", [({"gain": np.nan}, "estimated"), ({"read_noise": np.nan}, "sky")])
 def test_unknown_gain_or_read_noise_is_taken_from_the_sky(field, values, source):
-    exposure = isr.detrend(field.image, starfield.row(512, **values))
+    exposure = isr.detrend(Pixels(field.image), starfield.row(512, **values))
     true = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2
     assert exposure.metadata["noise_model"] == source
     assert np.median(exposure.variance) == pytest.approx(true, rel=0.05)
@@ -51,13 +54,13 @@ def test_unknown_gain_or_read_noise_is_taken_from_the_sky(field, values, source)
 
 def test_noise_of_an_image_without_its_sky_is_measured():
     noise = np.random.default_rng(1).normal(0, 5, (256, 256)).astype(np.float32)
-    exposure = isr.detrend(noise, starfield.row(256, gain=np.nan, read_noise=np.nan, bias=0.0))
+    exposure = isr.detrend(Pixels(noise), starfield.row(256, gain=np.nan, read_noise=np.nan, bias=0.0))
     assert np.median(exposure.variance) == pytest.approx(25, rel=0.03)
     assert np.isinf(exposure.metadata["gain"])
 
 
 def test_wrong_read_noise_is_not_believed():
-    noise = isr.noise_model(sky=400.0, sky_variance=300.0, gain=2.0, read_noise=6.0)
+    noise = noise_of.noise_model(sky=400.0, sky_variance=300.0, gain=2.0, read_noise=6.0)
     assert noise.source == "sky" and 400 / noise.gain + noise.floor == pytest.approx(300)
 
 
@@ -67,7 +70,7 @@ def test_flaws_are_masked_grown_and_repaired(field):
     image[200:203, 300:303] = starfield.SATURATION + 1
     image[:, 400] = 0
     image[:, 420] = 65.0
-    exposure = isr.detrend(image, field.row)
+    exposure = isr.detrend(Pixels(image), field.row)
     assert exposure.flagged("BAD")[100, 100] and exposure.flagged("BAD")[:, [400, 420]].all()
     assert exposure.flagged("SAT")[199:204, 299:304].all() and exposure.flagged("SAT").sum() == 25
     assert (exposure.flagged("INTRP") == exposure.flagged("BAD", "SAT", "CR")).all()
@@ -81,21 +84,21 @@ def test_hot_column_is_a_defect_and_no_saturated_source(field):
     image[:, 420] = 2 * starfield.SATURATION
     # A bleeding star may saturate a good part of a column.
     image[:300, 100] = 2 * starfield.SATURATION
-    exposure = isr.detrend(image, field.row)
+    exposure = isr.detrend(Pixels(image), field.row)
     assert exposure.flagged("BAD")[:, 420].all() and not exposure.flagged("SAT")[:, 418:423].any()
     assert exposure.flagged("SAT")[:301, 99:102].all() and not exposure.flagged("BAD")[:, 100].any()
 
 
 def test_edge_is_a_border_of_the_width_asked_for(field):
-    edge = isr.detrend(field.image, field.row, edge=7).flagged("EDGE")
+    edge = isr.detrend(Pixels(field.image), field.row, edge=7).flagged("EDGE")
     assert edge.sum() == 512**2 - 498**2 and not edge[7:-7, 7:-7].any()
-    assert not isr.detrend(field.image, field.row, edge=0).flagged("EDGE").any()
+    assert not isr.detrend(Pixels(field.image), field.row, edge=0).flagged("EDGE").any()
 
 
 @pytest.mark.parametrize("level, reason", [(70000.0, "100% are saturated"), (np.nan, "usable")])
 def test_image_without_usable_pixels_is_bad_data(level, reason):
     with pytest.raises(BadData, match=reason):
-        isr.detrend(np.full((100, 100), level, np.float32), starfield.row(100))
+        isr.detrend(Pixels(np.full((100, 100), level, np.float32)), starfield.row(100))
 
 
 def test_interpolation_reproduces_a_slope_and_falls_back_on_the_sky():
@@ -103,12 +106,12 @@ def test_interpolation_reproduces_a_slope_and_falls_back_on_the_sky():
     expected, bad = image.copy(), np.zeros(image.shape, bool)
     bad[50, :] = bad[100:103, 100:103] = True
     image[bad] = 1e6
-    isr.interpolate(image, bad, np.zeros_like(image))
+    repair.interpolate(image, bad, np.zeros_like(image))
     # Weighted means are exact in the middle and lag by less than a pixel of the slope at the corners of a hole.
     np.testing.assert_allclose(image[:, 5:-5], expected[:, 5:-5], atol=1)
     np.testing.assert_allclose(image[50, 5:-5], expected[50, 5:-5], atol=1e-3)
     bad[:, :150] = True
-    isr.interpolate(image, bad, np.full_like(image, -7))
+    repair.interpolate(image, bad, np.full_like(image, -7))
     assert image[100, 10] == -7
 
 
@@ -123,10 +126,10 @@ def test_cosmic_rays_are_found_and_star_cores_are_not(fwhm):
         t = np.arange(0, rng.uniform(1, 15), 0.5)
         tracks[(y + t * np.sin(angle)).astype(int), (x + t * np.cos(angle)).astype(int)] = True
     image[tracks] += rng.uniform(150, 2000, tracks.sum())  # 10 sigma of the sky and more
-    found = isr.detrend(image, field.row).flagged("CR")
+    found = isr.detrend(Pixels(image), field.row).flagged("CR")
     clear = tracks & (field.noiseless < 20)
     assert found[clear].mean() > 0.97
-    without = isr.detrend(field.image, field.row).flagged("CR")
+    without = isr.detrend(Pixels(field.image), field.row).flagged("CR")
     cores = field.noiseless > 200
     assert not without[cores].any() and without.sum() < 40
 
@@ -142,7 +145,7 @@ def test_cosmic_rays_beside_bright_stars_are_found():
     image = field.image.copy()
     image[y, x] += 1000 + 3 * field.noiseless[y, x]
     # Three times as bright as the star's wing: far beyond the contrast of anything that the PSF has smoothed.
-    assert isr.detrend(image, field.row).flagged("CR")[y, x].mean() > 0.98
+    assert isr.detrend(Pixels(image), field.row).flagged("CR")[y, x].mean() > 0.98
 
 
 def test_laplacian_agrees_with_its_definition():

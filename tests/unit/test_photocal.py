@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diaflow import photocal
 from diaflow.errors import BadData
 from diaflow.photocal import nanojansky_per_dn, zero_point
 
@@ -106,3 +107,23 @@ def test_nanojansky_per_dn_follows_the_ab_system():
     assert nanojansky_per_dn(31.4 - 2.5) == pytest.approx(10)
     # 3631 Jy is magnitude zero, up to the rounding of 31.4.
     assert nanojansky_per_dn(0.0) == pytest.approx(3631e9, rel=2e-3)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_variation_over_the_detector_is_recovered_with_zero_mean(order):
+    rng, shape, error = np.random.default_rng(order), (300, 500), 0.01
+    x, y = rng.uniform(0, 499, 400), rng.uniform(0, 299, 400)
+    true = np.array([0.0, 0.03, -0.02, 0.04, 0.01, -0.03])[: (order + 1) * (order + 2) // 2]
+    values = 25.0 + photocal.evaluated(true, x, y, shape) + rng.normal(0, error, len(x))
+    found = photocal.variation(x, y, values, np.full(len(x), error), shape, order)
+    grid = (g.ravel() for g in np.meshgrid(np.arange(500), np.arange(300)))
+    gx, gy = grid
+    # six terms of 400 stars: the error of the map is error * sqrt(6 / 400) on the average, a few times that in corners
+    difference = photocal.evaluated(found, gx, gy, shape) - photocal.evaluated(true, gx, gy, shape)
+    assert difference.std() < 3 * error * np.sqrt(6 / 400)
+    assert abs(photocal.evaluated(found, gx, gy, shape).mean()) < 0.05 * error
+
+
+def test_variation_takes_the_order_that_the_stars_can_bear():
+    x = y = np.linspace(0, 99, 29)
+    assert len(photocal.variation(x, y, np.ones(29), np.ones(29), (100, 100), 2)) == 1

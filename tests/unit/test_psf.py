@@ -7,6 +7,7 @@ import starfield
 from diaflow import background, isr, measure
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure
+from diaflow.instruments import Pixels
 from diaflow.psf import pixel, stars
 from diaflow.stampfield import moments_sigma
 
@@ -14,7 +15,7 @@ SIZE = 768
 
 
 def prepared(field) -> Exposure:
-    exposure = isr.detrend(field.image, field.row)
+    exposure = isr.detrend(Pixels(field.image), field.row)
     background.subtract(exposure, 128)
     return exposure
 
@@ -140,7 +141,7 @@ def test_fewer_than_three_stars_are_bad_data(fitted):
     with pytest.raises(BadData, match="2 PSF stars < 3"):
         pixel.fit(fitted[0], fitted[1].x[:2], fitted[1].y[:2], 31, 2)
     blank = starfield.observed(np.full((256, 256), starfield.SKY), 1)
-    exposure = isr.detrend(blank, starfield.row(256))
+    exposure = isr.detrend(Pixels(blank), starfield.row(256))
     background.subtract(exposure, 128)
     with pytest.raises(BadData, match="no stars for the PSF"):
         stars.select(exposure, 31)

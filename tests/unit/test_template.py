@@ -142,10 +142,6 @@ def test_masks_come_along_and_shallow_parts_are_flagged(tmp_path):
     assert high[:, 176:].all() and not high[:, :104].any()
 
 
-def test_visits_of_coadds(four_patches):
-    assert template.visits(four_patches[1:]) == {1, 2, 3}
-
-
 def test_patch_without_coadd_is_skipped(tmp_path, four_patches):
     shape = (100, 100)
     empty = coadd.failed(patch_wcs(180, 180), (PATCH, PATCH), "no warps to coadd")
@@ -154,7 +150,6 @@ def test_patch_without_coadd_is_skipped(tmp_path, four_patches):
     paths = [*four_patches[:3], str(tmp_path / "failed.fits")]
     expected = template.assemble(four_patches[:3], tan_wcs(shape), shape)
     np.testing.assert_array_equal(template.assemble(paths, tan_wcs(shape), shape).image, expected.image)
-    assert template.visits(paths) == {0, 1, 2}
     with pytest.raises(BadData, match="no template"):
         template.assemble(paths[3:], tan_wcs(shape), shape)
 
@@ -169,4 +164,4 @@ def test_no_coverage_is_bad_data_and_wrong_files_are_errors(tmp_path, four_patch
     with pytest.raises(InputError, match="g.fits"):
         template.assemble([*four_patches, str(tmp_path / "g.fits")], tan_wcs(shape), shape)
     with pytest.raises(InputError, match="absent.fits"):
-        template.visits([str(tmp_path / "absent.fits")])
+        template.assemble([str(tmp_path / "absent.fits")], tan_wcs(shape), shape)

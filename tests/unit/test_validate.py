@@ -27,6 +27,21 @@ def exposure(image: np.ndarray, wcs, psf, **metadata) -> Exposure:
     return Exposure(image.astype(np.float32), variance, np.zeros(image.shape, np.int32), wcs, psf, metadata)
 
 
+def repeated_sources(objects: np.ndarray) -> np.ndarray:
+    """Eight stars in three visits, off by 0, 10 and -20 mmag; a faint one far off; a flagged one."""
+    stars = objects[objects["type"] == "star"][:8]
+    parts = []
+    for visit, offset in ((1, 0.0), (2, 0.010), (3, -0.020)):
+        flux = 10 ** (-0.4 * (stars["r_mag"] + offset - 31.4))
+        names = {"visit": visit, "band": "r", "ra": stars["ra"], "dec": stars["dec"]}
+        table = tables.from_columns("source", **names, psfFlux=flux, psfFluxErr=flux / 1000)
+        table["psfFlux"][:2] *= 3
+        table["psfFluxErr"][0] = table["psfFlux"][0] / 100
+        table["pixelFlags_cr"][1] = True
+        parts.append(table)
+    return np.concatenate(parts)
+
+
 def difference_image(rows: np.ndarray, flux: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = rng.normal(0, NOISE, (SIZE, SIZE))
     moments = np.full(len(rows), SIGMA**2)
@@ -91,6 +106,7 @@ def run(tmp_path_factory):
         exposure(image, shifted, gaussian(), **metadata).write(folder / f"calexp/{number}/0.fits")
     sources = faulty_sources(truth, expected, survey)
     tables.write("dia_source", sources, folder / "tables/dia_source.parquet")
+    tables.write("source", repeated_sources(objects), folder / "tables/source.parquet")
     seen = np.isin(objects["objectId"], truth["objectId"][truth["visit"] == 4])
     places = objects[seen & (objects["type"] == "supernova")][:4]
     dia_objects = tables.empty("dia_object", 6, ["r"])
@@ -162,6 +178,9 @@ def test_tabulated_forced_flux_is_compared_with_the_object_at_its_place(figures)
 def test_calibration_errors_are_those_put_in(figures):
     assert figures["zero_point_error_median"] == pytest.approx(0.02, abs=1e-5)
     assert figures["zero_point_error_max"] == pytest.approx(0.05, abs=1e-5)
+    assert figures["photometry_offset_rms"] == pytest.approx(np.sqrt((0.01**2 + 0.02**2) / 3), abs=1e-5)
+    assert figures["photometry_offset_max"] == pytest.approx(0.020, abs=1e-5)
+    assert figures["repeatability"] == pytest.approx(np.std([0, 0.01, -0.02], ddof=1), abs=1e-5)
     assert figures["astrometry_rms_median"] == pytest.approx(1000 * SHIFT, rel=1e-3)
 
 
@@ -169,7 +188,7 @@ def test_nothing_detected_is_nothing_found(run, tmp_path):
     folder, survey = run
     for name in ("coadd", "calexp", "diffim", "visit_summary.parquet"):
         (tmp_path / name).symlink_to(folder / name)
-    for name, bands in (("dia_source", ()), ("dia_object", ["r"]), ("dia_forced_source", ())):
+    for name, bands in (("source", ()), ("dia_source", ()), ("dia_object", ["r"]), ("dia_forced_source", ())):
         tables.write(name, tables.empty(name, 0, bands), tmp_path / f"tables/{name}.parquet")
     found = validate.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", tmp_path)
     assert found["completeness"] == 0 and found["n_false"] == 0

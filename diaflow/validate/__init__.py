@@ -17,13 +17,13 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from diaflow import forced, simulate, tables
 from diaflow.exposure import Exposure, read_wcs
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.simulate.sky import Survey
+from diaflow.robust import robust_width
+from diaflow.validate import calibration
 
 COMPLETE_SNR, REAL_SNR = 6.0, 3.0  # true S/N that must be found; true S/N from which a detection is real
 MATCH, FALSE_MATCH, EMPTY = 1.0, 1.5, 5.0  # radii [arcsec]
 MATCH_PIXELS = 2.0  # a detection also matches within this many pixels
 N_EMPTY = 500  # random empty positions per image
-BRIGHT = 20.0  # stars on which the astrometry is judged [mag]
 
 FIGURES = {
     "n_visits": "visits differenced",
@@ -39,6 +39,9 @@ FIGURES = {
     "object_purity": "fraction of them at a supernova or variable",
     "zero_point_error_median": "median error of the zero point [mag]",
     "zero_point_error_max": "largest error of the zero point [mag]",
+    "photometry_offset_rms": "median error of bright stars' magnitudes in an image: rms over the images [mag]",
+    "photometry_offset_max": "the same, worst image [mag]",
+    "repeatability": "scatter of a bright star's magnitudes over the visits, median of the stars (PA1) [mag]",
     "astrometry_rms_median": "rms error of the WCS per coordinate, median of the images [mas]",
     "astrometry_rms_max": "rms error of the WCS per coordinate, worst image [mas]",
 } | {
@@ -110,12 +113,12 @@ def validate(config: dict, objects: str | Path, fluxes: str | Path, products: st
         "n_dia_objects": len(dia_objects),
         **detections(truth, expected, measured, sources, area, config["pixel_scale"]),
         **object_purity(dia_objects, truth[lasting]),
-        **zero_point_errors(survey, summary),
-        **astrometric_errors(survey, objects, sorted(products.glob("calexp/*/*.fits"))),
+        **calibration.zero_point_errors(survey, summary),
+        **calibration.photometric_errors(objects, tables.read("source", products / "tables/source.parquet")),
+        **calibration.astrometric_errors(survey, objects, sorted(products.glob("calexp/*/*.fits"))),
     }
     for name, values in pulls.items():
-        low, median, high = np.percentile(values, [25, 50, 75]) if len(values) else [np.nan] * 3
-        width = 0.7413 * (high - low)
+        median, width = (np.median(values), robust_width(values)) if len(values) else (np.nan, np.nan)
         figures |= {f"{name}_pull_n": len(values), f"{name}_pull_median": median, f"{name}_pull_width": width}
     return {name: np.asarray(figures[name]).item() for name in FIGURES}
 
@@ -293,35 +296,6 @@ def pull(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """(measured - true) / error of the usable rows of "dia_forced_source"; true flux NaN means not usable."""
     good = ~rows["psfFlux_flag"] & ~rows["pixelFlags"] & np.isfinite(rows["psfFlux"]) & np.isfinite(expected)
     return (rows["psfFlux"][good] - expected[good]) / rows["psfFluxErr"][good]
-
-
-def zero_point_errors(survey: Survey, summary: np.ndarray) -> dict[str, float]:
-    """Measured minus true zero point of the calibrated images: median and largest absolute value [mag]."""
-    good = summary[summary["status"] == "ok"]
-    error = good["zero_point"] - np.array([simulate.true_zero_point(survey, int(visit)) for visit in good["visit"]])
-    if not len(error):
-        return {"zero_point_error_median": np.nan, "zero_point_error_max": np.nan}
-    return {"zero_point_error_median": np.median(error), "zero_point_error_max": np.abs(error).max()}
-
-
-def astrometric_errors(survey: Survey, objects: np.ndarray, calexps: list[Path]) -> dict[str, float]:
-    """Where the WCS of the calibrated images puts bright stars minus where they are: rms per coordinate [mas]."""
-    stars = objects[objects["type"] == "star"]
-    rms = []
-    for path in calexps:
-        visit, detector = int(path.parent.name), int(path.stem)
-        measured_wcs = read_wcs(fits.getheader(path, "IMAGE"))
-        bright = stars[stars[f"{survey.visit(visit).band}_mag"] < BRIGHT]
-        x, y = simulate.true_wcs(survey, visit, detector).all_world2pix(bright["ra"], bright["dec"], 0)
-        inside = (np.minimum(x, y) >= 0) & (np.maximum(x, y) <= survey.config["size"] - 1)
-        ra, dec = measured_wcs.all_pix2world(x[inside], y[inside], 0)
-        if len(ra):
-            east = (ra - bright["ra"][inside]) * np.cos(np.radians(dec))
-            north = dec - bright["dec"][inside]
-            rms.append(3.6e6 * np.sqrt(np.mean(np.stack([east, north]) ** 2)))
-    if not rms:
-        return {"astrometry_rms_median": np.nan, "astrometry_rms_max": np.nan}
-    return {"astrometry_rms_median": np.median(rms), "astrometry_rms_max": max(rms)}
 
 
 def _empty_positions(difference: Exposure, objects: np.ndarray, rng: np.random.Generator) -> tuple:

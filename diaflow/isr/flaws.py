@@ -1,0 +1,42 @@
+"""Pixels that tell nothing about the sky: saturated, not finite, dead, and hot or constant rows and columns."""
+
+import numpy as np
+
+from diaflow.errors import BadData
+from diaflow.exposure import bits
+
+UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA")
+MIN_GOOD = 0.05  # smallest usable fraction of a detector
+IMPOSSIBLE = 15.0  # pixels this many sigma below the sky are dead
+HOT = 0.9  # saturated fraction of a row or column from which it is a defect
+
+
+def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
+    """Mask plane of saturated pixels with their neighbours, of non-finite pixels and of dead and hot rows and columns.
+
+    A hot row or column is saturated (nearly) from end to end, unlike a bleed trail; it holds no starlight, so it is
+    BAD only.
+    """
+    mask = np.zeros(counts.shape, np.int32)
+    mask[~np.isfinite(counts)] = bits("BAD")
+    for lines, axis in ((mask.T, 0), (mask, 1)):
+        hot = saturated.mean(axis) > HOT
+        lines[hot | (np.ptp(counts, axis=axis) == 0)] = bits("BAD")
+    y, x = np.nonzero(saturated & (mask == 0))
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            mask[np.clip(y + dy, 0, len(mask) - 1), np.clip(x + dx, 0, mask.shape[1] - 1)] |= bits("SAT")
+    return mask
+
+
+def mask_dead(counts: np.ndarray, sky: np.ndarray, sigma: float, mask: np.ndarray) -> None:
+    """Mark as BAD what is impossibly far below the sky of noise `sigma`, in place."""
+    usable = (mask & bits(*UNUSABLE)) == 0
+    mask[usable & (counts < sky - IMPOSSIBLE * sigma)] |= bits("BAD")
+
+
+def require_good(mask: np.ndarray, saturated: np.ndarray) -> None:
+    """Raise BadData when hardly any pixel is usable."""
+    good = np.mean((mask & bits(*UNUSABLE)) == 0)
+    if good < MIN_GOOD:
+        raise BadData(f"only {good:.0%} of the pixels are usable ({saturated.mean():.0%} are saturated)")

@@ -1,0 +1,173 @@
+"""Variance of every pixel: that of the smooth sky, plus photon noise of the counts above it where significant.
+
+Elsewhere the noise of a pixel must not decide its own weight.  Gain and read noise are believed if they predict the
+noise of the sky; else the sky decides.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numba import njit
+
+from diaflow import background
+from diaflow.errors import BadData
+from diaflow.exposure import bits
+from diaflow.instruments import Pixels
+from diaflow.isr import flaws
+
+SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel]
+SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise
+TRUSTED = 1.25  # predicted and measured sky variance may differ by this factor
+SPARSE = 3  # the noise is measured on every third pixel of every third row
+MIN_QUIET = 1000  # pixels without sources that measure it to 5 %; else all pixels do
+
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """variance = counts / gain + floor + flat counts**2, each a number or an image.
+
+    gain [electron/DN], floor [DN**2] (read noise and the like), flat (relative variance of the flat field), and
+    `source`: what they rest on.
+    """
+
+    gain: float | np.ndarray
+    floor: float | np.ndarray
+    source: str
+    flat: float | np.ndarray = 0.0
+
+
+def from_counts(image: np.ndarray, row: np.void) -> tuple[*Planes, NoiseModel]:
+    """Image without its soft bias, variance, mask (BAD and SAT), smooth sky and noise model of flat-fielded counts."""
+    counts = np.array(image, np.float32)
+    counts -= _known(row["bias"], 0.0)
+    saturated = counts >= _known(row["saturation"], np.inf) - _known(row["bias"], 0.0)
+    mask = flaws.mask_of(counts, saturated)
+    sky = fill_with_sky(counts, mask, saturated)
+    residual = counts - sky
+    quiet = quiet_pixels(residual, unusable(mask))
+    level, scatter = np.median(sparse(counts)[quiet]), robust_variance(sparse(residual)[quiet])
+    model = noise_model(float(level), scatter, float(row["gain"]), float(row["read_noise"]))
+    return counts, variance_plane(counts, sky, model), mask, sky, model
+
+
+def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
+    """The same for an image that has its variance; pixels without a positive one are BAD."""
+    image, variance = np.array(pixels.image, np.float32), np.array(pixels.variance, np.float32)
+    mask = np.zeros(image.shape, np.int32) if pixels.mask is None else np.array(pixels.mask, np.int32)
+    mask[~(np.isfinite(image) & (variance > 0) & (variance < np.inf))] |= bits("BAD")
+    saturated, bad = (mask & bits("SAT")) != 0, unusable(mask)
+    flaws.require_good(mask, saturated)
+    sky = smooth_sky(image, bad)[0]
+    image[bad], variance[bad] = sky[bad], np.median(variance[~bad])
+    return image, variance, mask, sky, NoiseModel(gain if gain > 0 else np.inf, 0.0, "delivered")
+
+
+def unusable(mask: np.ndarray) -> np.ndarray:
+    """Pixels that tell nothing, (ny, nx) bool."""
+    return (mask & bits(*flaws.UNUSABLE)) != 0
+
+
+def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
+    """Sky on a coarse mesh, (ny, nx) float32, and its noise.
+
+    Raises
+    ------
+    BadData
+        When there is no noise: not an image of the sky.
+    """
+    mesh = sep.Background(np.where(bad, 0, counts), mask=bad, bw=SKY_MESH, bh=SKY_MESH)
+    sigma = float(mesh.globalrms)
+    if not sigma > 0:
+        raise BadData("the sky has no noise: constant image")
+    return mesh.back(dtype=np.float32), sigma
+
+
+def fill_with_sky(counts: np.ndarray, mask: np.ndarray, saturated: np.ndarray) -> np.ndarray:
+    """Mark dead pixels in the mask and put the sky in place of all unusable ones; returns the smooth sky."""
+    flaws.require_good(mask, saturated)
+    sky, sigma = smooth_sky(counts, unusable(mask))
+    flaws.mask_dead(counts, sky, sigma, mask)
+    flaws.require_good(mask, saturated)
+    bad = unusable(mask)
+    counts[bad] = sky[bad]
+    return sky
+
+
+def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float) -> NoiseModel:
+    """Gain and constant variance that agree with the measured noise of the sky.
+
+    Parameters
+    ----------
+    sky, sky_variance : float
+        Median sky [DN] and its variance per pixel [DN**2], measured.
+    gain, read_noise : float
+        [electron/DN], [electron]; NaN where unknown.
+    """
+    if gain > 0:
+        photons = max(sky, 0) / gain
+        if read_noise >= 0:
+            floor = (read_noise / gain) ** 2
+            if 1 / TRUSTED < (photons + floor) / sky_variance < TRUSTED:
+                return NoiseModel(gain, floor, "header")
+        if photons < sky_variance * TRUSTED:
+            return NoiseModel(gain, max(sky_variance - photons, 0.0), "sky")
+    # With the sky still in, its photons make the noise; without it, nothing tells the gain.
+    if sky > 5 * np.sqrt(sky_variance):
+        return NoiseModel(sky / sky_variance, 0.0, "estimated")
+    return NoiseModel(np.inf, sky_variance, "estimated")
+
+
+def quiet_pixels(residual: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Where a sky-subtracted image has no sources, on its `sparse` pixels; where it has no room, all good pixels."""
+    blocks = background.sources(residual, bad)
+    y, x = (np.arange(0, n, SPARSE) // background.BLOCK for n in residual.shape)
+    good = ~sparse(bad)
+    quiet = good & ~blocks[np.ix_(y, x)]
+    return quiet if quiet.sum() >= MIN_QUIET else good
+
+
+def sparse(image: np.ndarray) -> np.ndarray:
+    """Every `SPARSE`-th pixel of every `SPARSE`-th row."""
+    return image[::SPARSE, ::SPARSE]
+
+
+def robust_variance(values: np.ndarray) -> float:
+    """Variance of a normal distribution of the same median absolute deviation."""
+    return float((1.4826 * np.median(np.abs(values - np.median(values)))) ** 2)
+
+
+def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Variance per pixel [DN**2] of bias-subtracted counts [DN] over a smooth sky [DN], (ny, nx) float32."""
+    variance = _variance(sky, noise)
+    above = counts - sky
+    _add_photon_noise(above, _variance(counts, noise) - variance, variance)
+    return variance
+
+
+def _variance(counts: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    counts = np.maximum(counts, 0)
+    gain, floor, flat = (np.asarray(value, np.float32) for value in (noise.gain, noise.floor, noise.flat))
+    return counts / gain + floor + flat * counts**2
+
+
+@njit(cache=True, error_model="numpy")
+def _add_photon_noise(above, photons, variance):
+    """Add the photon noise of counts above the sky where the mean of the 3 x 3 around is significant."""
+    ny, nx = above.shape
+    columns = np.empty(nx + 2, np.float32)
+    for y in range(ny):
+        down, up = max(y - 1, 0), min(y + 1, ny - 1)
+        for x in range(nx):
+            columns[x + 1] = above[down, x] + above[y, x] + above[up, x]
+        columns[0], columns[nx + 1] = columns[1], columns[nx]
+        for x in range(nx):
+            total = columns[x] + columns[x + 1] + columns[x + 2]
+            if above[y, x] > 0 and total > 0 and total * total > (3 * SIGNIFICANT) ** 2 * variance[y, x]:
+                variance[y, x] += photons[y, x]
+
+
+def _known(value: float, default: float) -> float:
+    return float(value) if np.isfinite(value) else default

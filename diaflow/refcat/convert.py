@@ -1,0 +1,74 @@
+"""From the files of a catalogue and the `refcat` section of the configuration to the store."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from diaflow.errors import InputError
+from diaflow.refcat import formats, standard, store
+
+
+def check(config: dict, bands: Iterable[str]) -> None:
+    """Refuse what is wrong before any file is opened.
+
+    Parameters
+    ----------
+    config : dict
+        The `refcat` section of the configuration.
+    bands : iterable of str
+        Bands of the images.
+
+    Raises
+    ------
+    InputError
+        When a band has no column, or proper motions have no epoch.
+    """
+    missing = sorted(set(bands) - set(config["bands"]))
+    if missing:
+        known = ", ".join(config["bands"]) or "none"
+        raise InputError(
+            f"refcat.bands: no column of {config['path']} is named for band {', '.join(missing)} (there are: {known})"
+        )
+    if config["pm"] and config["epoch"] is None:
+        raise InputError("refcat.epoch is missing: proper motions (refcat.pm) count from it")
+
+
+def convert(paths: Iterable[str | Path], config: dict, out: str | Path) -> int:
+    """Write the store of a catalogue; memory does not grow with it but for 8 bytes per row.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files of one catalogue, in the formats of `formats.blocks`.
+    config : dict
+        The `refcat` section of the configuration; `path` is not used.
+    out : path
+        The store, see `store.read`.
+
+    Returns
+    -------
+    int
+        Number of rows; those without a position are left out.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be read, a column is missing or is not what it should be, or no row has a position; the
+        message names the file.
+    """
+    return store.write(_rows(list(paths), config), list(config["bands"]), out)
+
+
+def _rows(paths: list[str | Path], config: dict) -> Iterator[np.ndarray]:
+    n_rows = 0
+    for path in paths:
+        try:
+            for block in formats.blocks(path, standard.names(config)):
+                rows = standard.rows(block, config)
+                n_rows += len(rows)
+                yield rows
+        except InputError as error:
+            raise InputError(f"reference catalogue {path}: {error}") from error
+    if not n_rows:
+        raise InputError(f"reference catalogue {', '.join(map(str, paths))}: no row with a position on the sky")

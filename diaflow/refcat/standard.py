@@ -1,0 +1,161 @@
+"""From the columns of a catalogue to those of the store: ICRS degrees, AB magnitudes, motions per day, MJD.
+
+What a file says of a column's unit counts; where it says nothing, positions are in degrees, their errors in mas,
+proper motions in mas/yr, epochs in Julian years and the rest in magnitudes.
+"""
+
+import numpy as np
+from astropy import units as u
+
+from diaflow import tables
+from diaflow.errors import InputError
+from diaflow.refcat.formats import Block
+
+# Outside of these, a number is a code for "not measured" (0, 99, -99, -9999, ...).
+CREDIBLE_MAG = (0.0, 40.0)
+CREDIBLE_MAG_ERROR = (0.0, 5.0)
+CREDIBLE_POSITION_ERROR = (0.0, 10.0 / 3600)  # [deg]
+CREDIBLE_MOTION = 20.0 / 3600 / 365.25  # twice that of Barnard's star [deg/d]
+CREDIBLE_EPOCH = (0.0, 100_000.0)  # 1858 to 2132 [MJD]
+
+AB_ZERO_POINT = 31.4  # of 1 nJy [mag]
+J2000, JULIAN_YEAR = 51544.5, 365.25  # [MJD], [d]
+
+
+def names(config: dict) -> set[str]:
+    """The columns that the `refcat` section of the configuration speaks of."""
+    single = [config[key] for key in ("id", "ra", "dec", "epoch") if isinstance(config[key], str)]
+    errors = [config["errors"][band] for band in config["bands"] if band in config["errors"]]
+    return {*single, *config["bands"].values(), *errors, *config["keep"], *config["pos_err"], *config["pm"]}
+
+
+def rows(block: Block, config: dict) -> np.ndarray:
+    """The rows of a block that have a position.
+
+    Parameters
+    ----------
+    block : dict
+        Values and unit of every column in `names(config)`.
+    config : dict
+        The `refcat` section of the configuration.
+
+    Returns
+    -------
+    "refcat_store" table
+        Numbers that are not credible are NaN; `star` is whether the row has every value that `keep` asks for.
+
+    Raises
+    ------
+    InputError
+        When a column is not numeric or has an impossible unit.
+    """
+    ra, dec = (_floats(block, config[key], u.deg, u.deg) for key in ("ra", "dec"))
+    columns = {"id": _identifiers(block, config["id"]), "ra": ra % 360, "dec": dec}
+    for band, name in config["bands"].items():
+        columns[f"{band}_mag"] = _magnitudes(block, name)
+        if band in config["errors"]:
+            columns[f"{band}_mag_err"] = _magnitude_errors(block, config["errors"][band], columns[f"{band}_mag"])
+    if config["pos_err"]:
+        columns["pos_err"] = _position_errors(block, config["pos_err"])
+    if config["pm"]:
+        columns |= _motion(block, config["pm"], config["epoch"])
+    columns["star"] = np.ones(len(ra), bool)
+    for name, value in config["keep"].items():
+        columns["star"] &= _equal(block[name][0], value)
+    placed = np.isfinite(ra) & (np.abs(dec) <= 90)
+    return tables.from_columns("refcat_store", list(config["bands"]), **columns)[placed]
+
+
+def _magnitudes(block: Block, name: str) -> np.ndarray:
+    if _is_magnitude(block[name][1]):
+        mag = _numbers(block, name)
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mag = AB_ZERO_POINT - 2.5 * np.log10(_floats(block, name, u.nJy, u.nJy))
+    return _credible(mag, *CREDIBLE_MAG)
+
+
+def _magnitude_errors(block: Block, name: str, mag: np.ndarray) -> np.ndarray:
+    if _is_magnitude(block[name][1]):
+        error = _numbers(block, name)
+    else:
+        flux = 10 ** ((AB_ZERO_POINT - mag) / 2.5)
+        error = 2.5 / np.log(10) * _floats(block, name, u.nJy, u.nJy) / flux
+    return _credible(error, *CREDIBLE_MAG_ERROR)
+
+
+def _is_magnitude(unit: str) -> bool:
+    unit = unit.lower()
+    return not unit or ("mag" in unit and "magg" not in unit)
+
+
+def _position_errors(block: Block, errors: list[str]) -> np.ndarray:
+    """Root mean square of the errors in the two coordinates [deg]."""
+    squares = [_credible(_floats(block, name, u.mas, u.deg), *CREDIBLE_POSITION_ERROR) ** 2 for name in errors]
+    return np.sqrt(np.mean(squares, axis=0))
+
+
+def _motion(block: Block, pm: list[str], epoch: str | float) -> dict[str, np.ndarray]:
+    """Columns pm_ra, pm_dec [deg/d] and epoch [MJD]."""
+    motion = [_floats(block, name, u.mas / u.yr, u.deg / u.day) for name in pm]
+    motion = [np.where(np.abs(values) < CREDIBLE_MOTION, values, np.nan) for values in motion]
+    if not isinstance(epoch, str):
+        epoch_mjd = np.full(len(motion[0]), _julian_year(epoch))
+    elif _unit(block, epoch, u.yr) == u.day:
+        epoch_mjd = _numbers(block, epoch)
+    else:
+        epoch_mjd = _julian_year(_floats(block, epoch, u.yr, u.yr))
+    epoch_mjd = _credible(epoch_mjd, *CREDIBLE_EPOCH)
+    if len(epoch_mjd) and not np.isfinite(epoch_mjd).any():
+        raise InputError(f"refcat.epoch {epoch} is no Julian year, nor an MJD in a column with the unit d")
+    return {"pm_ra": motion[0], "pm_dec": motion[1], "epoch": epoch_mjd}
+
+
+def _julian_year(year: np.ndarray | float) -> np.ndarray | float:
+    """MJD of a Julian epoch."""
+    return J2000 + (year - 2000) * JULIAN_YEAR
+
+
+def _credible(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.where((values > low) & (values < high), values, np.nan)
+
+
+def _equal(column: np.ndarray, value: object) -> np.ndarray:
+    if isinstance(value, str):
+        return np.array([str(entry).strip() == value for entry in column.tolist()], bool)
+    return np.asarray(column == value) & np.ones(len(column), bool)
+
+
+def _floats(block: Block, name: str, default: u.UnitBase, unit: u.UnitBase) -> np.ndarray:
+    """A column in another unit."""
+    stated = _unit(block, name, default)
+    # LSST states the angle of a yearly motion.
+    if default == u.mas / u.yr and stated.is_equivalent(u.rad):
+        stated = stated / u.yr
+    try:
+        return _numbers(block, name) * stated.to(unit)
+    except u.UnitConversionError as error:
+        raise InputError(f"column '{name}' is in {block[name][1]}, which cannot be brought to {unit}") from error
+
+
+def _unit(block: Block, name: str, default: u.UnitBase) -> u.UnitBase:
+    stated = block[name][1]
+    try:
+        return u.Unit(stated) if stated else default
+    except ValueError as error:
+        raise InputError(f"column '{name}' has the unknown unit {stated}") from error
+
+
+def _numbers(block: Block, name: str) -> np.ndarray:
+    try:
+        return np.asarray(block[name][0], np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"column '{name}' is not numeric ({error})") from error
+
+
+def _identifiers(block: Block, name: str) -> np.ndarray:
+    column = block[name][0]
+    # Text would be parsed and a float rounded without a word: both are refused.
+    if column.dtype.kind not in "iu":
+        raise InputError(f"column '{name}' must hold integers for refcat.id")
+    return column.astype(np.int64)

@@ -1,0 +1,97 @@
+# Raw frames: master bias, dark and flat from calibration frames, and what they leave of each visit.
+
+
+if DETRENDED:
+
+    rule master_bias:
+        input:
+            frames=frames("bias"),
+            exposures=ancient(product("exposures.parquet")),
+        output:
+            masters=directory(product("calib/bias")),
+        log:
+            log_of("master_bias"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            imagetype="bias",
+            isr=config["isr"],
+            instrument=config["instrument"],
+            metadata=config["metadata"],
+            detectors=config["detectors"],
+        script:
+            "../scripts/master.py"
+
+    rule master_dark:
+        input:
+            frames=frames("dark"),
+            bias=master("bias"),
+            exposures=ancient(product("exposures.parquet")),
+        output:
+            masters=directory(product("calib/dark")),
+        log:
+            log_of("master_dark"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            imagetype="dark",
+            isr=config["isr"],
+            instrument=config["instrument"],
+            metadata=config["metadata"],
+            detectors=config["detectors"],
+        script:
+            "../scripts/master.py"
+
+    rule master_flat:
+        input:
+            frames=lambda wildcards: frames("flat", wildcards.band),
+            bias=master("bias"),
+            dark=master("dark"),
+            exposures=ancient(product("exposures.parquet")),
+        output:
+            masters=directory(product("calib/flat/{band}")),
+        log:
+            log_of("master_flat/{band}"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            imagetype="flat",
+            isr=config["isr"],
+            instrument=config["instrument"],
+            metadata=config["metadata"],
+            detectors=config["detectors"],
+        script:
+            "../scripts/master.py"
+
+    rule isr:
+        input:
+            images=lambda wildcards: plan.images[int(wildcards.visit)],
+            bias=master("bias"),
+            dark=master("dark"),
+            flat=lambda wildcards: master("flat", plan.bands[int(wildcards.visit)]),
+            exposures=ancient(product("exposures.parquet")),
+        output:
+            detrended=directory(product("post_isr/{visit}")),
+        log:
+            log_of("isr/{visit}"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            isr=config["isr"],
+            instrument=config["instrument"],
+            metadata=config["metadata"],
+            detectors=config["detectors"],
+        script:
+            "../scripts/isr.py"

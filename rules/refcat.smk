@@ -1,0 +1,20 @@
+# The reference catalogue, sorted on the sky.
+
+
+if config["refcat"]:
+
+    rule refcat:
+        input:
+            CATALOGUE,
+        output:
+            refcat=REFCAT,
+        log:
+            log_of("refcat"),
+        conda:
+            "../envs/diaflow.yaml"
+        resources:
+            mem_mb=1000,
+        params:
+            refcat={key: value for key, value in config["refcat"].items() if key != "path"},
+        script:
+            "../scripts/refcat.py"

@@ -1,0 +1,45 @@
+"""Remove the instrument signature from the raw frames of one visit: assembled, without bias and dark, flat-fielded."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from diaflow import geometry, instruments, job, parallel, tables
+from diaflow.errors import BadData
+from diaflow.isr import files, masters, signature
+from diaflow.isr.assemble import assemble
+
+
+def detrend(row, instrument, config, folders, folder):
+    """Write the detrended image of one detector, or why there is none."""
+    path = folder / f"{row['detector']}.fits"
+    try:
+        bias, dark, flat = (files.read(Path(master) / path.name) if master else None for master in folders)
+        raw = instruments.read_raw(row, instrument)
+        frame = assemble(raw, row, config["overscan_order"], masters.known_read_noise(bias))
+        exposure = signature.remove(frame, bias, dark, flat)
+        exposure.wcs = geometry.header_wcs(instruments.read_header(row, instrument))
+    except BadData as error:
+        logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
+        return files.write_failed(str(error), path)
+    exposure.metadata |= {name: row[name] for name in ("visit", "detector", "band", "mjd", "exptime")}
+    found = exposure.metadata["noise_model"], exposure.metadata["noise_excess"]
+    logging.info("detector %d: noise %s, sky variance %.3f of the predicted", row["detector"], *found)
+    return exposure.write(path)
+
+
+def main(snakemake):
+    rows = tables.read("exposure", snakemake.input.exposures)
+    rows = rows[(rows["visit"] == int(snakemake.wildcards.visit)) & (rows["status"] == "ok")]
+    one = partial(
+        detrend,
+        instrument=snakemake.params.instrument,
+        config=snakemake.params.isr,
+        folders=[snakemake.input.bias, snakemake.input.dark, snakemake.input.flat],
+        folder=Path(snakemake.output.detrended),
+    )
+    parallel.each(one, rows, snakemake.threads)
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

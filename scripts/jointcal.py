@@ -1,0 +1,38 @@
+"""Distortion of the camera and refined reference stars from the first visits."""
+
+import logging
+from functools import partial
+
+import numpy as np
+
+from diaflow import isr, job, jointcal, parallel, refcat, tables
+from diaflow.errors import BadData
+
+
+def observe(row, instrument, detrended, config, catalogue):
+    """The reference stars on one detector image, or None where they cannot be measured."""
+    try:
+        pixels = isr.read(row, instrument, detrended)
+        radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
+        stars = refcat.read(catalogue, row["band"], row["ra"], row["dec"], radius, row["mjd"])
+        return jointcal.observe(pixels, row, stars, config)
+    except BadData as error:
+        logging.warning("visit %d detector %d left out: %s", row["visit"], row["detector"], error)
+        return None
+
+
+def main(snakemake):
+    rows = tables.read("exposure", snakemake.input.exposures)
+    rows = rows[np.isin(rows["visit"], snakemake.params.visits) & (rows["status"] == "ok")]
+    config = snakemake.params.calexp
+    read = {"instrument": snakemake.params.instrument, "detrended": snakemake.params.detrended}
+    one = partial(observe, **read, config=config, catalogue=snakemake.input.refcat)
+    images = [image for image in parallel.each(one, rows, snakemake.threads) if image is not None]
+    camera, stars = jointcal.solve(images, config["sip_order"])
+    tables.write("camera", camera, snakemake.output.camera)
+    tables.write("joint_star", stars, snakemake.output.stars)
+    logging.info("%d of %d images, %d stars", len(images), len(rows), len(np.unique(stars["id"])))
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

@@ -1,0 +1,48 @@
+"""Make the master bias, dark or flat of every detector from its calibration frames."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from diaflow import job, parallel, tables
+from diaflow.errors import BadData
+from diaflow.isr import files, masters
+
+
+def make(detector, rows, imagetype, band, instrument, config, bias, dark, folder):
+    """Write the master of one detector, or why there is none."""
+    path = folder / f"{detector}.fits"
+    rows = rows[(rows["imagetype"] == imagetype) & (rows["band"] == band) & (rows["detector"] == detector)]
+    try:
+        bias, dark = (files.read(Path(master) / path.name) if master else None for master in (bias, dark))
+        noise = masters.known_read_noise(bias)
+        frames = masters.read(rows, instrument, config["overscan_order"], noise)
+        master = masters.make(imagetype, frames, config["reject"], bias, dark)
+    except BadData as error:
+        logging.warning("detector %d failed: %s", detector, error)
+        return files.write_failed(f"master {imagetype}: {error}", path)
+    logging.info("detector %d: %s", detector, ", ".join(f"{key} {value}" for key, value in master.metadata.items()))
+    return master.write(path)
+
+
+def main(snakemake):
+    rows = tables.read("exposure", snakemake.input.exposures)
+    detectors = np.unique(rows["detector"][rows["status"] == "ok"])
+    one = partial(
+        make,
+        rows=rows[rows["status"] == "calibration"],
+        imagetype=snakemake.params.imagetype,
+        band=snakemake.wildcards.get("band", ""),
+        instrument=snakemake.params.instrument,
+        config=snakemake.params.isr,
+        bias=snakemake.input.get("bias"),
+        dark=snakemake.input.get("dark"),
+        folder=Path(snakemake.output.masters),
+    )
+    parallel.each(one, detectors, snakemake.threads)
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)

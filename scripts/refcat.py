@@ -1,0 +1,14 @@
+"""Sort the reference catalogue on the sky."""
+
+import logging
+
+from diaflow import job, refcat
+
+
+def main(snakemake):
+    n_rows = refcat.convert(snakemake.input, snakemake.params.refcat, snakemake.output.refcat)
+    logging.info("%d rows", n_rows)
+
+
+if __name__ == "__main__":
+    job.run(main, snakemake)
