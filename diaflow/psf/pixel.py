@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.optimize import nnls
 
 from diaflow.errors import BadData
@@ -29,6 +30,7 @@ MAX_STEP = 0.3  # of a centroid in one round [pixel]
 CG_STEPS = 8
 PIXEL_CLIP = 5.0  # sigma by which a pixel is off that belongs to a neighbour ...
 CLIP_MODEL = 0.3  # ... and by which fraction of the model
+BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1  # the same for sums over boxes of this side [pixel]
 STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one
 PROFILE_WIDTHS = np.array([0.6, 0.85, 1.2, 1.7, 2.4, 3.4])  # of its Gaussians, in units of the PSF's
 RING = 0.5  # [pixel]
@@ -172,6 +174,7 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
     kept = stars.usable
     if clip:
         kept = kept & ((stars.data - model) ** 2 < PIXEL_CLIP**2 * stars.variance + (CLIP_MODEL * model) ** 2)
+        kept &= ~_neighbours(kept * (stars.data - model), stars.variance, model)
     # Errors of the model fall more slowly from the peak than the PSF: shifts of its core ripple into the wings.
     scale = np.maximum(model, np.abs(stars.data))
     peak = scale.max((1, 2), keepdims=True)
@@ -194,6 +197,13 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
         stars.dx = stars.dx + np.where(positive, np.clip(fdx / flux, -MAX_STEP, MAX_STEP), 0)
         stars.dy = stars.dy + np.where(positive, np.clip(fdy / flux, -MAX_STEP, MAX_STEP), 0)
     return weights, chi2
+
+
+def _neighbours(residual: np.ndarray, variance: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """Pixels of boxes whose sum is off: sources too faint to stand out in a pixel, which would add to the wings."""
+    residual, variance, model = (uniform_filter(a, BOX, axes=(1, 2)) for a in (residual, variance / BOX**2, model))
+    off = residual**2 > BOX_CLIP**2 * variance + (BOX_MODEL * model) ** 2
+    return maximum_filter(off, BOX, axes=(1, 2))
 
 
 def _inliers(chi2: np.ndarray, flux: np.ndarray, used: np.ndarray) -> np.ndarray:
