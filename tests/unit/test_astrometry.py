@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow import astrometry, photocal, refcat, tables
+from diaflow.config import validated
 from diaflow.errors import BadData
 from diaflow.exposure import read_wcs
 
@@ -329,15 +330,17 @@ def sdss_frame(shared, name):
         return hdus[0].data.astype(np.float32) - 1000, read_wcs(hdus[0].header)
 
 
-def test_real_sdss_frame_is_calibrated_through_an_error_of_two_arcminutes(shared):
+def test_real_sdss_frame_is_calibrated_through_an_error_of_two_arcminutes(shared, tmp_path):
     sep = pytest.importorskip("sep")
     image, wcs = sdss_frame(shared, "fpC-006377-r4-0399.fit.gz")
     noise = np.sqrt(np.maximum(image, 1) / 4.76 + 1.32)
     image = image - sep.Background(image, bw=128, bh=128).back()
     found = sep.extract(image, 5, err=noise)
     x, y, _ = sep.winpos(image, found["x"], found["y"], np.full(len(found), 1.6))
-    settings = {"path": shared / "sdss_stripe82_r" / "refcat_stars.fits", "bands": {"r": "r"}, "errors": {"r": "r_err"}}
-    reference = refcat.read(settings, "r", *wcs.wcs.crval, 0.2)
+    stars = shared / "sdss_stripe82_r" / "refcat_stars.fits"
+    columns = {"path": str(stars), "bands": {"r": "r"}, "errors": {"r": "r_err"}}
+    refcat.convert([stars], validated({"images": "", "refcat": columns})["refcat"], tmp_path / "refcat.parquet")
+    reference = refcat.read(tmp_path / "refcat.parquet", "r", *wcs.wcs.crval, 0.2, 53998.0)
     header = mispointed(wcs, (95, -70), 0.8)
     i, j, matched = astrometry.match(x, y, found["flux"], header, image.shape, reference, 120.0, 1.0)
     assert len(i) > 80
