@@ -94,7 +94,7 @@ def translate(rules: dict, image: Image) -> None:
             if column not in _UNIMPORTANT.get(image.columns.get("imagetype"), ()):
                 problems.append(f"{column}: {problem}")
     if problems:
-        raise BadData(problems[0])
+        raise BadData("; ".join(problems))
 
 
 def checked(column: str, value: object) -> int | float | str:
@@ -283,7 +283,9 @@ def _product(rule: dict, column: str, image: Image) -> float:
 
 
 def _time(rule: dict, column: str, image: Image) -> float:
-    exptime = as_number(image.columns.get("exptime"), "exptime")
+    if "exptime" not in image.columns:
+        raise BadData("exptime is not known")
+    exptime = image.columns["exptime"]
     if rule["time"].startswith("fits"):
         return times.middle(rule["time"], times.fits_time(image.lookup), exptime)
     mjd = evaluate(_value_part(rule), column, image)

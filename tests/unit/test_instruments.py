@@ -149,12 +149,14 @@ def test_mid_exposure_is_that_of_astropy(tmp_path, keys, scale, start):
         ({"time": "utc_middle", "key": "T"}, 59000.0 + 37 / 86400),
         ({"time": "utc_start", "key": "S", "unit": "s"}, 59000.0 + 52 / 86400),
         ({"time": "fits_middle"}, 59000.25 + 37 / 86400),
+        ({"time": "tai_middle", "key": "D"}, 59000.25),
+        ({"time": "utc_start", "key": "D"}, 59000.25 + 52 / 86400),
         # The last row of 20 is read 19 x 2 s after the first; the central one half of that.
         ({"time": "tai_drift_scan", "key": "T", "row_seconds": 2.0}, 59000.0 + (19 - 15) / 86400),
     ],
 )
 def test_named_time_rules(tmp_path, rule, expected):
-    path = write(tmp_path / "a.fits", image_header(T=59000.0, S=59000.0 * 86400))
+    path = write(tmp_path / "a.fits", image_header(T=59000.0, S=59000.0 * 86400, D="2020-05-31T06:00:00"))
     table = instruments.ingest(path, own_map(tmp_path, mjd=rule))
     assert table["mjd"][0] == pytest.approx(expected, rel=0, abs=MJD_ROUNDING)
 
@@ -184,6 +186,20 @@ def test_rules_of_a_map(tmp_path):
     assert (row["visit"], row["detector"], row["band"], row["exptime"]) == (42, 75, "r", 1.5)
     assert (row["gain"], row["read_noise"], row["saturation"], row["zero_point"]) == (4.0, 12.0, 4000.0, 27.5)
     assert row["seeing"] == pytest.approx(2.0, rel=1e-6)
+
+
+def test_what_is_unknown_is_null(tmp_path):
+    path = own_map(tmp_path, gain=None, read_noise=None, saturation=None)
+    row = instruments.ingest(write(tmp_path / "a.fits"), path)[0]
+    assert row["status"] == "ok" and np.isnan([row["gain"], row["read_noise"], row["saturation"]]).all()
+    path = own_map(tmp_path, exptime=None)
+    with pytest.raises(InputError, match="exptime: value None is not a number; mjd: exptime is not known"):
+        instruments.ingest(str(tmp_path / "a.fits"), path)
+
+
+def test_all_that_is_wrong_with_an_image_is_said_at_once(tmp_path, caplog):
+    reason = failure(tmp_path, caplog, GAIN=None, FILTER=None)["reason"]
+    assert "header has no GAIN" in reason and "header has no FILTER" in reason
 
 
 def test_values_of_a_map_must_hold_the_header_s(tmp_path):

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.time import Time
 from scipy.spatial import cKDTree
 
-from diaflow import astrometry, calexp, config, geometry, instruments, isr, sources
+from diaflow import astrometry, calexp, config, geometry, instruments, isr, plan, sources
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
 from diaflow.instruments import Pixels
@@ -351,11 +351,28 @@ def test_a_calexp_of_ours_is_read_back_and_comes_out_the_same(own_calexp):
     assert np.median(ratio) == pytest.approx(1, abs=1e-3) and np.abs(ratio - 1).max() < 5e-3
 
 
+def test_a_trusted_tpv_is_in_the_file_of_the_calexp(ztf, tmp_path):
+    row = instruments.ingest(str(ztf[0] / "*.fits"), "ztf_sci")[0]
+    exposure, _, _ = calexp.calibrate(read(row, "ztf_sci"), row, None, CONFIG | {"trust": ["wcs", "zero_point"]})
+    exposure.write(tmp_path / "25.fits")
+    x, y = np.meshgrid(np.linspace(0, 511, 5), np.linspace(0, 511, 5))
+    sky = Exposure.read(tmp_path / "25.fits").wcs.all_pix2world(x.ravel(), y.ravel(), 0)
+    assert offsets(*sky, *foreignfiles.fits_sky(ztf[1], x.ravel(), y.ravel())).max() < 1e-6
+
+
+def test_a_file_of_many_detectors_is_one_input_of_a_visit(decam, tmp_path):
+    settings = {"images": str(decam[0] / "*.fz"), "instrument": "decam_instcal"}
+    planned = plan.make(config.validated(settings), tmp_path / "none.parquet")
+    assert planned.images == {845291: [str(decam[0] / "c4d_190402_050618_ooi_VR_v1.fits.fz")]}
+    assert len(planned.exposures) == 2
+
+
 def test_several_raw_detectors_of_one_file(tmp_path):
     """A mosaic camera as IRAF's mscred knows it: an extension with its own sections for each CCD."""
     common = {
         "OBJECT": "SA110", "OBSTYPE": "object", "IMAGETYP": "object", "EXPTIME": 10.0,
-        "DATE-OBS": "2010-03-20T05:00:00", "TIMESYS": "UTC", "FILTER": "r", "VISIT": 77, "INSTRUME": "Mosaic", "NEXTEND": 2,
+        "DATE-OBS": "2010-03-20T05:00:00", "TIMESYS": "UTC", "FILTER": "r", "VISIT": 77,
+        "INSTRUME": "Mosaic", "NEXTEND": 2,
     }  # fmt: skip
     hdus = [fits.PrimaryHDU(header=fits.Header(common))]
     for number in (1, 2):
@@ -364,7 +381,8 @@ def test_several_raw_detectors_of_one_file(tmp_path):
                 "EXTNAME": f"im{number}", "DETECTOR": number, "GAIN": 2.1, "RDNOISE": 6.0, "SATURATE": 60000,
                 "TRIMSEC": "[5:68,1:96]", "DATASEC": "[1:72,1:96]", "BIASSEC": "[73:80,1:96]",
                 "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": -5.0,
-                "CRPIX1": 36.0 - 80 * number, "CRPIX2": 48.0, "CD1_1": -7.2e-5, "CD2_2": 7.2e-5, "CD1_2": 0.0, "CD2_1": 0.0, "RADESYS": "FK5",
+                "CRPIX1": 36.0 - 80 * number, "CRPIX2": 48.0,
+                "CD1_1": -7.2e-5, "CD2_2": 7.2e-5, "CD1_2": 0.0, "CD2_1": 0.0, "RADESYS": "FK5",
                 "EQUINOX": 2000.0,
             }
         )  # fmt: skip
