@@ -300,11 +300,12 @@ def test_built_in_maps_are_well_formed(name):
     assert instruments.load(name)["name"] == name
 
 
-def test_the_map_in_the_documentation_is_well_formed(root, tmp_path):
+@pytest.mark.parametrize(("heading", "hdu"), [("## One image to a calexp", None), ("## Write a map", 1)])
+def test_the_maps_in_the_documentation_are_well_formed(root, tmp_path, heading, hdu):
     text = (root / "docs" / "bring_your_own_camera.md").read_text()
-    example = text.split("## Write a map")[1].split("```yaml")[1].split("```")[0]
+    example = text.split(heading)[1].split("```yaml")[1].split("```")[0]
     (tmp_path / "my_camera.yaml").write_text(example)
-    assert instruments.load(str(tmp_path / "my_camera.yaml"))["hdu"] == 1
+    assert instruments.load(str(tmp_path / "my_camera.yaml"))["hdu"] == hdu
 
 
 def test_glob_without_match_is_named(tmp_path):

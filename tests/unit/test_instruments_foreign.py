@@ -240,6 +240,8 @@ def test_a_mask_without_variance_joins_what_the_counts_show(fields):
     row = starfield.row(foreignfiles.SIZE, bias=0.0)
     exposure = isr.detrend(Pixels(field.image, mask=mask), row, cosmic_rays=False)
     assert exposure.flagged("SAT")[SAT].all() and exposure.flagged("INTRP")[SAT].all()
+    # As where counts show saturation, the neighbours go with it.
+    assert exposure.flagged("SAT")[99:107, 199:205].all() and not exposure.flagged("SAT")[98:108, 198].any()
     # Suspect pixels are kept; columns without light are found although the mask does not have them.
     np.testing.assert_array_equal(exposure.image[FLAGGED], field.image[FLAGGED])
     assert exposure.flagged("SUSPECT")[FLAGGED].all() and exposure.flagged("BAD")[DEAD].all()
