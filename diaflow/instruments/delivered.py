@@ -17,6 +17,7 @@ from diaflow.instruments import translate
 
 _log = logging.getLogger(__name__)
 IGNORE = "ignore"  # the plane of what is not masked
+_TABLE = 2**20  # values of a mask that are tabulated
 # Variance of stored values; a pixel of no weight tells nothing.
 _VARIANCES = {
     "variance": lambda stored: stored,
@@ -131,19 +132,32 @@ def _lsst(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, in
 
 def _bits(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, int]) -> np.ndarray:
     """Planes of a mask whose bits, counted from 0, mean something each."""
-    stored = hdus[key].data
-    return _merged(planes, stored.shape, lambda numbers: (stored & sum(1 << number for number in numbers)) != 0)
+    values, index = _values(hdus[key].data)
+    wanted = {plane: sum(1 << number for number in numbers) for plane, numbers in planes.items()}
+    return _merged(wanted, values.shape, lambda bits: (values & bits) != 0)[index]
 
 
 def _codes(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, int]) -> np.ndarray:
     """Planes of a mask whose values mean one thing each; 0 is a good pixel, and others that the map does not know
     are an error: it is the map of another kind of mask.
     """
-    stored = hdus[key].data
-    unknown = set(np.unique(stored).tolist()) - {0, *_names(planes)}
-    if unknown:
-        raise ValueError(f"codes {', '.join(map(str, sorted(unknown)))} are not in the instrument map")
-    return _merged(planes, stored.shape, lambda codes: np.isin(stored, codes))
+    values, index = _values(hdus[key].data)
+    known = np.isin(values, [0, *_names(planes)])
+    if not known[index].all():
+        unknown = np.unique(index[~known[index]])
+        raise ValueError(f"codes {', '.join(map(str, values[unknown]))} are not in the instrument map")
+    return _merged(planes, values.shape, lambda codes: np.isin(values, codes))[index]
+
+
+def _values(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values that a mask may have, and which of them each pixel has: what they mean is looked up once for each."""
+    if stored.dtype.kind not in "iu":
+        raise ValueError("the mask does not hold integers")
+    top = int(stored.max(initial=0))
+    if stored.min(initial=0) >= 0 and top < _TABLE:
+        return np.arange(top + 1), stored
+    values, index = np.unique(stored, return_inverse=True)
+    return values.astype(np.int64), index
 
 
 def _sdss_fpm(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, int]) -> np.ndarray:
@@ -164,7 +178,7 @@ def _merged(planes: dict, shape: tuple[int, int], marked) -> np.ndarray:
     """The mask with each plane set where `marked` says so of what the plane is called in the file."""
     merged = np.zeros(shape, np.int32)
     for plane, names in planes.items():
-        if plane != IGNORE and len(names):
+        if plane != IGNORE and names:
             merged[marked(names)] |= 1 << _plane_bits()[plane]
     return merged
 

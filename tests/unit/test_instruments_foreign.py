@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from diaflow import astrometry, calexp, config, geometry, instruments, isr, plan, sources
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
-from diaflow.instruments import Pixels
+from diaflow.instruments import Pixels, delivered
 
 CONFIG = config.validated({"images": "simulated"})["calexp"]
 SAT, CR, DEAD, FLAGGED = foreignfiles.SAT, foreignfiles.CR, foreignfiles.DEAD, foreignfiles.FLAGGED
@@ -437,3 +437,22 @@ def test_real_lsst_files(shared):
 
 def test_an_exposure_of_ours_knows_its_unit(own_calexp):
     assert Exposure.read(own_calexp[2]).metadata["bunit"] == "nJy"
+
+
+@pytest.mark.parametrize("high", [3, 30, 31])
+def test_high_bits_and_small_integers_are_read_alike(tmp_path, high):
+    stored = np.array([[0, 1, 2], [3, 0, 1]], np.int32)
+    stored[0, 0] = np.uint32(1 << high).view(np.int32)
+    fits.PrimaryHDU(stored).writeto(tmp_path / "mask.fits")
+    section = {"hdu": 0, "format": "bits", "planes": {"BAD": [0, high], "SAT": 1}}
+    mask = delivered.mask(section, tmp_path / "mask.fits", fits.Header(), 0, (2, 3))
+    # BAD is bit 0 here and SAT bit 1.
+    expected = [[bits("BAD"), bits("BAD"), bits("SAT")], [bits("BAD", "SAT"), 0, bits("BAD")]]
+    assert mask.tolist() == expected and mask.dtype == np.int32
+
+
+def test_a_mask_of_fractions_is_bad_data(tmp_path):
+    fits.PrimaryHDU(np.zeros((2, 3), np.float32)).writeto(tmp_path / "mask.fits")
+    section = {"hdu": 0, "format": "bits", "planes": {"BAD": 0}}
+    with pytest.raises(BadData, match="mask.fits: the mask does not hold integers"):
+        delivered.mask(section, tmp_path / "mask.fits", fits.Header(), 0, (2, 3))
