@@ -332,7 +332,7 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
     corners = geometry.corners(exposure.wcs, exposure.shape)
     for number, (ra, dec) in enumerate(zip(*corners), 1):
         summary[f"ra_{number}"], summary[f"dec_{number}"] = ra, dec
-    exposure.metadata["bunit"] = "nJy"
+    exposure.metadata["bunit"] = "adu" if summary["photometry"][0] == "none" else "nJy"
     for name in ("zero_point", "aperture_correction", "psf_fwhm", "seeing", "sky", "status"):
         value = summary[name][0]
         exposure.metadata[name] = value if isinstance(value, str) else float(value)

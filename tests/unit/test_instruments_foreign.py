@@ -320,8 +320,11 @@ def test_a_trusted_part_is_kept_and_the_others_are_calibrated(lsst, fields):
 def test_a_zero_point_that_is_not_there_cannot_be_trusted(fields, tmp_path):
     foreignfiles.lsst(tmp_path / "calexp.fits", *fields[0], BUNIT="adu")
     row = instruments.ingest(str(tmp_path / "calexp.fits"), "lsst_calexp")[0]
+    pixels = read(row, "lsst_calexp")
     with pytest.raises(BadData, match="no zero point"):
-        calexp.calibrate(read(row, "lsst_calexp"), row, None, CONFIG | {"trust": EVERYTHING})
+        calexp.calibrate(pixels, row, None, CONFIG | {"trust": EVERYTHING})
+    exposure, _, summary = calexp.calibrate(pixels, row, None, CONFIG | {"trust": ["background", "wcs"]})
+    assert (summary["photometry"][0], exposure.metadata["bunit"]) == ("none", "adu")
 
 
 def test_unknown_parts_cannot_be_trusted():
@@ -424,9 +427,16 @@ def test_real_lsst_files(shared):
         assert np.array_equal(pixels.image, hdus[1].data) and np.array_equal(pixels.variance, hdus[3].data)
         # Its mask has DETECTED and CROSSTALK, which is bit 8.
         assert np.array_equal(pixels.mask == bits("SUSPECT"), (hdus[2].data & 256) > 0)
+        sky = (hdus[2].data & 32) == 0
     x, y = np.meshgrid([0, 99, 199], [0, 99, 199])
     sky = geometry.header_wcs(pixels.header).all_pix2world(x.ravel(), y.ravel(), 0)
     assert offsets(*sky, *foreignfiles.fits_sky(pixels.header, x.ravel(), y.ravel())).max() < 1e-6
+
+    exposure = isr.detrend(pixels, row, edge=0)
+    assert np.array_equal(exposure.image[exposure.mask == 0], pixels.image[exposure.mask == 0])
+    noise = 1.4826 * np.median(np.abs(exposure.image - np.median(exposure.image[sky]))[sky])
+    # Galaxies below the threshold broaden the sky beyond the variance that the file has.
+    assert noise == pytest.approx(np.sqrt(np.median(exposure.variance[sky])), rel=0.1)
 
     row = instruments.ingest(str(folder / "coadd_warp" / "*.gz"), "lsst_calexp", {"visit": 1, "detector": 0})[0]
     # TIME-MID is 1994-01-02T01:46:59.52 UTC, 28 s behind TAI then.
