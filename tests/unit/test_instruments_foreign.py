@@ -429,8 +429,8 @@ def test_real_lsst_files(shared):
         assert np.array_equal(pixels.mask == bits("SUSPECT"), (hdus[2].data & 256) > 0)
         sky = (hdus[2].data & 32) == 0
     x, y = np.meshgrid([0, 99, 199], [0, 99, 199])
-    sky = geometry.header_wcs(pixels.header).all_pix2world(x.ravel(), y.ravel(), 0)
-    assert offsets(*sky, *foreignfiles.fits_sky(pixels.header, x.ravel(), y.ravel())).max() < 1e-6
+    places = geometry.header_wcs(pixels.header).all_pix2world(x.ravel(), y.ravel(), 0)
+    assert offsets(*places, *foreignfiles.fits_sky(pixels.header, x.ravel(), y.ravel())).max() < 1e-6
 
     exposure = isr.detrend(pixels, row, edge=0)
     assert np.array_equal(exposure.image[exposure.mask == 0], pixels.image[exposure.mask == 0])
