@@ -14,6 +14,7 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from diaflow import astrometry, background, geometry, isr, photocal, sources, tables
+from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 from diaflow.instruments import Pixels
 from diaflow.psf import pixel, stars
@@ -61,7 +62,7 @@ def calibrate(
     -------
     exposure : Exposure
         In nJy; metadata has visit, detector, band, mjd, exptime, gain [electron/nJy], noise_model, zero_point,
-        aperture_correction, psf_fwhm [pixel], seeing [arcsec], sky [DN], status.
+        aperture_correction, psf_fwhm [pixel], seeing [arcsec], sky [DN], bunit, status.
     sources : "source" table
     summary : "visit_summary" table of one row
 
@@ -74,16 +75,24 @@ def calibrate(
     summary = _summary_of(row, "ok", "")
     correction = _correct_apertures(table, exposure.shape)
 
-    reference, astrometry_from = _reference(refcat, first_visit, row["band"])
+    if {"wcs", "zero_point"} <= set(config["trust"]):
+        refcat = first_visit = None
+    reference, reference_from = _reference(refcat, first_visit, row["band"])
     i, j = np.zeros((2, 0), int)
-    if reference is not None:
+    astrometry_from = photometry_from = reference_from
+    if reference is not None and "wcs" in config["trust"]:
+        i, j, _ = matched(table, exposure.wcs, exposure.shape, reference, config)
+        astrometry_from = "header"
+    elif reference is not None:
         i, j, exposure.wcs = _fit_wcs(table, exposure, reference, config, distortion, summary)
-        table["refMatch"][i] = True
-    photometry_from, variation = astrometry_from, np.zeros(1)
-    if reference is not None and reference["star"].any():
+    table["refMatch"][i] = True
+    variation = np.zeros(1)
+    if reference is not None and reference["star"].any() and "zero_point" not in config["trust"]:
         variation = _fit_zero_point(table[i], reference[j], exposure.shape, config["zero_point_order"], summary)
     elif np.isfinite(row["zero_point"]):
         photometry_from, summary["zero_point"] = "header", row["zero_point"]
+    elif "zero_point" in config["trust"]:
+        raise BadData("the header has no zero point that could be trusted")
     else:
         photometry_from, summary["zero_point"] = "none", NOMINAL_ZERO_POINT
     _apply_scale(exposure, table, float(summary["zero_point"][0]), variation)
@@ -100,7 +109,7 @@ def measured(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure, np.n
     """The image before it is calibrated against anything: exposure in DN with PSF, sources, and typical sky [DN]."""
     exposure = isr.detrend(pixels, row, config["edge"], config["cosmic_rays"], _header_fwhm(row))
     exposure.wcs = geometry.header_wcs(pixels.header)
-    sky = background.subtract(exposure, config["background_mesh"])
+    sky = np.zeros(1) if "background" in config["trust"] else background.subtract(exposure, config["background_mesh"])
     candidates = stars.select(exposure, config["psf_size"])
     reserved = _reserved(candidates.snr)
     x, y = candidates.x[~reserved], candidates.y[~reserved]
@@ -323,6 +332,7 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
     corners = geometry.corners(exposure.wcs, exposure.shape)
     for number, (ra, dec) in enumerate(zip(*corners), 1):
         summary[f"ra_{number}"], summary[f"dec_{number}"] = ra, dec
+    exposure.metadata["bunit"] = "adu" if summary["photometry"][0] == "none" else "nJy"
     for name in ("zero_point", "aperture_correction", "psf_fwhm", "seeing", "sky", "status"):
         value = summary[name][0]
         exposure.metadata[name] = value if isinstance(value, str) else float(value)

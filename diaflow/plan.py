@@ -50,17 +50,18 @@ class Plan:
 
     def __post_init__(self):
         usable = self.exposures[self.exposures["status"] == "ok"]
-        images, bands, exptimes, patches = defaultdict(list), {}, {}, defaultdict(dict)
+        images, bands, exptimes, patches = defaultdict(dict), {}, {}, defaultdict(dict)
         for row in usable:
-            images[int(row["visit"])].append(str(row["path"]))
+            images[int(row["visit"])][str(row["path"])] = None
             bands[int(row["visit"])], exptimes[int(row["visit"])] = str(row["band"]), float(row["exptime"])
         for tract, patch, visit in zip(*(self.overlaps[c].tolist() for c in ("tract", "patch", "visit"))):
             patches[visit][tract, patch] = None
-        calibrations = defaultdict(list)
+        calibrations = defaultdict(dict)
         for row in self.exposures[self.exposures["status"] == "calibration"]:
-            calibrations[str(row["imagetype"]), str(row["band"])].append(str(row["path"]))
-        object.__setattr__(self, "images", dict(images))
-        object.__setattr__(self, "calibrations", dict(calibrations))
+            calibrations[str(row["imagetype"]), str(row["band"])][str(row["path"])] = None
+        # A file that holds several detectors counts once.
+        for name, paths in (("images", images), ("calibrations", calibrations)):
+            object.__setattr__(self, name, {key: list(unique) for key, unique in paths.items()})
         object.__setattr__(self, "bands", bands)
         object.__setattr__(self, "patches", {visit: list(patches[visit]) for visit in images})
         object.__setattr__(self, "template", template_visits(self.selection))

@@ -42,7 +42,9 @@ REFCAT = product("refcat.parquet") if config["refcat"] else []
 DETRENDED = product("post_isr") if instruments.is_raw(config["instrument"]) else None
 
 
-JOINT_VISITS = plan.joint_visits(config["calexp"]["joint_visits"]) if REFCAT else []
+# Nothing is left to calibrate against anything.
+TRUSTED = {"wcs", "zero_point"} <= set(config["calexp"]["trust"])
+JOINT_VISITS = plan.joint_visits(config["calexp"]["joint_visits"]) if REFCAT and not TRUSTED else []
 JOINTCAL = [product(f"jointcal/{name}.parquet") for name in ("camera", "stars")] if JOINT_VISITS else []
 
 
@@ -74,7 +76,7 @@ def master(imagetype, band=""):
 
 def reference_visit(wildcards):
     """Sources of the visit that this one is calibrated against where there is no reference catalogue."""
-    visit = None if REFCAT else plan.reference_visits[int(wildcards.visit)]
+    visit = None if REFCAT or TRUSTED else plan.reference_visits[int(wildcards.visit)]
     return [] if visit is None else product(f"src/{visit}.parquet")
 
 

@@ -3,7 +3,7 @@
 
 rule ingest:
     input:
-        plan.exposures["path"].tolist(),
+        sorted(set(plan.exposures["path"].tolist())),
     output:
         exposures=product("exposures.parquet"),
     log:

@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,17 @@ from astropy.utils.exceptions import AstropyWarning
 
 from diaflow import geometry, tables
 from diaflow.errors import BadData, InputError
-from diaflow.instruments import masks, pointing, raw, translate
+from diaflow.instruments import delivered, pointing, raw, translate
 
 _log = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
-_SECTIONS = {"masks": masks.check, "raw": raw.check, "pointing": pointing.check}
+_SECTIONS = {
+    "masks": delivered.check_masks,
+    "variance": delivered.check_variance,
+    "raw": raw.check,
+    "pointing": pointing.check,
+}
+EACH = "each"  # HDU of a map: every 2-d image of a file is a detector
 # What astropy raises for files that are not FITS, are cut short or have impossible headers.
 _UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
 
@@ -59,9 +66,9 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str) -> dict:
-    """An instrument map: its name and folder, hdu, columns {column: rule}, and the sections masks, raw and pointing.
+    """An instrument map: its name and folder, hdu, columns {column: rule}, and the sections.
 
-    What the map does not have is None.
+    Sections are masks, variance, raw and pointing; what the map does not have is None.
 
     Parameters
     ----------
@@ -141,7 +148,7 @@ def ingest(
     recipe = load(instrument)
     rules = recipe["columns"] | _constants(metadata or {})
     paths = _expand([images] if isinstance(images, str) else images)
-    table = np.concatenate([_row(path, rules, recipe) for path in paths])
+    table = np.concatenate([row for path in paths for row in _rows(path, rules, recipe)])
     table = table[table["imagetype"] != "other"]
     for row in table[table["status"] == "failed"]:
         _log.warning("%s: %s", row["path"], row["reason"])
@@ -161,28 +168,28 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
     ----------
     row : row of the "exposure" table
     instrument : str
-        The map that made the row, as in `load`; it may name a file that masks pixels (see `masks`).
+        The map that made the row, as in `load`; it may say where the mask and the variance are.
 
     Raises
     ------
     BadData
-        When the pixels or their mask cannot be read, e.g. from a file that is cut short.
+        When the pixels, their mask or their variance cannot be read, e.g. from a file that is cut short.
     """
-    recipe = load(instrument)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            with fits.open(row["path"], memmap=False) as hdus:
-                hdu = hdus[int(row["hdu"])]
-                header = _located(Path(row["path"]), hdu.header.copy(), hdus[0].header, recipe)
-                image = np.ascontiguousarray(hdu.data, dtype=np.float32)
-    except _UNREADABLE as error:
-        raise BadData(f"unreadable image {row['path']}: {_line(error)}") from error
-    if image.shape != (row["ny"], row["nx"]):
-        raise BadData(f"unreadable image {row['path']}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
-    if recipe["masks"]:
-        masks.apply(image, recipe["masks"], Path(row["path"]), header, row["saturation"])
-    return Pixels(image, header)
+    recipe, path, number = load(instrument), Path(row["path"]), int(row["hdu"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                header = _located(path, hdus[number].header.copy(), hdus[0].header, recipe)
+                image = np.ascontiguousarray(hdus[number].data, dtype=np.float32)
+        except _UNREADABLE as error:
+            raise BadData(f"unreadable image {path}: {_line(error)}") from error
+        if image.shape != (row["ny"], row["nx"]):
+            raise BadData(f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
+        where = path, header, number, image.shape
+        variance = delivered.variance(recipe["variance"], *where) if recipe["variance"] else None
+        mask = delivered.mask(recipe["masks"], *where) if recipe["masks"] else None
+    return Pixels(image, header, variance, mask)
 
 
 def read_raw(row: np.void, instrument: str) -> raw.Raw:
@@ -205,7 +212,7 @@ def read_header(row: np.void, instrument: str) -> fits.Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            _, header, primary = _headers(row["path"], recipe)
+            header, primary = _header(row["path"], int(row["hdu"]), recipe)
     except _UNREADABLE as error:
         raise BadData(f"unreadable header {row['path']}: {_line(error)}") from error
     return _located(Path(row["path"]), header, primary, recipe)
@@ -236,49 +243,65 @@ def _expand(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _row(path: str, rules: dict, recipe: dict) -> np.ndarray:
-    row = tables.from_columns("exposure", path=path, imagetype="science", visit=-1, detector=-1, status="failed")
+def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
+    """One row for each detector in a file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            number, header, primary = _headers(path, recipe)
-        columns = {"hdu": number, "nx": header["NAXIS1"], "ny": header["NAXIS2"]}
+            headers, primary = _stored_headers(path, recipe["hdu"])
+            return [_row(path, number, header, primary, rules, recipe) for number, header in headers]
     except BadData as problem:
-        columns = {"reason": str(problem)}
+        reason = str(problem)
     except _UNREADABLE as error:
-        columns = {"reason": f"unreadable header: {_line(error)}"}
+        reason = f"unreadable header: {_line(error)}"
+    return [_filled(path, {"reason": reason})]
+
+
+def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> np.ndarray:
+    columns = {"hdu": number}
+    try:
+        header = _assembled(path, header, recipe)
+        columns |= {"nx": header["NAXIS1"], "ny": header["NAXIS2"]}
+    except BadData as problem:
+        columns["reason"] = str(problem)
     else:
         columns |= _translated(Path(path), header, primary, rules, recipe)
+    return _filled(path, columns)
+
+
+def _filled(path: str, columns: dict) -> np.ndarray:
+    row = tables.from_columns("exposure", path=path, imagetype="science", visit=-1, detector=-1, status="failed")
     for column, value in columns.items():
         row[column] = value
     return row
 
 
-def _headers(path: str, recipe: dict) -> tuple[int, fits.Header, fits.Header]:
-    """Number of the HDU with the pixels, its header with the shape of the assembled image, and the primary header."""
-    number, header, primary = _stored_headers(path, recipe["hdu"])
-    if recipe["raw"] is not None:
-        header = raw.assembled_header(Path(path), header, recipe["raw"])
-    return number, header, primary
+def _header(path: str, number: int, recipe: dict) -> tuple[fits.Header, fits.Header]:
+    """Header of an HDU with the shape of the assembled image, and the primary header."""
+    headers, primary = _stored_headers(path, number)
+    return _assembled(path, headers[0][1], recipe), primary
 
 
-def _stored_headers(path: str, wanted: int | str | None) -> tuple[int, fits.Header, fits.Header]:
+def _assembled(path: str, header: fits.Header, recipe: dict) -> fits.Header:
+    return header if recipe["raw"] is None else raw.assembled_header(Path(path), header, recipe["raw"])
+
+
+def _stored_headers(path: str, wanted: int | str | None) -> tuple[list[tuple[int, fits.Header]], fits.Header]:
+    """Numbers and headers of the HDUs with the pixels, and the primary header."""
     if path.endswith(".gz") and wanted in (None, 0):
         # fits.open would decompress the pixels too, to find out where the file ends.
         with gzip.open(path) as file:
             header = fits.Header.fromfile(file)
         if header["NAXIS"] == 2:
-            return 0, header, header
+            return [(0, header)], header
     with fits.open(path) as hdus:
-        if wanted is not None:
-            chosen = hdus.index_of(wanted)
-            candidates = [(chosen, hdus[chosen])]
-        else:
-            candidates = enumerate(hdus)
-        for number, hdu in candidates:
-            if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                return number, hdu.header, hdus[0].header
-    raise BadData("has no 2-d image" if wanted is None else f"HDU {wanted} is not a 2-d image")
+        named = wanted not in (None, EACH)
+        candidates = [(hdus.index_of(wanted), hdus[wanted])] if named else enumerate(hdus)
+        images = ((number, hdu.header) for number, hdu in candidates if hdu.is_image and hdu.header.get("NAXIS") == 2)
+        found = list(images if wanted == EACH else islice(images, 1))
+        if not found:
+            raise BadData(f"HDU {wanted} is not a 2-d image" if named else "has no 2-d image")
+        return found, hdus[0].header
 
 
 def _located(path: Path, header: fits.Header, primary: fits.Header, recipe: dict) -> fits.Header:

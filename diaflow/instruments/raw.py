@@ -178,6 +178,7 @@ def read(path: Path, hdu: int, raw: dict, columns: dict, folder: Path) -> Raw:
             look = translate.Image(path, translate.header_lookup(image.header, hdus[0].header), columns=columns)
             rules = {name: entry.get(name, columns[name]) for name in _LEVELS}
             levels = {name: translate.checked(name, translate.evaluate(rules[name], name, look)) for name in _LEVELS}
+            levels = {name: translate.as_number(value, name) for name, value in levels.items()}
             amplifiers.append(
                 Amplifier(
                     _cut(image.data, data),

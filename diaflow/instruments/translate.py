@@ -24,6 +24,7 @@ COLUMNS = (
     "zero_point",
 )  # fmt: skip
 WHEN_ABSENT = {"imagetype": "science", "bias": 0.0, "seeing": None, "zero_point": None}
+MAY_BE_UNKNOWN = ("gain", "read_noise", "saturation", "seeing", "zero_point")
 # What a calibration frame need not know of itself; `other` images are left out.
 _UNIMPORTANT = {
     "bias": {"visit", "band", "exptime", "mjd", "seeing", "zero_point"},
@@ -93,12 +94,12 @@ def translate(rules: dict, image: Image) -> None:
             if column not in _UNIMPORTANT.get(image.columns.get("imagetype"), ()):
                 problems.append(f"{column}: {problem}")
     if problems:
-        raise BadData(problems[0])
+        raise BadData("; ".join(problems))
 
 
 def checked(column: str, value: object) -> int | float | str:
     """The value of a column in its type, NaN for None where the column may be unknown; BadData if it is not usable."""
-    if value is None and column in ("seeing", "zero_point"):
+    if value is None and column in MAY_BE_UNKNOWN:
         return np.nan
     if column == "imagetype":
         if value not in IMAGETYPES:
@@ -282,10 +283,13 @@ def _product(rule: dict, column: str, image: Image) -> float:
 
 
 def _time(rule: dict, column: str, image: Image) -> float:
-    exptime = as_number(image.columns.get("exptime"), "exptime")
+    if "exptime" not in image.columns:
+        raise BadData("exptime is not known")
+    exptime = image.columns["exptime"]
     if rule["time"].startswith("fits"):
         return times.middle(rule["time"], times.fits_time(image.lookup), exptime)
-    mjd = as_number(evaluate(_value_part(rule), column, image))
+    mjd = evaluate(_value_part(rule), column, image)
+    mjd = times.parse_date(mjd) if isinstance(mjd, str) and "T" in mjd else as_number(mjd)
     row_seconds = as_number(evaluate(rule.get("row_seconds", 0.0), "exptime", image))
     return times.middle(rule["time"], mjd, exptime, (image.ny - 1) / 2 * row_seconds)
 

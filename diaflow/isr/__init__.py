@@ -27,8 +27,8 @@ def detrend(
     Parameters
     ----------
     pixels : Pixels
-        Counts including sky and soft bias [DN]; with a variance they are taken as they are, masked as their mask and
-        variance say.
+        Counts including sky and soft bias [DN], masked as their mask says and where they show it themselves; with a
+        variance they are taken as they are, masked as their mask and variance say.
     row : row of the "exposure" table
         gain, read_noise, saturation and bias may be NaN (unknown).
     edge : int
@@ -51,7 +51,7 @@ def detrend(
         When hardly any pixel is usable.
     """
     if pixels.variance is None:
-        image, variance, mask, sky, model = noise.from_counts(pixels.image, row)
+        image, variance, mask, sky, model = noise.from_counts(pixels.image, row, pixels.mask)
     else:
         image, variance, mask, sky, model = noise.as_delivered(pixels, float(row["gain"]))
     bad = (mask & bits(*flaws.UNUSABLE)) != 0

@@ -39,12 +39,21 @@ class NoiseModel:
     flat: float | np.ndarray = 0.0
 
 
-def from_counts(image: np.ndarray, row: np.void) -> tuple[*Planes, NoiseModel]:
-    """Image without its soft bias, variance, mask (BAD and SAT), smooth sky and noise model of flat-fielded counts."""
+def from_counts(
+    image: np.ndarray, row: np.void, delivered_mask: np.ndarray | None = None
+) -> tuple[*Planes, NoiseModel]:
+    """Image without its soft bias, variance, mask, smooth sky and noise model of flat-fielded counts.
+
+    The mask is the delivered one with what the counts show: BAD and SAT.
+    """
     counts = np.array(image, np.float32)
     counts -= _known(row["bias"], 0.0)
     saturated = counts >= _known(row["saturation"], np.inf) - _known(row["bias"], 0.0)
+    if delivered_mask is not None:
+        saturated |= (delivered_mask & bits("SAT")) != 0
     mask = flaws.mask_of(counts, saturated)
+    if delivered_mask is not None:
+        mask |= delivered_mask
     sky = fill_with_sky(counts, mask, saturated)
     residual = counts - sky
     quiet = quiet_pixels(residual, unusable(mask))

@@ -12,6 +12,7 @@ from test_geometry import tan_header
 
 from diaflow import instruments, tables
 from diaflow.errors import BadData, InputError
+from diaflow.exposure import bits
 from diaflow.instruments import times, translate
 
 GOOD = {
@@ -148,12 +149,14 @@ def test_mid_exposure_is_that_of_astropy(tmp_path, keys, scale, start):
         ({"time": "utc_middle", "key": "T"}, 59000.0 + 37 / 86400),
         ({"time": "utc_start", "key": "S", "unit": "s"}, 59000.0 + 52 / 86400),
         ({"time": "fits_middle"}, 59000.25 + 37 / 86400),
+        ({"time": "tai_middle", "key": "D"}, 59000.25),
+        ({"time": "utc_start", "key": "D"}, 59000.25 + 52 / 86400),
         # The last row of 20 is read 19 x 2 s after the first; the central one half of that.
         ({"time": "tai_drift_scan", "key": "T", "row_seconds": 2.0}, 59000.0 + (19 - 15) / 86400),
     ],
 )
 def test_named_time_rules(tmp_path, rule, expected):
-    path = write(tmp_path / "a.fits", image_header(T=59000.0, S=59000.0 * 86400))
+    path = write(tmp_path / "a.fits", image_header(T=59000.0, S=59000.0 * 86400, D="2020-05-31T06:00:00"))
     table = instruments.ingest(path, own_map(tmp_path, mjd=rule))
     assert table["mjd"][0] == pytest.approx(expected, rel=0, abs=MJD_ROUNDING)
 
@@ -183,6 +186,20 @@ def test_rules_of_a_map(tmp_path):
     assert (row["visit"], row["detector"], row["band"], row["exptime"]) == (42, 75, "r", 1.5)
     assert (row["gain"], row["read_noise"], row["saturation"], row["zero_point"]) == (4.0, 12.0, 4000.0, 27.5)
     assert row["seeing"] == pytest.approx(2.0, rel=1e-6)
+
+
+def test_what_is_unknown_is_null(tmp_path):
+    path = own_map(tmp_path, gain=None, read_noise=None, saturation=None)
+    row = instruments.ingest(write(tmp_path / "a.fits"), path)[0]
+    assert row["status"] == "ok" and np.isnan([row["gain"], row["read_noise"], row["saturation"]]).all()
+    path = own_map(tmp_path, exptime=None)
+    with pytest.raises(InputError, match="exptime: value None is not a number; mjd: exptime is not known"):
+        instruments.ingest(str(tmp_path / "a.fits"), path)
+
+
+def test_all_that_is_wrong_with_an_image_is_said_at_once(tmp_path, caplog):
+    reason = failure(tmp_path, caplog, GAIN=None, FILTER=None)["reason"]
+    assert "header has no GAIN" in reason and "header has no FILTER" in reason
 
 
 def test_values_of_a_map_must_hold_the_header_s(tmp_path):
@@ -273,7 +290,7 @@ def test_malformed_yaml_is_an_input_error_with_its_name(tmp_path, text):
 
 def test_unknown_instrument_names_the_known_ones(tmp_path):
     for name in ("hubble", str(tmp_path / "none.yaml")):
-        with pytest.raises(InputError, match="unknown instrument.*eimage, generic, sdss_fpc"):
+        with pytest.raises(InputError, match="unknown instrument.*eimage, generic, lsst_calexp, sdss_fpc, ztf_sci"):
             instruments.load(name)
 
 
@@ -283,11 +300,12 @@ def test_built_in_maps_are_well_formed(name):
     assert instruments.load(name)["name"] == name
 
 
-def test_the_map_in_the_documentation_is_well_formed(root, tmp_path):
+@pytest.mark.parametrize(("heading", "hdu"), [("## One image to a calexp", None), ("## Write a map", 1)])
+def test_the_maps_in_the_documentation_are_well_formed(root, tmp_path, heading, hdu):
     text = (root / "docs" / "bring_your_own_camera.md").read_text()
-    example = text.split("## Write a map")[1].split("```yaml")[1].split("```")[0]
+    example = text.split(heading)[1].split("```yaml")[1].split("```")[0]
     (tmp_path / "my_camera.yaml").write_text(example)
-    assert instruments.load(str(tmp_path / "my_camera.yaml"))["hdu"] == 1
+    assert instruments.load(str(tmp_path / "my_camera.yaml"))["hdu"] == hdu
 
 
 def test_glob_without_match_is_named(tmp_path):
@@ -455,30 +473,44 @@ def masked_camera(path, spans):
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path / "mask-12.fit")
     write(path / "image.fits", data=np.zeros((20, 30), np.float32))
     content = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())
-    content["masks"] = {"file": "mask-{VISIT}.fit", "format": "sdss_fpm", "saturated": 1}
+    content["masks"] = {"file": "mask-{VISIT}.fit", "format": "sdss_fpm", "planes": {"SAT": 1}}
     (path / "masked.yaml").write_text(yaml.safe_dump(content))
     return instruments.ingest(str(path / "image.fits"), str(path / "masked.yaml"))[0], str(path / "masked.yaml")
 
 
-def test_saturated_spans_of_a_mask_file_are_at_the_saturation_level(tmp_path):
+def test_saturated_spans_of_a_mask_file_are_saturated(tmp_path):
     row, name = masked_camera(tmp_path, [(3, 5, 7), (19, 0, 29)])
-    expected = np.zeros((20, 30), np.float32)
-    expected[3, 5:8] = expected[19] = GOOD["SATURATE"]
-    assert np.array_equal(instruments.read_image(row, name).image, expected)
+    expected = np.zeros((20, 30), np.int32)
+    expected[3, 5:8] = expected[19] = bits("SAT")
+    assert np.array_equal(instruments.read_image(row, name).mask, expected)
 
 
 def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_path, caplog):
     row, name = masked_camera(tmp_path, [(3, 5, 7)])
     (tmp_path / "mask-12.fit").write_text("not a FITS file")
-    with pytest.raises(BadData, match="unreadable mask mask-12.fit"):
+    with pytest.raises(BadData, match="unreadable mask or variance mask-12.fit"):
         instruments.read_image(row, name)
     (tmp_path / "mask-12.fit").unlink()
     with caplog.at_level(logging.WARNING):
-        assert not instruments.read_image(row, name).image.any()
+        assert instruments.read_image(row, name).mask is None
     assert "no file mask-12.fit" in caplog.text
 
 
-@pytest.mark.parametrize("section", [{"file": "a"}, {"file": "a", "format": "png", "saturated": 1}, "a.fits"])
+@pytest.mark.parametrize(
+    "section",
+    [
+        "a.fits",
+        {"file": "a"},
+        {"format": "bits", "planes": {"SAT": 1}},
+        {"file": "a", "format": "png", "planes": {"SAT": 1}},
+        {"file": "a", "format": "bits"},
+        {"file": "a", "format": "bits", "planes": {"SATURATED": 1}},
+        {"file": "a", "format": "bits", "planes": {"SAT": "SAT"}},
+        {"file": "a", "format": "lsst", "planes": {"SAT": 1}},
+        {"file": ["a"], "format": "bits", "planes": {"SAT": 1}},
+        {"file": "a", "format": "bits", "planes": {"SAT": 1}, "saturated": 2},
+    ],
+)
 def test_masks_that_cannot_work_are_refused(tmp_path, section):
     content = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content | {"masks": section}))
@@ -512,11 +544,13 @@ def test_real_sdss_frames(shared):
         assert row["zero_point"] == pytest.approx(zero, abs=0.01)
         # tsField's mjd is that of row 0; the central one of 1489 is read 744 x 26.322 ms later.
         assert row["mjd"] == pytest.approx(field["mjd"][2] + (744 * 0.026322 - 53.907456 / 2) / 86400, abs=1e-7)
-    image = instruments.read_image(table[0], "sdss_fpc").image
-    assert image.shape == (1489, 2048)
-    assert 1000 < np.median(image) < 1300
+    pixels = instruments.read_image(table[0], "sdss_fpc")
+    assert pixels.image.shape == (1489, 2048)
+    assert 1000 < np.median(pixels.image) < 1300
     # A saturated star, filled in on the frame to 13,000 DN, and an unsaturated one that peaks at 31,000.
-    assert image[36, 1846] == table["saturation"][0] and 25_000 < image[1120:1132, 276:290].max() < 32_000
+    star = slice(1120, 1132), slice(276, 290)
+    assert pixels.mask[36, 1846] == bits("SAT") and not pixels.mask[star].any()
+    assert pixels.image[36, 1846] < 15_000 and 25_000 < pixels.image[star].max() < 32_000
 
 
 def test_real_electron_images(shared):
