@@ -24,7 +24,9 @@ def test_conda_environment_has_the_pins_of_pyproject(root):
 def test_lock_file_has_the_pins_of_pyproject(root):
     lines = (root / "requirements.lock").read_text().splitlines()
     locked = {name.lower(): version for name, version in (line.split("==") for line in lines if "==" in line)}
+    optional = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert pins(root).items() <= locked.items()
+    assert dict(pin.split("==") for extra in optional.values() for pin in extra).items() <= locked.items()
 
 
 def test_library_never_imports_snakemake(root):
