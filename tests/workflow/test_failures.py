@@ -6,15 +6,20 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import command
 
+from diaflow import forced
+from diaflow.exposure import Exposure
+
 RUN = Path("results/tiny")
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
+SCRIPTS = ".snakemake/scripts"
 KILLS = 20
 WHOLE = 5  # one kill in so many is that of the whole run
 
@@ -59,30 +64,41 @@ def a_job_of(run: subprocess.Popen) -> psutil.Process | None:
     """A process that computes: a script of the workflow or one of its workers."""
     try:
         below = psutil.Process(run.pid).children(recursive=True)
-        jobs = [process for process in below if ".snakemake/scripts" in " ".join(process.cmdline())]
+        jobs = [
+            process for process in below if process.name().startswith("python") and SCRIPTS in process.cmdline()[-1]
+        ]
     except psutil.NoSuchProcess:
         return None
     return random.choice(jobs) if jobs else None
 
 
 def test_twenty_kills_at_random_moments_leave_the_same_tables(tmp_path, tiny_run, snakemake, tiny, root):
-    """Sixteen kills hit a job, which Snakemake starts again, four the whole run, which is unlocked and started again."""
+    """Sixteen kills hit a job, which Snakemake starts again, four the whole run, which is unlocked before.
+
+    One or two jobs end between two kills, so that these are spread over the run however fast the machine is.
+    """
     random.seed(1)
     shutil.copytree(tiny_run / "demo", tmp_path / "demo")
-    run, killed = None, 0
+
+    def finished() -> int:
+        return sum(log.read_text().count("Finished jobid") for log in tmp_path.glob("*.log"))
+
+    run, killed, due = None, 0, 1
     while killed < KILLS:
         if run is None:
             words = command(root, tmp_path, tiny, "--retries", str(KILLS))
             with open(tmp_path / f"{killed}.log", "w") as log:
                 run = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stdout=log, stderr=log)
-        time.sleep(random.uniform(0, 1.5))
+        time.sleep(random.uniform(0, 1))
         assert run.poll() is None, f"the run ended after {killed} kills: {Path(log.name).read_text()[-3000:]}"
-        job = a_job_of(run)
+        job = a_job_of(run) if finished() >= due else None
         if job is None:
             continue
         killed += 1
+        due = finished() + random.randint(1, 2)
         if killed % WHOLE:
-            job.kill()
+            with suppress(psutil.NoSuchProcess):
+                job.kill()
             continue
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
@@ -135,6 +151,52 @@ def test_truncated_product_is_found_removed_and_made_again(tmp_path, tiny_run, s
     assert done.returncode == 0, done.stderr[-5000:]
     names = [str(broken.relative_to(RUN)), "dia_source/4.parquet"]
     assert products(tmp_path, names) == products(tiny_run, names)
+
+
+def test_warps_that_are_not_kept_are_gone_when_the_coadd_is_made_and_nothing_is_to_be_done_again(
+    tmp_path, tiny_run, snakemake, tiny
+):
+    shutil.copytree(tiny_run, tmp_path, dirs_exist_ok=True)
+    coadd = "coadd/template/0/1_1/g.fits"
+    for name in ("warp", "warp_matched"):
+        shutil.rmtree(tmp_path / RUN / name)
+    (tmp_path / RUN / coadd).unlink()
+    config = tiny | {"storage": {"keep_warps": False}}
+    done = snakemake(tmp_path, config, f"{RUN}/{coadd}")
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert products(tmp_path, [coadd]) == products(tiny_run, [coadd])
+    assert not list((tmp_path / RUN).glob("warp*/0/*"))
+    again = snakemake(tmp_path, config, f"{RUN}/{coadd}", "--dry-run")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_compressed_differences_have_the_same_forced_fluxes_and_a_third_of_the_size(tmp_path, tiny_run):
+    """Quantisation in steps of a 16th of the noise adds a variance of 1/12/16**2 of a pixel's, 0.018 sigma."""
+    pulls, sizes = [], []
+    rng = np.random.default_rng(1)
+    for path in sorted((tiny_run / RUN / "diffim/4").glob("[0-9].fits")):
+        science = Exposure.read(tiny_run / RUN / "calexp/4" / path.name)
+        difference = Exposure.read(path)
+        difference.write(tmp_path / path.name, compress=True)
+        science.write(tmp_path / f"calexp_{path.name}", compress=True)
+        ra, dec = science.wcs.all_pix2world(*rng.uniform(0, 511, (2, 1000)), 0)
+        one, two = (
+            forced.photometry(d, s, ra, dec, np.arange(1000))
+            for d, s in (
+                (difference, science),
+                (Exposure.read(tmp_path / path.name), Exposure.read(tmp_path / f"calexp_{path.name}")),
+            )
+        )
+        pulls.append((two["psfFlux"] - one["psfFlux"]) / one["psfFluxErr"])
+        np.testing.assert_allclose(two["psfFluxErr"], one["psfFluxErr"], rtol=1e-4)
+        sizes.append((tmp_path / path.name).stat().st_size / path.stat().st_size)
+    pulls = np.concatenate(pulls)
+    pulls = pulls[np.isfinite(pulls)]
+    expected = 1 / np.sqrt(12) / 16
+    assert len(pulls) > 1500
+    assert abs(pulls.mean()) < 4 * expected / np.sqrt(len(pulls))
+    assert pulls.std() < 1.2 * expected  # a tile's noise, from which the steps follow, is that of its own pixels
+    assert max(sizes) < 1 / 3
 
 
 def test_two_runs_at_once_in_one_directory_are_refused(tmp_path, tiny_run, snakemake, tiny, root):
