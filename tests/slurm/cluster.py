@@ -80,6 +80,8 @@ class Cluster:
         (folder / "munge.key-file").write_bytes(os.urandom(1024))
         (folder / "munge.key-file").chmod(0o600)
         LINK.parent.mkdir(exist_ok=True)
+        if LINK.is_symlink() and not LINK.exists():
+            LINK.unlink()  # of a test that was killed
         try:
             LINK.symlink_to(folder / "slurm.conf")
         except FileExistsError:
