@@ -22,7 +22,7 @@ PLUGIN = "snakemake_executor_plugin_slurm"
 STARVED, SMALL_MB = "rule_refcat", 100  # every job's two Snakemake processes need more
 SITE = ["--max-threads", "2", "--cores", "2", "--latency-wait", "10"]
 IMPATIENT = ["--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "10"]
-LIMIT = 900  # a run that takes so long hangs [s]
+LIMIT = 1200  # a run that takes so long hangs [s]
 
 
 @pytest.fixture(scope="module")
