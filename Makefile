@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint benchmarks figures plan clean
+.PHONY: demo test lint benchmarks figures plan clean clean-run
 
 demo: $(INSTALLED)  ## simulate the demo survey and process it
 	$(BIN)/snakemake --cores $(CORES)
@@ -31,6 +31,10 @@ plan: $(INSTALLED)  ## what would run, and why
 
 clean:  ## products and logs of all runs; the environment stays
 	rm -rf results demo logs .snakemake
+
+clean-run:  ## products and logs of one run: make clean-run RUN=demo
+	@test -n "$(RUN)" || { echo "which run? make clean-run RUN=demo"; exit 1; }
+	rm -rf "results/$(RUN)" "logs/$(RUN)"
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,9 +1,15 @@
-"""What every script of the workflow shares: its log, and one clear line when the input cannot be used."""
+"""What every script of the workflow shares: its log, and one clear line when the input cannot be used.
+
+Products that something has damaged are found here, when the job that reads them fails.
+"""
 
 import logging
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from diaflow import files
 from diaflow.errors import InputError
 
 
@@ -11,15 +17,29 @@ def run(main: Callable, snakemake) -> None:
     """Run ``main(snakemake)`` with logging to the terminal and the rule's log file.
 
     An `InputError` ends the process with one line and exit code 1; any other error also leaves its traceback in the
-    log.
+    log.  Inputs of the failed job that this run has made and that are damaged are removed, so that the next start
+    of the run makes them again.
     """
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback of its own
     try:
         main(snakemake)
     except InputError as error:
         logging.error("error: %s", error)
-        sys.exit(1)
     except Exception as error:
         logging.exception("error: %s", error)
-        sys.exit(1)
+    else:
+        return
+    products = Path("results", snakemake.config["run"])
+    _remove_damaged([path for path in map(Path, snakemake.input) if path.is_relative_to(products)])
+    sys.exit(1)
+
+
+def _remove_damaged(products: list[Path]) -> None:
+    for product in products:
+        broken = files.damaged(product)
+        if broken:
+            names = ", ".join(map(str, broken))
+            logging.error("error: %s damaged; removed %s, start the run again to make it anew", names, product)
+            shutil.rmtree(product, ignore_errors=True) if product.is_dir() else product.unlink(missing_ok=True)

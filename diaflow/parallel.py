@@ -3,12 +3,24 @@
 import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from diaflow.errors import InputError
 
 
 def each(function: Callable, items: Iterable, workers: int) -> list:
-    """``[function(item) for item in items]`` in order, in up to `workers` processes."""
+    """``[function(item) for item in items]`` in order, in up to `workers` processes.
+
+    Raises
+    ------
+    InputError
+        When a worker is killed, which is what systems do to processes that need more memory than there is.
+    """
     items = list(items)
     if min(workers, len(items)) < 2:
         return [function(item) for item in items]
     with ProcessPoolExecutor(min(workers, len(items)), mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(function, items))
+        try:
+            return list(pool.map(function, items))
+        except BrokenProcessPool as error:
+            raise InputError("a worker was killed: give the job more memory or fewer threads") from error

@@ -51,6 +51,7 @@ rule calexp:
         detrended=DETRENDED,
         metadata=config["metadata"],
         detectors=config["detectors"],
+        compress=config["storage"]["compress"],
     script:
         "../scripts/calexp.py"
 

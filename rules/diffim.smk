@@ -21,5 +21,6 @@ rule diffim:
     params:
         subtract=config["subtract"],
         detect=config["detect"],
+        compress=config["storage"]["compress"],
     script:
         "../scripts/diffim.py"

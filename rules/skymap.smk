@@ -19,20 +19,44 @@ rule skymap:
         "../scripts/skymap.py"
 
 
-checkpoint select_template:
-    input:
-        exposures=product("exposures.parquet"),
-        overlaps=product("overlaps.parquet"),
-        summary=product("visit_summary.parquet"),
-    output:
-        selection=product("selection.parquet"),
-    log:
-        log_of("select_template"),
-    conda:
-        "../envs/diaflow.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        template=config["template"],
-    script:
-        "../scripts/select_template.py"
+# The one checkpoint, and only where the graph depends on what it finds: Snakemake loses track of running groups of jobs
+# when a checkpoint ends.
+if MEASURED_SEEING:
+
+    checkpoint select_template:
+        input:
+            exposures=product("exposures.parquet"),
+            overlaps=product("overlaps.parquet"),
+            summary=product("visit_summary.parquet"),
+        output:
+            selection=product("selection.parquet"),
+        log:
+            log_of("select_template"),
+        conda:
+            "../envs/diaflow.yaml"
+        resources:
+            mem_mb=1000,
+        params:
+            template=config["template"],
+        script:
+            "../scripts/select_template.py"
+
+else:
+
+    rule select_template:
+        input:
+            exposures=product("exposures.parquet"),
+            overlaps=product("overlaps.parquet"),
+            summary=product("visit_summary.parquet"),
+        output:
+            selection=product("selection.parquet"),
+        log:
+            log_of("select_template"),
+        conda:
+            "../envs/diaflow.yaml"
+        resources:
+            mem_mb=1000,
+        params:
+            template=config["template"],
+        script:
+            "../scripts/select_template.py"

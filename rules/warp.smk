@@ -1,12 +1,14 @@
 # Calexps of a visit resampled onto the patches of a tract, as they are and matched to one PSF.
 
+kept = directory if config["storage"]["keep_warps"] else lambda path: temp(directory(path))
+
 
 rule warp:
     input:
         calexps=product("calexp/{visit}"),
         skymap=ancient(product("skymap.json")),
     output:
-        warps=directory(product("warp/{tract}/{visit}")),
+        warps=kept(product("warp/{tract}/{visit}")),
     log:
         log_of("warp/{tract}/{visit}"),
     conda:
@@ -25,7 +27,7 @@ rule warp_matched:
         warps=product("warp/{tract}/{visit}"),
         summaries=model_summaries,
     output:
-        warps=directory(product("warp_matched/{tract}/{visit}")),
+        warps=kept(product("warp_matched/{tract}/{visit}")),
     log:
         log_of("warp_matched/{tract}/{visit}"),
     conda:

@@ -10,7 +10,7 @@ from diaflow import calexp, isr, job, jointcal, parallel, refcat, tables
 from diaflow.errors import BadData
 
 
-def calibrate(row, instrument, detrended, config, catalogue, joint, reference_visit, folder):
+def calibrate(row, instrument, detrended, config, catalogue, joint, reference_visit, folder, compress):
     """Write the calexp of one detector; return its sources and summary."""
     try:
         pixels = isr.read(row, instrument, detrended)
@@ -25,7 +25,7 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
         return tables.empty("source"), calexp.failed(row, str(error))
-    exposure.write(folder / f"{row['detector']}.fits")
+    exposure.write(folder / f"{row['detector']}.fits", compress)
     return sources, summary
 
 
@@ -45,6 +45,7 @@ def main(snakemake):
         joint=joint,
         reference_visit=tables.read("source", reference) if reference else None,
         folder=folder,
+        compress=snakemake.params.compress,
     )
     sources, summaries = zip(*parallel.each(one, rows, snakemake.threads))
     tables.write("source", tables.concatenate("source", sources), snakemake.output.sources)

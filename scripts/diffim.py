@@ -25,8 +25,9 @@ def difference(row, snakemake, sources):
         logging.warning("visit %d detector %d failed: %s", visit, detector, error)
         return tables.empty("dia_source"), subtract.failed(row, str(error))
     folder = Path(snakemake.output.diffims)
-    diffim.write(folder / f"{detector}.fits")
-    matched.write(folder / f"{detector}_template.fits")
+    compress = snakemake.params.compress
+    diffim.write(folder / f"{detector}.fits", compress)
+    matched.write(folder / f"{detector}_template.fits", compress)
     return dia_sources, subtract.summary_row(diffim, dia_sources, summary)
 
 

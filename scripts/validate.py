@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from diaflow import job, validate
+from diaflow import files, job, validate
 
 
 def main(snakemake):
     products = Path(snakemake.output.figures).parent
     figures = validate.validate(snakemake.params.survey, snakemake.input.objects, snakemake.input.fluxes, products)
-    Path(snakemake.output.text).write_text(validate.text(figures))
-    Path(snakemake.output.figures).write_text(json.dumps(figures, indent=1) + "\n")
+    files.write_text(validate.text(figures), snakemake.output.text)
+    files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
 
 
 if __name__ == "__main__":

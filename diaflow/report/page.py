@@ -16,7 +16,7 @@ from astropy.io import fits
 
 from diaflow import tables
 from diaflow.errors import InputError
-from diaflow.files import replacing
+from diaflow.files import write_text
 from diaflow.report import plots
 
 N_OBJECTS = 20
@@ -95,8 +95,7 @@ def write(
     ]
     head = f'<meta charset="utf-8"><title>diaflow: {escape(run)}</title><style>{STYLE}</style>'
     page = f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(sections) + "\n</body></html>\n"
-    with replacing(path) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text(page, path)
 
 
 def _summary(visits: np.ndarray, collected: Mapping) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diaflow import tables
+from diaflow.files import replacing
 from diaflow.simulate.optics import true_wcs
 from diaflow.simulate.pointing import stream
 from diaflow.simulate.sky import Survey
@@ -75,5 +76,5 @@ def write_refcat(survey: Survey, path: str | Path) -> None:
         **{f"{b}_mag": stars[f"{b}_mag"] + rng.normal(0, REFERENCE_MAG_ERROR, len(stars)) for b in bands},
         "star": stars["type"] == "star",
     }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
+    with replacing(path) as part:
+        pq.write_table(pa.table(columns), part)

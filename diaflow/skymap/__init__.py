@@ -12,7 +12,7 @@ import numpy as np
 
 from diaflow import geometry
 from diaflow.errors import InputError
-from diaflow.files import replacing
+from diaflow.files import write_text
 from diaflow.skymap.tract import Tract
 
 # Loaded when used: hulls need scipy, reading a map that is made does not.
@@ -57,8 +57,7 @@ class SkyMap:
 
     def write(self, path: str | Path) -> None:
         """Write the map as JSON; the file appears under its name only when it is complete."""
-        with replacing(path) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        write_text(json.dumps(self.to_dict(), indent=1) + "\n", path)
 
 
 def make(config: dict, exposures: np.ndarray) -> SkyMap:

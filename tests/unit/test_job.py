@@ -13,7 +13,7 @@ from diaflow.errors import InputError
 def main(snakemake):
     raise {error}
 
-job.run(main, SimpleNamespace(rule="step", log=[{log!r}]))
+job.run(main, SimpleNamespace(rule="step", log=[{log!r}], input=[], config={{"run": "demo"}}))
 """
 
 

@@ -1,11 +1,12 @@
 """Detectors are processed in order whatever the number of processes, and errors come back."""
 
 import os
+import signal
 
 import pytest
 
 from diaflow import parallel
-from diaflow.errors import BadData
+from diaflow.errors import BadData, InputError
 
 
 def square(x: int) -> tuple[int, int]:
@@ -27,6 +28,15 @@ def test_results_are_in_the_order_of_the_items(workers):
 def test_errors_of_workers_are_raised(workers):
     with pytest.raises(BadData, match="no "):
         parallel.each(refuse, range(3), workers)
+
+
+def vanish(x: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_worker_is_one_clear_line():
+    with pytest.raises(InputError, match="more memory or fewer threads"):
+        parallel.each(vanish, range(3), 2)
 
 
 def test_nothing_to_do_gives_nothing():

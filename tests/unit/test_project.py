@@ -24,7 +24,9 @@ def test_conda_environment_has_the_pins_of_pyproject(root):
 def test_lock_file_has_the_pins_of_pyproject(root):
     lines = (root / "requirements.lock").read_text().splitlines()
     locked = {name.lower(): version for name, version in (line.split("==") for line in lines if "==" in line)}
+    optional = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert pins(root).items() <= locked.items()
+    assert dict(pin.split("==") for extra in optional.values() for pin in extra).items() <= locked.items()
 
 
 def test_library_never_imports_snakemake(root):
@@ -89,3 +91,13 @@ UNITS = [
     "electron/DN",
     "deg/d",
 ]
+
+
+def test_every_rule_gets_more_memory_on_slurm_when_it_is_tried_again(root):
+    """A new rule needs a line in profiles/slurm/config.yaml."""
+    profile = yaml.safe_load((root / "profiles/slurm/config.yaml").read_text())
+    text = "".join(path.read_text() for path in (root / "rules").glob("*.smk"))
+    rules = set(re.findall(r"^\s*(?:rule|checkpoint) (\w+):", text, re.MULTILINE))
+    assert rules == set(profile["set-resources"])
+    assert set(profile["groups"]) | set(profile["set-threads"]) <= rules
+    assert all("attempt" in entry["mem_mb"] for entry in profile["set-resources"].values())

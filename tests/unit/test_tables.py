@@ -124,7 +124,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(tables.pq, "write_table", full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match="cannot be written .no space left"):
         tables.write("dia_link", tables.from_columns("dia_link", diaSourceId=[2]), tmp_path / "t")
     assert tables.read("dia_link", tmp_path / "t")["diaSourceId"].tolist() == [1]
 

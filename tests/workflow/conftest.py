@@ -1,5 +1,8 @@
 """Snakemake runs in temporary folders."""
 
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,9 +59,21 @@ def command(root: Path, folder: Path, config: dict | None, *arguments: str) -> l
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, snakemake, tiny) -> Path:
+def tiny_run(tmp_path_factory, root) -> Path:
     """Folder of a completed run of the tiny survey."""
-    folder = tmp_path_factory.mktemp("tiny")
-    done = snakemake(folder, tiny)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return folder
+    return completed_tiny_run(tmp_path_factory, root)
+
+
+def completed_tiny_run(tmp_path_factory, root: Path) -> Path:
+    """A copy of the tiny survey's run, which the first of all test processes makes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "completed"
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = folder.with_name("making")
+            making.mkdir(exist_ok=True)
+            done = subprocess.run(command(root, making, TINY), cwd=making, text=True, capture_output=True)
+            assert done.returncode == 0, done.stderr[-5000:]
+            making.rename(folder)
+    return shutil.copytree(folder, tmp_path_factory.mktemp("tiny") / "run")
