@@ -11,7 +11,7 @@ from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from diaflow.exposure import Exposure
+from diaflow.exposure import Exposure, bands
 
 BLOCK = 4  # sources are looked for in means over blocks of this side [pixel]
 SOURCE_SIGMA = 3.0  # blocks brighter than this many sigma are sources; the noise peaks lost bias the sky by 1e-3 sigma
@@ -37,15 +37,18 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
         The background [unit of the image].
     """
     unusable = exposure.flagged("BAD", "SAT", "CR", "NO_DATA")
-    first = sep.Background(np.ascontiguousarray(exposure.image), mask=unusable, bw=mesh, bh=mesh)
+    residual = exposure.image
+    first = sep.Background(np.ascontiguousarray(residual), mask=unusable, bw=mesh, bh=mesh)
     sky = first.back(dtype=np.float32)
-    residual = exposure.image - sky
+    residual -= sky
+    weights_y, weights_x = (_spline_weights(n, mesh) for n in residual.shape)
     for _ in range(ITERATIONS):
         sums = _block_sums(residual, unusable, CLIP * first.globalrms, sources(residual, unusable), mesh)
-        correction = _interpolated(_cell_means(*sums, mesh, residual.shape), mesh, residual.shape)
-        residual -= correction
-        sky += correction
-    exposure.image[:] = residual
+        along_x = _cell_means(*sums, mesh, residual.shape).astype(np.float32) @ weights_x.T
+        for rows in bands(len(sky)):
+            correction = weights_y[rows] @ along_x
+            residual[rows] -= correction
+            sky[rows] += correction
     return sky
 
 
@@ -96,14 +99,8 @@ def _block_sums(image, unusable, limit, masked, side):
     return total, count
 
 
-def _interpolated(cells: np.ndarray, mesh: int, shape: tuple[int, int]) -> np.ndarray:
-    """Natural bicubic spline through the cells' centres on every pixel, (ny, nx) float32."""
-    weights_y, weights_x = (_spline_weights(n, mesh) for n in shape)
-    return (weights_y @ cells.astype(np.float32)) @ weights_x.T
-
-
 def _spline_weights(n: int, mesh: int) -> np.ndarray:
-    """Matrix (n, cells) that interpolates values at the cells' centres to every pixel of an axis."""
+    """Matrix (n, cells) of natural cubic splines: from values at the cells' centres to every pixel of an axis."""
     starts = np.arange(0, n, mesh)
     centres = (starts + np.minimum(starts + mesh, n) - 1) / 2
     if len(centres) == 1:

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 from numba import njit
-from scipy.ndimage import binary_dilation
 
 SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
 NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
@@ -34,19 +33,24 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     (ny, nx) bool array
     """
     cleaned, hit = image.copy(), np.zeros(image.shape, bool)
-    judged = ~binary_dilation(bad)
-    judged[:REACH], judged[-REACH:], judged[:, :REACH], judged[:, -REACH:] = False, False, False, False
+    judged = _judged(bad)
     snr = np.zeros(image.shape, np.float32)
+    pixels = None
     for _ in range(ITERATIONS):
         _laplacian(cleaned, variance, snr)
         # The pixel's own counts may inflate its variance, so the first look is lenient.
-        pixels = np.argwhere((snr > 0.75 * SIGMA_CLIP) & judged)
+        lenient = 0.75 * SIGMA_CLIP
+        if pixels is None:
+            pixels = np.argwhere((snr > lenient) & judged)
+        else:  # nothing has changed but near the last ones found
+            pixels = _around(pixels, REACH, judged)
+            pixels = pixels[snr[tuple(pixels.T)] > lenient]
         pixels = pixels[_steepness(variance, snr, pixels) > SIGMA_CLIP]
         pixels = pixels[_contrast(cleaned, variance, snr, pixels) > OBJECT_LIMIT]
         for threshold in (SIGMA_CLIP, NEIGHBOUR_CLIP):
-            around = _neighbours(pixels, judged)
+            around = _around(pixels, 1, judged)
             steep = around[_steepness(variance, snr, around) > threshold]
-            pixels = np.unique(np.concatenate([pixels, steep]), axis=0)
+            pixels = _distinct(np.concatenate([pixels, steep]), image.shape)
         pixels = pixels[~hit[tuple(pixels.T)]]
         if not len(pixels):
             break
@@ -55,11 +59,30 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     return hit
 
 
-def _neighbours(pixels: np.ndarray, judged: np.ndarray) -> np.ndarray:
-    """The eight neighbours of each pixel that may be judged, in order, each once."""
-    offsets = np.argwhere(np.ones((3, 3))) - 1
-    around = np.unique((pixels[:, None] + offsets).reshape(-1, 2), axis=0)
+def _judged(bad: np.ndarray) -> np.ndarray:
+    """Pixels that are not bad nor next to bad ones in their row or column, nor so close to the edge as `REACH`."""
+    judged = np.zeros(bad.shape, bool)
+    judged[REACH:-REACH, REACH:-REACH] = True
+    y, x = np.nonzero(bad)
+    judged[y, x] = False
+    for step in (-1, 1):
+        judged[np.clip(y + step, 0, len(bad) - 1), x] = False
+        judged[y, np.clip(x + step, 0, bad.shape[1] - 1)] = False
+    return judged
+
+
+def _around(pixels: np.ndarray, reach: int, judged: np.ndarray) -> np.ndarray:
+    """Pixels (n, 2) and those within `reach` rows and columns that may be judged, in order, each once."""
+    offsets = np.argwhere(np.ones((2 * reach + 1, 2 * reach + 1))) - reach
+    around = (pixels[:, None] + offsets).reshape(-1, 2)
+    inside = ((around >= 0) & (around < judged.shape)).all(1)
+    around = _distinct(around[inside], judged.shape)
     return around[judged[tuple(around.T)]]
+
+
+def _distinct(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Pixels (n, 2) in order, each once."""
+    return np.column_stack(np.unravel_index(np.unique(np.ravel_multi_index(tuple(pixels.T), shape)), shape))
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})

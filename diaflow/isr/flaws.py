@@ -3,7 +3,7 @@
 import numpy as np
 
 from diaflow.errors import BadData
-from diaflow.exposure import bits
+from diaflow.exposure import bands, bits, in_planes
 
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA")
 MIN_GOOD = 0.05  # smallest usable fraction of a detector
@@ -31,12 +31,13 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
 
 def mask_dead(counts: np.ndarray, sky: np.ndarray, sigma: float, mask: np.ndarray) -> None:
     """Mark as BAD what is impossibly far below the sky of noise `sigma`, in place."""
-    usable = (mask & bits(*UNUSABLE)) == 0
-    mask[usable & (counts < sky - IMPOSSIBLE * sigma)] |= bits("BAD")
+    for rows in bands(len(mask)):
+        usable = ~in_planes(mask[rows], *UNUSABLE)
+        mask[rows][usable & (counts[rows] < sky[rows] - IMPOSSIBLE * sigma)] |= bits("BAD")
 
 
 def require_good(mask: np.ndarray, saturated: np.ndarray) -> None:
     """Raise BadData when hardly any pixel is usable."""
-    good = np.mean((mask & bits(*UNUSABLE)) == 0)
+    good = 1 - in_planes(mask, *UNUSABLE).mean()
     if good < MIN_GOOD:
         raise BadData(f"only {good:.0%} of the pixels are usable ({saturated.mean():.0%} are saturated)")
