@@ -26,7 +26,11 @@ BAND = "r"
 SURVEY = {"bands": [BAND], "template_visits": 1, "science_visits": 1, "detectors": 1, "size": 4096}
 SURVEY |= {"pixel_scale": 0.2, "seeing": [0.7, 0.8], "stars": 85000, "galaxies": 170000}
 SURVEY |= {"supernovae": 0, "variables": 0, "asteroids": 0}
-CONFIG = {"images": "simulated", "simulate": SURVEY, "refcat": {"path": "catalogue.parquet", "bands": {BAND: f"{BAND}_mag"}}}
+CONFIG = {
+    "images": "simulated",
+    "simulate": SURVEY,
+    "refcat": {"path": "catalogue.parquet", "bands": {BAND: f"{BAND}_mag"}},
+}
 PEERS = ("source-extractor", "psfex", "scamp")
 
 OURS = f"""
@@ -113,7 +117,10 @@ def peer_commands(folder: Path) -> list[list]:
         },
     }
     inputs = {"source-extractor": "image.fits", "psfex": "sources.cat", "scamp": "sources.cat"}
-    return [[name, inputs[name], *(word for key, value in options[name].items() for word in (f"-{key}", value))] for name in PEERS]
+    return [
+        [name, inputs[name], *(word for key, value in options[name].items() for word in (f"-{key}", value))]
+        for name in PEERS
+    ]
 
 
 def main() -> list[dict]:

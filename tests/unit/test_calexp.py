@@ -1,15 +1,19 @@
 """Calibration of one detector: fluxes, positions, zero point and status, with and without references."""
 
+import importlib.util
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import starfield
+from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from diaflow import calexp, config, measure, sources, tables
 from diaflow.errors import BadData
 from diaflow.instruments import Pixels
+from diaflow.refcat import store
 from diaflow.stampfield import StampField
 
 SIZE = 768
@@ -243,10 +247,65 @@ def test_unusable_images_say_why(field):
         calexp.calibrate(Pixels(blank, header), row, None, CONFIG)
     with pytest.raises(BadData, match="saturated"):
         calexp.calibrate(Pixels(np.full_like(blank, 65535), header), row, None, CONFIG)
-    elsewhere = starfield.refcat(field)
-    elsewhere["ra"] += 0.5
-    with pytest.raises(BadData, match="no match"):
-        calibrate(field, elsewhere)
+
+
+@pytest.fixture(scope="module")
+def script(root):
+    spec = importlib.util.spec_from_file_location("calexp_script", root / "scripts/calexp.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scattered(n, east=0.0):
+    """Reference stars at random over a detector of 512 pixels and two arcminutes around it, or degrees off."""
+    rng = np.random.default_rng(1)
+    ra, dec = starfield.wcs(512, offset=east).all_pix2world(*rng.uniform(-240, 752, (2, n)), 0)
+    return tables.from_columns("refcat", id=np.arange(n), ra=ra, dec=dec, mag=rng.uniform(15.5, 21, n), star=True)
+
+
+def three_stars():
+    x, y = np.array([[100.0, 300.2, 400.4], [150.0, 350.3, 90.8]])
+    return starfield.painted((512, 512), x, y, np.full(3, 1e5), starfield.FWHM)
+
+
+def only_galaxies():
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(20, 492, (2, 80))
+    flux, fwhm, e = 10 ** rng.uniform(3.5, 5, 80), rng.uniform(5, 14, 80), rng.normal(0, 0.2, (2, 80))
+    return starfield.painted((512, 512), x, y, flux, fwhm, *e)
+
+
+FAILURES = {
+    "catalogue of elsewhere": (
+        {"reference": scattered(500, east=5.0)},
+        r"no match .*\(1\d\d sources and 0 reference stars in reach\)",
+    ),
+    "wrong field": ({"reference": scattered(500)}, r"no match to the reference catalogue \(best \d+ of \d+ sources"),
+    "wrong pixel scale": ({"scale": 1.05}, r"no match to the reference catalogue \(best \d+ of \d+ sources"),
+    "three stars": ({"noiseless": three_stars()}, r"no match .*\(3 sources and \d+ reference stars in reach\)"),
+    "galaxies": ({"noiseless": only_galaxies()}, r"no match to the reference catalogue \(best \d of \d+ sources"),
+    "blank sky": ({"noiseless": np.zeros((512, 512))}, "only 0 sources detected: no stars for the PSF"),
+}
+
+
+@pytest.mark.parametrize("case", [*FAILURES, "none"])
+def test_what_cannot_be_calibrated_is_a_row_with_status_and_reason(case, script, tmp_path):
+    given, reason = FAILURES.get(case, ({}, ""))
+    field = starfield.make(size=512, spacing=40)
+    reference = given.get("reference", starfield.refcat(field))
+    names = {"r_mag": "mag", "r_mag_err": "mag_err"} | {name: name for name in ("id", "ra", "dec", "star")}
+    rows = tables.from_columns(store.TABLE, ["r"], **{name: reference[known] for name, known in names.items()})
+    store.write([rows], ["r"], tmp_path / "refcat")
+    wcs = starfield.wcs(512, offset=0.003)
+    wcs.wcs.cdelt = wcs.wcs.cdelt * given.get("scale", 1.0)
+    image = starfield.observed(given.get("noiseless", field.noiseless) + starfield.SKY, 9)
+    fits.writeto(tmp_path / "image.fits", image, wcs.to_header())
+    row = starfield.row(512, path=str(tmp_path / "image.fits"), ra=150.0, dec=2.0)
+    table, summary = script.calibrate(row, "generic", None, CONFIG, tmp_path / "refcat", [], None, tmp_path)
+    assert summary["status"][0] == ("failed" if reason else "ok")
+    assert (tmp_path / "3.fits").exists() == (not reason) and (len(table) == 0) == bool(reason)
+    assert re.fullmatch(reason + ".*" if reason else "", summary["reason"][0])
 
 
 def test_failed_images_keep_their_place_in_the_summary():
