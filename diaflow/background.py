@@ -54,13 +54,18 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
 
 def sources(residual: np.ndarray, unusable: np.ndarray) -> np.ndarray:
     """Blocks of `BLOCK` pixels on or near sources of a sky-subtracted image, (ny / BLOCK, nx / BLOCK) bool."""
-    nothing = np.zeros([-(-n // BLOCK) for n in residual.shape], bool)
-    total, count = _block_sums(residual, unusable, np.inf, nothing, BLOCK)
+    total, count = block_sums(residual, unusable)
     # The noise of a block's sum grows with the root of its pixels.
     scaled = total / np.sqrt(np.maximum(count, 1))
     filled = scaled[count > 0]
     sigma = 1.4826 * np.median(np.abs(filled - np.median(filled))) if filled.size else np.inf
     return binary_dilation(scaled > SOURCE_SIGMA * sigma, np.ones((3, 3)), iterations=MARGIN)
+
+
+def block_sums(image: np.ndarray, unusable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and numbers of the usable pixels in blocks of `BLOCK` pixels, (ny / BLOCK, nx / BLOCK)."""
+    nothing = np.zeros([-(-n // BLOCK) for n in image.shape], bool)
+    return _block_sums(image, unusable, np.inf, nothing, BLOCK)
 
 
 def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[int, int]) -> np.ndarray:

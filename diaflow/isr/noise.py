@@ -86,9 +86,12 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def fill_with_sky(counts: np.ndarray, mask: np.ndarray, saturated: np.ndarray) -> np.ndarray:
-    """Mark dead pixels in the mask and put the sky in place of all unusable ones; returns the smooth sky."""
+    """Mark dead and unlit pixels in the mask and put the sky in place of all unusable ones; returns the smooth sky."""
     flaws.require_good(mask, saturated)
     sky, sigma = smooth_sky(counts, unusable(mask))
+    if flaws.mask_unlit(counts, float(np.median(sparse(sky))), sigma, mask):
+        flaws.require_good(mask, saturated)
+        sky, sigma = smooth_sky(counts, unusable(mask))
     flaws.mask_dead(counts, sky, sigma, mask)
     flaws.require_good(mask, saturated)
     bad = unusable(mask)

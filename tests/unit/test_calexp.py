@@ -205,6 +205,50 @@ def test_flags_follow_the_mask(field):
     assert centres.mean() > 0.99
 
 
+def test_every_flaw_of_a_detector_is_interpolated_and_flagged_in_the_sources(field):
+    """A dead column, a bleed trail, a cosmic ray and a vignetted corner, each on stars of its own."""
+    t = np.arange(SIZE)
+    light = np.where(np.hypot(t - 0.0, t[:, None]) > 130, 1.0, 0.0)
+    image = starfield.observed((field.noiseless + starfield.SKY) * light, 21)
+    inner = np.flatnonzero((field.flux > 5e4) & (np.abs(field.x - SIZE / 2) < 200) & (np.abs(field.y - SIZE / 2) < 200))
+    dead, bleeding, hit = inner[np.argsort(field.x[inner])[[0, len(inner) // 2, -1]]]
+    x, y = np.rint(field.x).astype(int), np.rint(field.y).astype(int)
+    image[:, x[dead]] = 0
+    image[y[bleeding] - 40 : y[bleeding] + 41, x[bleeding]] = starfield.SATURATION + 10
+    image[y[hit] + 4, x[hit] - 3 : x[hit] + 4] += 3000
+    pixels = Pixels(image, starfield.wcs(SIZE).to_header())
+    exposure, table, _ = calexp.calibrate(pixels, starfield.row(SIZE), starfield.refcat(field), CONFIG)
+
+    flawed = exposure.flagged("BAD", "SAT", "CR")
+    np.testing.assert_array_equal(exposure.flagged("INTRP"), flawed)
+    assert exposure.flagged("BAD")[:, x[dead]].all() and exposure.flagged("BAD")[light == 0].all()
+    assert exposure.flagged("SAT")[y[bleeding] - 40 : y[bleeding] + 41, x[bleeding] - 1 : x[bleeding] + 2].all()
+    assert exposure.flagged("CR")[y[hit] + 4, x[hit] - 2 : x[hit] + 3].all()
+    # Interpolated pixels hold the sky, or the star at their rim; dead and saturated ones were hundreds of sigma off.
+    assert np.median(np.abs(exposure.image[flawed]) / np.sqrt(exposure.variance[flawed])) < 3
+
+    def flags(star):
+        nearest = np.argmin(np.hypot(table["x"] - field.x[star], table["y"] - field.y[star]))
+        return {
+            name.removeprefix("pixelFlags_")
+            for name in table.dtype.names
+            if name.startswith("pixelFlags") and table[name][nearest]
+        }
+
+    assert flags(dead) == {"bad", "interpolated", "interpolatedCenter"}
+    assert flags(bleeding) == {"saturated", "saturatedCenter", "interpolated", "interpolatedCenter"}
+    assert flags(hit) == {"cr", "interpolated"}
+    far = np.hypot(table["x"], table["y"]) > 165
+    clear = far & (np.abs(table["x"] - x[dead]) > 20) & (np.abs(table["x"] - x[bleeding]) > 20)
+    clear &= np.hypot(table["x"] - x[hit], table["y"] - y[hit]) > 20
+    clear &= np.min([table["x"], table["y"], SIZE - table["x"], SIZE - table["y"]], axis=0) > 20
+    # A few noise peaks pass for cosmic rays.
+    assert clear.sum() > 150 and table["pixelFlags_interpolated"][clear].mean() < 0.02
+    # In the dark there is nothing; stars at its rim are flagged.
+    distance = np.hypot(table["x"], table["y"])
+    assert not (distance < 125).any() and table["pixelFlags_bad"][distance < 130].all()
+
+
 def test_products_survive_the_disk(calibrated, tmp_path):
     exposure, table, summary = calibrated
     exposure.write(tmp_path / "calexp.fits")
