@@ -17,7 +17,7 @@ import numpy as np
 from astropy.io import fits
 from measure import PYTHON, ROOT, cpu_and_memory, result
 
-from diaflow import instruments, refcat, simulate, tables
+from diaflow import refcat, simulate, tables
 from diaflow.config import validated
 from diaflow.exposure import write_fits
 
@@ -38,9 +38,12 @@ import sys
 from types import SimpleNamespace
 sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
+from diaflow import job
 from diaflow.config import validated
 config = validated({CONFIG!r})
-calexp.main(SimpleNamespace(
+job.run(calexp.main, SimpleNamespace(
+    rule="calexp",
+    log=[],
     input=SimpleNamespace(exposures="exposures.parquet", refcat="refcat.parquet", jointcal=[], reference_visit=[]),
     output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
     wildcards=SimpleNamespace(visit="1"),

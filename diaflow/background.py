@@ -13,7 +13,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from diaflow.exposure import Exposure, bands
 
-BLOCK = 4  # sources are looked for in means over blocks of this side [pixel]
+SHIFT = 2
+BLOCK = 1 << SHIFT  # sources are looked for in means over blocks of this side [pixel]
 SOURCE_SIGMA = 3.0  # blocks brighter than this many sigma are sources; the noise peaks lost bias the sky by 1e-3 sigma
 MARGIN = 2  # blocks masked around sources
 CLIP = 3.0  # sigma of the pixels that enter a mean
@@ -83,7 +84,7 @@ def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[in
     return means
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _block_sums(image, unusable, limit, masked, side):
     """Sums and numbers of the usable pixels within +-limit in squares of `side` pixels.
 
@@ -92,15 +93,20 @@ def _block_sums(image, unusable, limit, masked, side):
     ny, nx = image.shape
     shape = ((ny + side - 1) // side, (nx + side - 1) // side)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    values, counted = np.empty(nx, np.float32), np.empty(nx, np.int32)
     for y in range(ny):
-        for x0 in range(0, nx, BLOCK):
-            if masked[y // BLOCK, x0 // BLOCK]:
-                continue
-            for x in range(x0, min(nx, x0 + BLOCK)):
-                # Never true for what is not finite.
-                if abs(image[y, x]) < limit and not unusable[y, x]:
-                    total[y // side, x // side] += image[y, x]
-                    count[y // side, x // side] += 1
+        for x in range(nx):
+            # The comparison is never true for what is not finite; no branches, so that it is done for many at once.
+            usable = (abs(image[y, x]) < limit) & (not unusable[y, x]) & (not masked[y // BLOCK, x >> SHIFT])
+            values[x] = image[y, x] if usable else np.float32(0)
+            counted[x] = usable
+        for cell in range(shape[1]):
+            of_row, n = 0.0, 0
+            for x in range(cell * side, min(nx, (cell + 1) * side)):
+                of_row += values[x]
+                n += counted[x]
+            total[y // side, cell] += of_row
+            count[y // side, cell] += n
     return total, count
 
 

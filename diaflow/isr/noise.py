@@ -12,7 +12,7 @@ from numba import njit
 
 from diaflow import background
 from diaflow.errors import BadData
-from diaflow.exposure import bands, in_planes
+from diaflow.exposure import bands, bits, in_planes
 from diaflow.instruments import Pixels
 from diaflow.isr import flaws
 

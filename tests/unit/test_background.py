@@ -57,7 +57,7 @@ def test_known_sky_is_found_under_galaxies_and_bright_stars():
     rng = np.random.default_rng(3)
     x, y = rng.uniform(20, size - 20, (2, 353))
     flux = np.concatenate([10 ** rng.uniform(3.0, 5.3, 200), 10 ** rng.uniform(3.5, 5.0, 150), np.full(3, 2e6)])
-    fwhm = np.concatenate([np.full(200, 3.5), rng.uniform(5, 12, 150), np.full(3, 3.5)])  # stars, galaxies, bright stars
+    fwhm = np.concatenate([np.full(200, 3.5), rng.uniform(5, 12, 150), np.full(3, 3.5)])
     objects = starfield.painted((size, size), x, y, flux, fwhm)
     exposure = exposure_of(gradient(size) + objects, 5)
     sky = background.subtract(exposure, 128)
