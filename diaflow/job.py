@@ -3,8 +3,17 @@
 import logging
 import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 
 from diaflow.errors import InputError
+
+
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas, 0.3 CPU s in every job, to ask whether an array is one of its; in scripts none is."""
+
+    def find_spec(self, name, path, target=None):
+        if name == "pandas":
+            raise ModuleNotFoundError("scripts do without pandas", name=name)
 
 
 def run(main: Callable, snakemake) -> None:
@@ -13,6 +22,7 @@ def run(main: Callable, snakemake) -> None:
     An `InputError` ends the process with one line and exit code 1; any other error also leaves its traceback in the
     log.
     """
+    sys.meta_path.insert(0, _WithoutPandas())
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
     try:
