@@ -1,7 +1,8 @@
 """Calibration of a simulated 4k x 4k detector with 5,000 sources, beside SExtractor, PSFEx and SCAMP on the same image.
 
 Whole processes, one thread each, rounds interleaved.  Ours runs the script of the rule: from the raw image and the
-sorted reference catalogue to the calexp with variance, mask, PSF, WCS and zero point, its sources and its summary.
+sorted reference catalogue to the calexp with variance, mask, PSF, WCS and zero point, its sources and its summary; for
+a visit of one detector, and per detector of a visit of four (the same image), which start the process only once.
 The peers find sources and cut them out, model the PSF, and solve for WCS and zero point against the same catalogue;
 they write no calibrated image and no PSF fluxes.  Without them (Debian packages source-extractor, psfex, scamp) their
 fields are empty.
@@ -22,6 +23,7 @@ from diaflow.config import validated
 from diaflow.exposure import write_fits
 
 ROUNDS = 3
+VISITS = (1, 4)  # detectors
 BAND = "r"
 SURVEY = {"bands": [BAND], "template_visits": 1, "science_visits": 1, "detectors": 1, "size": 4096}
 SURVEY |= {"pixel_scale": 0.2, "seeing": [0.7, 0.8], "stars": 85000, "galaxies": 170000}
@@ -46,7 +48,7 @@ job.run(calexp.main, SimpleNamespace(
     log=[],
     input=SimpleNamespace(exposures="exposures.parquet", refcat="refcat.parquet", jointcal=[], reference_visit=[]),
     output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
-    wildcards=SimpleNamespace(visit="1"),
+    wildcards=SimpleNamespace(visit=sys.argv[1]),
     params=SimpleNamespace(calexp=config["calexp"], instrument="generic", detrended=None),
     threads=1,
 ))
@@ -65,7 +67,11 @@ def make_field(folder: Path) -> None:
     write_fits([simulate.image_hdu(*simulate.render(survey, 1, 0))], folder / "image.fits")
     row = simulate.plan(config["simulate"])[:1]
     row["path"], row["zero_point"] = "image.fits", np.nan
-    tables.write("exposure", row, folder / "exposures.parquet")
+    # Visit n has n detectors.
+    rows = np.repeat(row, sum(VISITS))
+    rows["visit"] = np.repeat(VISITS, VISITS)
+    rows["detector"] = np.concatenate([np.arange(n) for n in VISITS])
+    tables.write("exposure", rows, folder / "exposures.parquet")
     simulate.write_refcat(survey, folder / "catalogue.parquet")
     refcat.convert([folder / "catalogue.parquet"], config["refcat"], folder / "refcat.parquet")
     stars = refcat.read(folder / "refcat.parquet", BAND, float(row["ra"][0]), float(row["dec"][0]), 1.0, 60000.0)
@@ -127,7 +133,7 @@ def peer_commands(folder: Path) -> list[list]:
 
 
 def main() -> list[dict]:
-    """The row of the benchmark table."""
+    """The rows of the benchmark table."""
     missing = [name for name in PEERS if shutil.which(name) is None]
     if missing:
         print(f"calexp: no comparison, not on the PATH: {', '.join(missing)}", file=sys.stderr)
@@ -135,17 +141,21 @@ def main() -> list[dict]:
         folder = Path(name)
         make_field(folder)
         peers = [] if missing else peer_commands(folder)
-        ours, theirs = [], []
+        ours, theirs = {n: [] for n in VISITS}, []
         for _ in range(ROUNDS):
-            ours.append(cpu_and_memory([PYTHON, "-c", OURS], folder))
+            for n, runs in ours.items():
+                runs.append(cpu_and_memory([PYTHON, "-c", OURS, n], folder))
             theirs.append([cpu_and_memory(command, folder)[0] for command in peers])
-        n_sources = len(tables.read("source", folder / "sources.parquet"))
-    cpu, peak = statistics.median(run[0] for run in ours), max(run[1] for run in ours)
-    label = f"calexp of {SURVEY['size']} x {SURVEY['size']} pixels, {n_sources} sources"
-    if not peers:
-        return [result(label, cpu, peak)]
-    print("SExtractor, PSFEx, SCAMP [CPU s]:", *np.median(theirs, axis=0).round(2), file=sys.stderr)
-    return [result(label, cpu, peak, "SExtractor + PSFEx + SCAMP", statistics.median(map(sum, theirs)))]
+        n_sources = len(tables.read("source", folder / "sources.parquet")) // VISITS[-1]
+    peer = ()
+    if peers:
+        print("SExtractor, PSFEx, SCAMP [CPU s]:", *np.median(theirs, axis=0).round(2), file=sys.stderr)
+        peer = "SExtractor + PSFEx + SCAMP", statistics.median(map(sum, theirs))
+    rows = []
+    for n, runs in ours.items():
+        label = f"calexp of {SURVEY['size']}**2 pixels, {n_sources} sources, visit of {n}, each"
+        rows.append(result(label, statistics.median(cpu / n for cpu, _ in runs), max(mb for _, mb in runs), *peer))
+    return rows
 
 
 if __name__ == "__main__":
