@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import associate
+import calexp
 import dry_run
+import refcat
 import subtract
 import warp
 
@@ -22,7 +24,7 @@ def line(row: dict) -> str:
 def main() -> None:
     """Run every benchmark in turn."""
     rows = []
-    for benchmark in (warp, subtract, associate, dry_run):
+    for benchmark in (warp, calexp, subtract, associate, dry_run, refcat):
         new = benchmark.main()
         print("\n".join(map(line, new)), flush=True)
         rows += new

@@ -11,9 +11,10 @@ from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from diaflow.exposure import Exposure
+from diaflow.exposure import Exposure, bands
 
-BLOCK = 4  # sources are looked for in means over blocks of this side [pixel]
+SHIFT = 2
+BLOCK = 1 << SHIFT  # sources are looked for in means over blocks of this side [pixel]
 SOURCE_SIGMA = 3.0  # blocks brighter than this many sigma are sources; the noise peaks lost bias the sky by 1e-3 sigma
 MARGIN = 2  # blocks masked around sources
 CLIP = 3.0  # sigma of the pixels that enter a mean
@@ -37,27 +38,35 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
         The background [unit of the image].
     """
     unusable = exposure.flagged("BAD", "SAT", "CR", "NO_DATA")
-    first = sep.Background(np.ascontiguousarray(exposure.image), mask=unusable, bw=mesh, bh=mesh)
+    residual = exposure.image
+    first = sep.Background(np.ascontiguousarray(residual), mask=unusable, bw=mesh, bh=mesh)
     sky = first.back(dtype=np.float32)
-    residual = exposure.image - sky
+    residual -= sky
+    weights_y, weights_x = (_spline_weights(n, mesh) for n in residual.shape)
     for _ in range(ITERATIONS):
         sums = _block_sums(residual, unusable, CLIP * first.globalrms, sources(residual, unusable), mesh)
-        correction = _interpolated(_cell_means(*sums, mesh, residual.shape), mesh, residual.shape)
-        residual -= correction
-        sky += correction
-    exposure.image[:] = residual
+        along_x = _cell_means(*sums, mesh, residual.shape).astype(np.float32) @ weights_x.T
+        for rows in bands(len(sky)):
+            correction = weights_y[rows] @ along_x
+            residual[rows] -= correction
+            sky[rows] += correction
     return sky
 
 
 def sources(residual: np.ndarray, unusable: np.ndarray) -> np.ndarray:
     """Blocks of `BLOCK` pixels on or near sources of a sky-subtracted image, (ny / BLOCK, nx / BLOCK) bool."""
-    nothing = np.zeros([-(-n // BLOCK) for n in residual.shape], bool)
-    total, count = _block_sums(residual, unusable, np.inf, nothing, BLOCK)
+    total, count = block_sums(residual, unusable)
     # The noise of a block's sum grows with the root of its pixels.
     scaled = total / np.sqrt(np.maximum(count, 1))
     filled = scaled[count > 0]
     sigma = 1.4826 * np.median(np.abs(filled - np.median(filled))) if filled.size else np.inf
     return binary_dilation(scaled > SOURCE_SIGMA * sigma, np.ones((3, 3)), iterations=MARGIN)
+
+
+def block_sums(image: np.ndarray, unusable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and numbers of the usable pixels in blocks of `BLOCK` pixels, (ny / BLOCK, nx / BLOCK)."""
+    nothing = np.zeros([-(-n // BLOCK) for n in image.shape], bool)
+    return _block_sums(image, unusable, np.inf, nothing, BLOCK)
 
 
 def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[int, int]) -> np.ndarray:
@@ -75,7 +84,7 @@ def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[in
     return means
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _block_sums(image, unusable, limit, masked, side):
     """Sums and numbers of the usable pixels within +-limit in squares of `side` pixels.
 
@@ -84,26 +93,25 @@ def _block_sums(image, unusable, limit, masked, side):
     ny, nx = image.shape
     shape = ((ny + side - 1) // side, (nx + side - 1) // side)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    values, counted = np.empty(nx, np.float32), np.empty(nx, np.int32)
     for y in range(ny):
-        for x0 in range(0, nx, BLOCK):
-            if masked[y // BLOCK, x0 // BLOCK]:
-                continue
-            for x in range(x0, min(nx, x0 + BLOCK)):
-                # Never true for what is not finite.
-                if abs(image[y, x]) < limit and not unusable[y, x]:
-                    total[y // side, x // side] += image[y, x]
-                    count[y // side, x // side] += 1
+        for x in range(nx):
+            # The comparison is never true for what is not finite; no branches, so that it is done for many at once.
+            usable = (abs(image[y, x]) < limit) & (not unusable[y, x]) & (not masked[y // BLOCK, x >> SHIFT])
+            values[x] = image[y, x] if usable else np.float32(0)
+            counted[x] = usable
+        for cell in range(shape[1]):
+            of_row, n = 0.0, 0
+            for x in range(cell * side, min(nx, (cell + 1) * side)):
+                of_row += values[x]
+                n += counted[x]
+            total[y // side, cell] += of_row
+            count[y // side, cell] += n
     return total, count
 
 
-def _interpolated(cells: np.ndarray, mesh: int, shape: tuple[int, int]) -> np.ndarray:
-    """Natural bicubic spline through the cells' centres on every pixel, (ny, nx) float32."""
-    weights_y, weights_x = (_spline_weights(n, mesh) for n in shape)
-    return (weights_y @ cells.astype(np.float32)) @ weights_x.T
-
-
 def _spline_weights(n: int, mesh: int) -> np.ndarray:
-    """Matrix (n, cells) that interpolates values at the cells' centres to every pixel of an axis."""
+    """Matrix (n, cells) of natural cubic splines: from values at the cells' centres to every pixel of an axis."""
     starts = np.arange(0, n, mesh)
     centres = (starts + np.minimum(starts + mesh, n) - 1) / 2
     if len(centres) == 1:

@@ -10,12 +10,12 @@ import math
 
 import numpy as np
 from numba import njit
-from scipy.ndimage import binary_dilation
 
 SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
 NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
 OBJECT_LIMIT = 3.0  # smallest contrast of Laplacian and fine structure; stars of FWHM >= 2 pixels have < 1.3
 ITERATIONS = 6  # a wide hit is eaten from its rim inwards, a long one from its ends
+FAST = {"contract", "reassoc", "nsz"}
 REACH = 4  # pixels around a candidate that its medians use
 
 
@@ -34,44 +34,79 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     (ny, nx) bool array
     """
     cleaned, hit = image.copy(), np.zeros(image.shape, bool)
-    judged = ~binary_dilation(bad)
-    judged[:REACH], judged[-REACH:], judged[:, :REACH], judged[:, -REACH:] = False, False, False, False
+    judged = _judged(bad)
     snr = np.zeros(image.shape, np.float32)
+    _laplacian(cleaned, variance, snr)
+    # The pixel's own counts may inflate its variance, so the first look is lenient.
+    lenient = 0.75 * SIGMA_CLIP
+    pixels = np.argwhere((snr > lenient) & judged)
     for _ in range(ITERATIONS):
-        _laplacian(cleaned, variance, snr)
-        # The pixel's own counts may inflate its variance, so the first look is lenient.
-        pixels = np.argwhere((snr > 0.75 * SIGMA_CLIP) & judged)
         pixels = pixels[_steepness(variance, snr, pixels) > SIGMA_CLIP]
         pixels = pixels[_contrast(cleaned, variance, snr, pixels) > OBJECT_LIMIT]
         for threshold in (SIGMA_CLIP, NEIGHBOUR_CLIP):
-            around = _neighbours(pixels, judged)
+            around = _around(pixels, 1, judged)
             steep = around[_steepness(variance, snr, around) > threshold]
-            pixels = np.unique(np.concatenate([pixels, steep]), axis=0)
+            pixels = _distinct(np.concatenate([pixels, steep]), image.shape)
         pixels = pixels[~hit[tuple(pixels.T)]]
         if not len(pixels):
             break
         hit[tuple(pixels.T)] = True
-        _clean(cleaned, hit | bad, pixels)
+        _clean(cleaned, hit, bad, pixels)
+        # Nothing has changed but near these.
+        pixels = _around(pixels, REACH, judged)
+        _laplacian_at(cleaned, variance, pixels, snr)
+        pixels = pixels[snr[tuple(pixels.T)] > lenient]
     return hit
 
 
-def _neighbours(pixels: np.ndarray, judged: np.ndarray) -> np.ndarray:
-    """The eight neighbours of each pixel that may be judged, in order, each once."""
-    offsets = np.argwhere(np.ones((3, 3))) - 1
-    around = np.unique((pixels[:, None] + offsets).reshape(-1, 2), axis=0)
+def _judged(bad: np.ndarray) -> np.ndarray:
+    """Pixels that are not bad nor next to bad ones in their row or column, nor so close to the edge as `REACH`."""
+    judged = np.zeros(bad.shape, bool)
+    judged[REACH:-REACH, REACH:-REACH] = True
+    y, x = np.nonzero(bad)
+    judged[y, x] = False
+    for step in (-1, 1):
+        judged[np.clip(y + step, 0, len(bad) - 1), x] = False
+        judged[y, np.clip(x + step, 0, bad.shape[1] - 1)] = False
+    return judged
+
+
+def _around(pixels: np.ndarray, reach: int, judged: np.ndarray) -> np.ndarray:
+    """Pixels (n, 2) and those within `reach` rows and columns that may be judged, in order, each once."""
+    offsets = np.argwhere(np.ones((2 * reach + 1, 2 * reach + 1))) - reach
+    around = (pixels[:, None] + offsets).reshape(-1, 2)
+    inside = ((around >= 0) & (around < judged.shape)).all(1)
+    around = _distinct(around[inside], judged.shape)
     return around[judged[tuple(around.T)]]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _distinct(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Pixels (n, 2) in order, each once."""
+    return np.column_stack(np.unravel_index(np.unique(np.ravel_multi_index(tuple(pixels.T), shape)), shape))
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def _laplacian(image, variance, out):
     """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise."""
     ny, nx = image.shape
     for j in range(1, ny - 1):
         for i in range(1, nx - 1):
-            c = 2 * image[j, i]
-            left, right, down, up = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
-            total = max(c - left - down, 0) + max(c - right - down, 0) + max(c - left - up, 0) + max(c - right - up, 0)
-            out[j, i] = total / (8 * math.sqrt(variance[j, i]))
+            out[j, i] = _laplacian_of(image, variance, j, i)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def _laplacian_at(image, variance, pixels, out):
+    """The same at some pixels."""
+    for n in range(len(pixels)):
+        out[pixels[n, 0], pixels[n, 1]] = _laplacian_of(image, variance, pixels[n, 0], pixels[n, 1])
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, inline="always")
+def _laplacian_of(image, variance, j, i):
+    c = 2 * image[j, i]
+    left, right, down, up = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
+    total = max(c - left - down, 0) + max(c - right - down, 0) + max(c - left - up, 0) + max(c - right - up, 0)
+    return total / (8 * math.sqrt(variance[j, i]))
 
 
 @njit(cache=True, error_model="numpy")
@@ -121,15 +156,15 @@ def _contrast(image, variance, snr, pixels):
 
 
 @njit(cache=True, error_model="numpy")
-def _clean(image, masked, pixels):
-    """Replace pixels by the median of the unmasked ones in the 5 x 5 around them."""
+def _clean(image, hit, bad, pixels):
+    """Replace pixels by the median of those in the 5 x 5 around them that are neither hit nor bad."""
     buffer, values = np.empty(25), np.empty(len(pixels))
     for n in range(len(pixels)):
         j, i = pixels[n]
         count = 0
         for y in range(max(0, j - 2), min(image.shape[0], j + 3)):
             for x in range(max(0, i - 2), min(image.shape[1], i + 3)):
-                if not masked[y, x]:
+                if not (hit[y, x] or bad[y, x]):
                     buffer[count] = image[y, x]
                     count += 1
         values[n] = _median(buffer, count) if count else image[j, i]

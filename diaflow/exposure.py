@@ -6,6 +6,7 @@ as DS9, Firefly and the LSST stack read them), VARIANCE, and PSF or INPUTS (see 
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,9 +45,26 @@ STEPS = 16
 TILE_ROWS = 64
 
 
+BAND_ROWS = 256  # the pixels of so many rows stay in the processor's cache
+
+
 def bits(*planes: str) -> int:
     """The mask value with the named planes set, e.g. ``bits("SAT", "CR")``."""
     return sum(1 << PLANES[name] for name in planes)
+
+
+def bands(n_rows: int) -> Iterator[slice]:
+    """Slices of `BAND_ROWS` rows that cover an image: arithmetic on whole images costs memory, and time to get it."""
+    for first in range(0, n_rows, BAND_ROWS):
+        yield slice(first, min(first + BAND_ROWS, n_rows))
+
+
+def in_planes(mask: np.ndarray, *planes: str) -> np.ndarray:
+    """Pixels of a mask (ny, nx) that have any of the named planes set, (ny, nx) bool."""
+    out = np.empty(mask.shape, bool)
+    for rows in bands(len(mask)):
+        np.not_equal(mask[rows] & bits(*planes), 0, out=out[rows])
+    return out
 
 
 @dataclass
@@ -80,7 +98,7 @@ class Exposure:
 
     def flagged(self, *planes: str) -> np.ndarray:
         """Boolean image of the pixels that have any of the named planes set."""
-        return (self.mask & bits(*planes)) != 0
+        return in_planes(self.mask, *planes)
 
     def write(self, path: str | Path, compress: bool = False) -> None:
         """Write the exposure to a FITS file, which appears under its name only when it is complete.

@@ -7,10 +7,19 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 from diaflow import files
 from diaflow.errors import InputError
+
+
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas, 0.3 CPU s in every job, to ask whether an array is one of its; in scripts none is."""
+
+    def find_spec(self, name, path, target=None):
+        if name == "pandas":
+            raise ModuleNotFoundError("scripts do without pandas", name=name)
 
 
 def run(main: Callable, snakemake) -> None:
@@ -20,6 +29,7 @@ def run(main: Callable, snakemake) -> None:
     log.  Inputs of the failed job that this run has made and that are damaged are removed, so that the next start
     of the run makes them again.
     """
+    sys.meta_path.insert(0, _WithoutPandas())
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback of its own

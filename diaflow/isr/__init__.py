@@ -9,7 +9,7 @@ import numpy as np
 from diaflow import cosmicrays, instruments
 from diaflow.exposure import Exposure, bits
 from diaflow.instruments import Pixels
-from diaflow.isr import files, flaws, noise, repair
+from diaflow.isr import files, noise, repair
 
 
 def read(row: np.void, instrument: str, detrended: str | None) -> Pixels:
@@ -54,7 +54,7 @@ def detrend(
         image, variance, mask, sky, model = noise.from_counts(pixels.image, row, pixels.mask)
     else:
         image, variance, mask, sky, model = noise.as_delivered(pixels, float(row["gain"]))
-    bad = (mask & bits(*flaws.UNUSABLE)) != 0
+    bad = noise.unusable(mask)
     if cosmic_rays and not (psf_fwhm_guess is not None and psf_fwhm_guess < 2):
         hit = cosmicrays.find(image, variance, bad)
         mask[hit] |= bits("CR")
@@ -63,9 +63,8 @@ def detrend(
     repair.interpolate(variance, bad, variance)
     mask[bad] |= bits("INTRP")
     if edge:
-        border = np.ones(mask.shape, bool)
-        border[edge:-edge, edge:-edge] = False
-        mask[border] |= bits("EDGE")
+        for border in (mask[:edge], mask[-edge:], mask[:, :edge], mask[:, -edge:]):
+            border |= bits("EDGE")
     metadata = {name: row[name].item() for name in ("visit", "detector", "mjd", "exptime")}
     metadata |= {"band": row["band"], "gain": model.gain, "noise_model": model.source}
     return Exposure(image, variance, mask, wcs=None, metadata=metadata)

@@ -1,13 +1,17 @@
-"""Pixels that tell nothing about the sky: saturated, not finite, dead, and hot or constant rows and columns."""
+"""Pixels that tell nothing about the sky: saturated, not finite, dead, unlit, and hot or constant rows and columns."""
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
+from diaflow import background
 from diaflow.errors import BadData
-from diaflow.exposure import bits
+from diaflow.exposure import bands, bits, in_planes
 
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA")
 MIN_GOOD = 0.05  # smallest usable fraction of a detector
 IMPOSSIBLE = 15.0  # pixels this many sigma below the sky are dead
+UNLIT = 0.2  # fraction of the typical light of the sky below which a pixel is vignetted, as `masters.MIN_RESPONSE`
+LIT = 20.0  # typical sky, in sigma of a pixel, from which its absence shows
 HOT = 0.9  # saturated fraction of a row or column from which it is a defect
 
 
@@ -31,12 +35,32 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
 
 def mask_dead(counts: np.ndarray, sky: np.ndarray, sigma: float, mask: np.ndarray) -> None:
     """Mark as BAD what is impossibly far below the sky of noise `sigma`, in place."""
-    usable = (mask & bits(*UNUSABLE)) == 0
-    mask[usable & (counts < sky - IMPOSSIBLE * sigma)] |= bits("BAD")
+    for rows in bands(len(mask)):
+        usable = ~in_planes(mask[rows], *UNUSABLE)
+        mask[rows][usable & (counts[rows] < sky[rows] - IMPOSSIBLE * sigma)] |= bits("BAD")
+
+
+def mask_unlit(counts: np.ndarray, level: float, sigma: float, mask: np.ndarray) -> bool:
+    """Mark as BAD, in place, what the light of the sky does not reach, with a margin; returns whether there is any.
+
+    Light only adds to the sky, so that blocks of pixels far below its typical level (with noise `sigma`) are behind
+    something.  An image whose sky has been subtracted does not tell.
+    """
+    if not level > LIT * sigma:
+        return False
+    total, count = background.block_sums(counts, in_planes(mask, *UNUSABLE))
+    unlit = binary_dilation(total < UNLIT * level * count, np.ones((3, 3)))
+    y, x = np.nonzero(unlit)
+    for dy in range(background.BLOCK):
+        for dx in range(background.BLOCK):
+            row, column = background.BLOCK * y + dy, background.BLOCK * x + dx
+            inside = (row < mask.shape[0]) & (column < mask.shape[1])
+            mask[row[inside], column[inside]] |= bits("BAD")
+    return len(y) > 0
 
 
 def require_good(mask: np.ndarray, saturated: np.ndarray) -> None:
     """Raise BadData when hardly any pixel is usable."""
-    good = np.mean((mask & bits(*UNUSABLE)) == 0)
+    good = 1 - in_planes(mask, *UNUSABLE).mean()
     if good < MIN_GOOD:
         raise BadData(f"only {good:.0%} of the pixels are usable ({saturated.mean():.0%} are saturated)")

@@ -12,7 +12,7 @@ from numba import njit
 
 from diaflow import background
 from diaflow.errors import BadData
-from diaflow.exposure import bits
+from diaflow.exposure import bands, bits, in_planes
 from diaflow.instruments import Pixels
 from diaflow.isr import flaws
 
@@ -67,7 +67,7 @@ def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
     image, variance = np.array(pixels.image, np.float32), np.array(pixels.variance, np.float32)
     mask = np.zeros(image.shape, np.int32) if pixels.mask is None else np.array(pixels.mask, np.int32)
     mask[~(np.isfinite(image) & (variance > 0) & (variance < np.inf))] |= bits("BAD")
-    saturated, bad = (mask & bits("SAT")) != 0, unusable(mask)
+    saturated, bad = in_planes(mask, "SAT"), unusable(mask)
     flaws.require_good(mask, saturated)
     sky = smooth_sky(image, bad)[0]
     image[bad], variance[bad] = sky[bad], np.median(variance[~bad])
@@ -76,7 +76,7 @@ def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
 
 def unusable(mask: np.ndarray) -> np.ndarray:
     """Pixels that tell nothing, (ny, nx) bool."""
-    return (mask & bits(*flaws.UNUSABLE)) != 0
+    return in_planes(mask, *flaws.UNUSABLE)
 
 
 def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
@@ -87,7 +87,7 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
     BadData
         When there is no noise: not an image of the sky.
     """
-    mesh = sep.Background(np.where(bad, 0, counts), mask=bad, bw=SKY_MESH, bh=SKY_MESH)
+    mesh = sep.Background(counts, mask=bad, bw=SKY_MESH, bh=SKY_MESH)
     sigma = float(mesh.globalrms)
     if not sigma > 0:
         raise BadData("the sky has no noise: constant image")
@@ -95,9 +95,12 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def fill_with_sky(counts: np.ndarray, mask: np.ndarray, saturated: np.ndarray) -> np.ndarray:
-    """Mark dead pixels in the mask and put the sky in place of all unusable ones; returns the smooth sky."""
+    """Mark dead and unlit pixels in the mask and put the sky in place of all unusable ones; returns the smooth sky."""
     flaws.require_good(mask, saturated)
     sky, sigma = smooth_sky(counts, unusable(mask))
+    if flaws.mask_unlit(counts, float(np.median(sparse(sky))), sigma, mask):
+        flaws.require_good(mask, saturated)
+        sky, sigma = smooth_sky(counts, unusable(mask))
     flaws.mask_dead(counts, sky, sigma, mask)
     flaws.require_good(mask, saturated)
     bad = unusable(mask)
@@ -150,32 +153,37 @@ def robust_variance(values: np.ndarray) -> float:
 
 def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np.ndarray:
     """Variance per pixel [DN**2] of bias-subtracted counts [DN] over a smooth sky [DN], (ny, nx) float32."""
-    variance = _variance(sky, noise)
-    above = counts - sky
-    _add_photon_noise(above, _variance(counts, noise) - variance, variance)
+    variance = np.empty(sky.shape, np.float32)
+    parts = [np.broadcast_to(np.float32(value), sky.shape) for value in (noise.gain, noise.floor, noise.flat)]
+    for rows in bands(len(sky)):
+        gain, floor, flat = (part[rows] for part in parts)
+        of_sky, of_counts = (
+            level / gain + floor + flat * level**2 for level in (np.maximum(sky[rows], 0), np.maximum(counts[rows], 0))
+        )
+        variance[rows] = of_sky
+        _add_photon_noise(counts, sky, rows.start, of_counts - of_sky, variance)
     return variance
 
 
-def _variance(counts: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    counts = np.maximum(counts, 0)
-    gain, floor, flat = (np.asarray(value, np.float32) for value in (noise.gain, noise.floor, noise.flat))
-    return counts / gain + floor + flat * counts**2
-
-
 @njit(cache=True, error_model="numpy")
-def _add_photon_noise(above, photons, variance):
-    """Add the photon noise of counts above the sky where the mean of the 3 x 3 around is significant."""
-    ny, nx = above.shape
+def _add_photon_noise(counts, sky, first, photons, variance):
+    """Add the photon noise of counts above the sky where the mean of the 3 x 3 around is significant.
+
+    `photons` are rows of it, from the row `first` on.
+    """
+    ny, nx = counts.shape
     columns = np.empty(nx + 2, np.float32)
-    for y in range(ny):
+    for y in range(first, first + len(photons)):
         down, up = max(y - 1, 0), min(y + 1, ny - 1)
         for x in range(nx):
-            columns[x + 1] = above[down, x] + above[y, x] + above[up, x]
+            above = counts[y, x] - sky[y, x]
+            columns[x + 1] = (counts[down, x] - sky[down, x]) + above + (counts[up, x] - sky[up, x])
         columns[0], columns[nx + 1] = columns[1], columns[nx]
         for x in range(nx):
             total = columns[x] + columns[x + 1] + columns[x + 2]
-            if above[y, x] > 0 and total > 0 and total * total > (3 * SIGNIFICANT) ** 2 * variance[y, x]:
-                variance[y, x] += photons[y, x]
+            above = counts[y, x] > sky[y, x]
+            if above and total > 0 and total * total > (3 * SIGNIFICANT) ** 2 * variance[y, x]:
+                variance[y, x] += photons[y - first, x]
 
 
 def _known(value: float, default: float) -> float:

@@ -22,7 +22,7 @@ def check(config: dict, bands: Iterable[str]) -> None:
     Raises
     ------
     InputError
-        When a band has no column, or proper motions have no epoch.
+        When a band, also one of a colour term, has no column, or proper motions have no epoch.
     """
     missing = sorted(set(bands) - set(config["bands"]))
     if missing:
@@ -30,6 +30,10 @@ def check(config: dict, bands: Iterable[str]) -> None:
         raise InputError(
             f"refcat.bands: no column of {config['path']} is named for band {', '.join(missing)} (there are: {known})"
         )
+    for band, term in config["colour_terms"].items():
+        for name in (band, term["secondary"]):
+            if name not in config["bands"]:
+                raise InputError(f"refcat.colour_terms.{band}: refcat.bands names no column for band {name}")
     if config["pm"] and config["epoch"] is None:
         raise InputError("refcat.epoch is missing: proper motions (refcat.pm) count from it")
 

@@ -42,7 +42,8 @@ def rows(block: Block, config: dict) -> np.ndarray:
     Returns
     -------
     "refcat_store" table
-        Numbers that are not credible are NaN; `star` is whether the row has every value that `keep` asks for.
+        Numbers that are not credible are NaN; magnitudes are those of the camera where the band has a colour term;
+        `star` is whether the row has every value that `keep` asks for.
 
     Raises
     ------
@@ -51,10 +52,11 @@ def rows(block: Block, config: dict) -> np.ndarray:
     """
     ra, dec = (_floats(block, config[key], u.deg, u.deg) for key in ("ra", "dec"))
     columns = {"id": _identifiers(block, config["id"]), "ra": ra % 360, "dec": dec}
-    for band, name in config["bands"].items():
-        columns[f"{band}_mag"] = _magnitudes(block, name)
-        if band in config["errors"]:
-            columns[f"{band}_mag_err"] = _magnitude_errors(block, config["errors"][band], columns[f"{band}_mag"])
+    measured = {band: _measured(block, config, band) for band in config["bands"]}
+    for band, (mag, err) in measured.items():
+        if term := config["colour_terms"].get(band):
+            mag, err = colour_corrected(mag, err, *measured[term["secondary"]], term["coefficients"])
+        columns |= {f"{band}_mag": mag, f"{band}_mag_err": err}
     if config["pos_err"]:
         columns["pos_err"] = _position_errors(block, config["pos_err"])
     if config["pm"]:
@@ -64,6 +66,40 @@ def rows(block: Block, config: dict) -> np.ndarray:
         columns["star"] &= _equal(block[name][0], value)
     placed = np.isfinite(ra) & (np.abs(dec) <= 90)
     return tables.from_columns("refcat_store", list(config["bands"]), **columns)[placed]
+
+
+def colour_corrected(
+    primary: np.ndarray,
+    primary_err: np.ndarray,
+    secondary: np.ndarray,
+    secondary_err: np.ndarray,
+    coefficients: tuple[float, float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes in the band of a camera from two bands of a catalogue: p + c0 + c1 (p - s) + c2 (p - s)**2.
+
+    Parameters
+    ----------
+    primary, primary_err, secondary, secondary_err : (n,) arrays
+        Catalogue magnitudes p and s with their errors [mag].
+    coefficients : c0, c1, c2
+        As in LSST's colour terms (pipe_tasks, colorterms).
+
+    Returns
+    -------
+    mag, mag_err : (n,) arrays
+        NaN where one of the magnitudes, or of the errors, is; errors through the slope of the curve at the colour.
+    """
+    c0, c1, c2 = coefficients
+    colour = primary - secondary
+    slope = c1 + 2 * c2 * colour
+    return primary + c0 + c1 * colour + c2 * colour**2, np.hypot((1 + slope) * primary_err, slope * secondary_err)
+
+
+def _measured(block: Block, config: dict, band: str) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes of the catalogue and their errors, NaN where there is no column of them."""
+    mag = _magnitudes(block, config["bands"][band])
+    name = config["errors"].get(band)
+    return mag, _magnitude_errors(block, name, mag) if name else np.full(len(mag), np.nan)
 
 
 def _magnitudes(block: Block, name: str) -> np.ndarray:

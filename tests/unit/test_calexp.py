@@ -1,15 +1,19 @@
 """Calibration of one detector: fluxes, positions, zero point and status, with and without references."""
 
+import importlib.util
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import starfield
+from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from diaflow import calexp, config, measure, sources, tables
 from diaflow.errors import BadData
 from diaflow.instruments import Pixels
+from diaflow.refcat import store
 from diaflow.stampfield import StampField
 
 SIZE = 768
@@ -201,6 +205,50 @@ def test_flags_follow_the_mask(field):
     assert centres.mean() > 0.99
 
 
+def test_every_flaw_of_a_detector_is_interpolated_and_flagged_in_the_sources(field):
+    """A dead column, a bleed trail, a cosmic ray and a vignetted corner, each on stars of its own."""
+    t = np.arange(SIZE)
+    light = np.where(np.hypot(t - 0.0, t[:, None]) > 130, 1.0, 0.0)
+    image = starfield.observed((field.noiseless + starfield.SKY) * light, 21)
+    inner = np.flatnonzero((field.flux > 5e4) & (np.abs(field.x - SIZE / 2) < 200) & (np.abs(field.y - SIZE / 2) < 200))
+    dead, bleeding, hit = inner[np.argsort(field.x[inner])[[0, len(inner) // 2, -1]]]
+    x, y = np.rint(field.x).astype(int), np.rint(field.y).astype(int)
+    image[:, x[dead]] = 0
+    image[y[bleeding] - 40 : y[bleeding] + 41, x[bleeding]] = starfield.SATURATION + 10
+    image[y[hit] + 4, x[hit] - 3 : x[hit] + 4] += 3000
+    pixels = Pixels(image, starfield.wcs(SIZE).to_header())
+    exposure, table, _ = calexp.calibrate(pixels, starfield.row(SIZE), starfield.refcat(field), CONFIG)
+
+    flawed = exposure.flagged("BAD", "SAT", "CR")
+    np.testing.assert_array_equal(exposure.flagged("INTRP"), flawed)
+    assert exposure.flagged("BAD")[:, x[dead]].all() and exposure.flagged("BAD")[light == 0].all()
+    assert exposure.flagged("SAT")[y[bleeding] - 40 : y[bleeding] + 41, x[bleeding] - 1 : x[bleeding] + 2].all()
+    assert exposure.flagged("CR")[y[hit] + 4, x[hit] - 2 : x[hit] + 3].all()
+    # Interpolated pixels hold the sky, or the star at their rim; dead and saturated ones were hundreds of sigma off.
+    assert np.median(np.abs(exposure.image[flawed]) / np.sqrt(exposure.variance[flawed])) < 3
+
+    def flags(star):
+        nearest = np.argmin(np.hypot(table["x"] - field.x[star], table["y"] - field.y[star]))
+        return {
+            name.removeprefix("pixelFlags_")
+            for name in table.dtype.names
+            if name.startswith("pixelFlags") and table[name][nearest]
+        }
+
+    assert flags(dead) == {"bad", "interpolated", "interpolatedCenter"}
+    assert flags(bleeding) == {"saturated", "saturatedCenter", "interpolated", "interpolatedCenter"}
+    assert flags(hit) == {"cr", "interpolated"}
+    far = np.hypot(table["x"], table["y"]) > 165
+    clear = far & (np.abs(table["x"] - x[dead]) > 20) & (np.abs(table["x"] - x[bleeding]) > 20)
+    clear &= np.hypot(table["x"] - x[hit], table["y"] - y[hit]) > 20
+    clear &= np.min([table["x"], table["y"], SIZE - table["x"], SIZE - table["y"]], axis=0) > 20
+    # A few noise peaks pass for cosmic rays.
+    assert clear.sum() > 150 and table["pixelFlags_interpolated"][clear].mean() < 0.02
+    # In the dark there is nothing; stars at its rim are flagged.
+    distance = np.hypot(table["x"], table["y"])
+    assert not (distance < 125).any() and table["pixelFlags_bad"][distance < 130].all()
+
+
 def test_products_survive_the_disk(calibrated, tmp_path):
     exposure, table, summary = calibrated
     exposure.write(tmp_path / "calexp.fits")
@@ -243,10 +291,65 @@ def test_unusable_images_say_why(field):
         calexp.calibrate(Pixels(blank, header), row, None, CONFIG)
     with pytest.raises(BadData, match="saturated"):
         calexp.calibrate(Pixels(np.full_like(blank, 65535), header), row, None, CONFIG)
-    elsewhere = starfield.refcat(field)
-    elsewhere["ra"] += 0.5
-    with pytest.raises(BadData, match="no match"):
-        calibrate(field, elsewhere)
+
+
+@pytest.fixture(scope="module")
+def script(root):
+    spec = importlib.util.spec_from_file_location("calexp_script", root / "scripts/calexp.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scattered(n, east=0.0):
+    """Reference stars at random over a detector of 512 pixels and two arcminutes around it, or degrees off."""
+    rng = np.random.default_rng(1)
+    ra, dec = starfield.wcs(512, offset=east).all_pix2world(*rng.uniform(-240, 752, (2, n)), 0)
+    return tables.from_columns("refcat", id=np.arange(n), ra=ra, dec=dec, mag=rng.uniform(15.5, 21, n), star=True)
+
+
+def three_stars():
+    x, y = np.array([[100.0, 300.2, 400.4], [150.0, 350.3, 90.8]])
+    return starfield.painted((512, 512), x, y, np.full(3, 1e5), starfield.FWHM)
+
+
+def only_galaxies():
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(20, 492, (2, 80))
+    flux, fwhm, e = 10 ** rng.uniform(3.5, 5, 80), rng.uniform(5, 14, 80), rng.normal(0, 0.2, (2, 80))
+    return starfield.painted((512, 512), x, y, flux, fwhm, *e)
+
+
+FAILURES = {
+    "catalogue of elsewhere": (
+        {"reference": scattered(500, east=5.0)},
+        r"no match .*\(1\d\d sources and 0 reference stars in reach\)",
+    ),
+    "wrong field": ({"reference": scattered(500)}, r"no match to the reference catalogue \(best \d+ of \d+ sources"),
+    "wrong pixel scale": ({"scale": 1.05}, r"no match to the reference catalogue \(best \d+ of \d+ sources"),
+    "three stars": ({"noiseless": three_stars()}, r"no match .*\(3 sources and \d+ reference stars in reach\)"),
+    "galaxies": ({"noiseless": only_galaxies()}, r"no match to the reference catalogue \(best \d of \d+ sources"),
+    "blank sky": ({"noiseless": np.zeros((512, 512))}, "only 0 sources detected: no stars for the PSF"),
+}
+
+
+@pytest.mark.parametrize("case", [*FAILURES, "none"])
+def test_what_cannot_be_calibrated_is_a_row_with_status_and_reason(case, script, tmp_path):
+    given, reason = FAILURES.get(case, ({}, ""))
+    field = starfield.make(size=512, spacing=40)
+    reference = given.get("reference", starfield.refcat(field))
+    names = {"r_mag": "mag", "r_mag_err": "mag_err"} | {name: name for name in ("id", "ra", "dec", "star")}
+    rows = tables.from_columns(store.TABLE, ["r"], **{name: reference[known] for name, known in names.items()})
+    store.write([rows], ["r"], tmp_path / "refcat")
+    wcs = starfield.wcs(512, offset=0.003)
+    wcs.wcs.cdelt = wcs.wcs.cdelt * given.get("scale", 1.0)
+    image = starfield.observed(given.get("noiseless", field.noiseless) + starfield.SKY, 9)
+    fits.writeto(tmp_path / "image.fits", image, wcs.to_header())
+    row = starfield.row(512, path=str(tmp_path / "image.fits"), ra=150.0, dec=2.0)
+    table, summary = script.calibrate(row, "generic", None, CONFIG, tmp_path / "refcat", [], None, tmp_path)
+    assert summary["status"][0] == ("failed" if reason else "ok")
+    assert (tmp_path / "3.fits").exists() == (not reason) and (len(table) == 0) == bool(reason)
+    assert re.fullmatch(reason + ".*" if reason else "", summary["reason"][0])
 
 
 def test_failed_images_keep_their_place_in_the_summary():

@@ -89,6 +89,39 @@ def test_hot_column_is_a_defect_and_no_saturated_source(field):
     assert exposure.flagged("SAT")[:301, 99:102].all() and not exposure.flagged("BAD")[:, 100].any()
 
 
+def vignetted(size, radius, width=20):
+    """Light that reaches the pixels: all within `radius` of the centre, none `width` pixels further out."""
+    t = np.arange(size) - (size - 1) / 2
+    return np.clip(1 - (np.hypot(t, t[:, None]) - radius) / width, 0, 1)
+
+
+def test_vignetted_corners_are_bad_and_lit_pixels_are_not(field):
+    light = vignetted(512, 300)
+    image = starfield.observed((field.noiseless + starfield.SKY) * light, 4)
+    exposure = isr.detrend(Pixels(image), field.row)
+    bad = exposure.flagged("BAD")
+    assert (light < 0.15).mean() > 0.02 and bad[light < 0.15].all()
+    # Blocks of four pixels with one more around them: up to eight pixels, 0.4 of the light, above a fifth.
+    assert not bad[light > 0.65].any()
+    assert exposure.flagged("INTRP")[bad].all() and np.isfinite(exposure.image).all()
+    # Noise of the sky where it is lit, not that of the edge of the light.
+    true = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2
+    assert np.median(exposure.variance[light == 1]) == pytest.approx(true, rel=0.02)
+
+
+def test_an_amplifier_without_light_is_bad(field):
+    image = field.image.copy()
+    image[:, 384:] = starfield.observed(np.zeros((512, 128)), 5)
+    bad = isr.detrend(Pixels(image), field.row).flagged("BAD")
+    assert bad[:, 384:].all() and not bad[:, :376].any()
+
+
+def test_an_image_without_its_sky_has_no_unlit_pixels(field):
+    image = field.image - np.float32(starfield.SKY + starfield.BIAS)
+    row = starfield.row(512, bias=0.0, gain=np.nan, read_noise=np.nan)
+    assert not isr.detrend(Pixels(image), row, edge=0, cosmic_rays=False).flagged("BAD").any()
+
+
 def test_edge_is_a_border_of_the_width_asked_for(field):
     edge = isr.detrend(Pixels(field.image), field.row, edge=7).flagged("EDGE")
     assert edge.sum() == 512**2 - 498**2 and not edge[7:-7, 7:-7].any()

@@ -9,6 +9,7 @@ from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 from diaflow.instruments import Pixels
 from diaflow.psf import pixel, stars
+from diaflow.simulate.pixels import add_gaussians
 from diaflow.stampfield import moments_sigma
 
 SIZE = 768
@@ -135,6 +136,47 @@ def test_three_stars_give_a_constant_psf(fitted, field):
     expected = starfield.psf_at(field.x[bright], field.y[bright], (SIZE, SIZE))[0].mean() / starfield.FWHM
     true = moments_sigma(starfield.moffat(0.0, 0.0, starfield.FWHM, size=31)[0]) * expected
     assert moments_sigma(psf.centre()) == pytest.approx(true, rel=0.03)
+
+
+def test_six_stars_give_a_constant_psf():
+    x, y = np.array([[80.2, 210.7, 330.1, 130.5, 420.9, 300.4], [90.6, 60.3, 190.8, 340.2, 400.5, 440.1]])
+    noiseless = starfield.painted((512, 512), x, y, np.full(6, 1e5), starfield.FWHM)
+    exposure = isr.detrend(Pixels(starfield.observed(noiseless + starfield.SKY, 3)), starfield.row(512))
+    background.subtract(exposure, 128)
+    chosen = stars.select(exposure, 31)
+    psf, used = pixel.fit(exposure, chosen.x, chosen.y, 31, 2)
+    assert len(chosen.x) == used.sum() == 6 and psf.order == 0
+    true = moments_sigma(starfield.moffat(0.0, 0.0, starfield.FWHM, size=31)[0])
+    # T of a star of S/N 390 is known to 2 / 390, of six to 0.2 %; three of these and 0.2 % of the model's own
+    assert (moments_sigma(psf.centre()) / true) ** 2 == pytest.approx(1, abs=0.008)
+
+
+def test_two_thousand_stars_give_a_varying_psf():
+    size, n = 2048, 45
+    rng = np.random.default_rng(6)
+    node = (np.arange(n) + 0.5) * size / n
+    x, y = (g.ravel() + rng.uniform(-3, 3, g.size) for g in np.meshgrid(node, node))
+
+    def variance_at(x, y):  # second moment of the Gaussian, that of a pixel included [pixel**2]
+        u, v = 2 * x / size - 1, 2 * y / size - 1
+        return (1.6 * (1 + 0.03 * u + 0.02 * v**2 - 0.015 * u * v)) ** 2
+
+    flux, width, round_ = 10 ** rng.uniform(3.5, 5.0, n * n), variance_at(x, y), np.zeros(n * n)
+    image = np.zeros((size, size))
+    add_gaussians(image, x, y, flux, width, round_, width)
+    variance = (200 + image / 2).astype(np.float32)
+    image = (image + rng.normal(0, np.sqrt(variance))).astype(np.float32)
+    exposure = Exposure(image, variance, np.zeros(image.shape, np.int32), None)
+    psf, used = pixel.fit(exposure, x, y, 21, 2)
+    assert psf.order == 2 and used.mean() > 0.98
+    g = np.linspace(0.05, 0.95, 7) * size
+    gx, gy = (v.ravel() for v in np.meshgrid(g, g))
+    ratio = np.array([moments_sigma(stamp) ** 2 for stamp in psf(gx, gy)]) / variance_at(gx, gy) - 1
+    # six terms from 2000 stars of S/N 100: 2 / 100 sqrt(6 / 2000) = 0.1 %, and 0.2 % of the interpolation
+    assert abs(ratio.mean()) < 0.003 and np.abs(ratio).max() < 0.006
+    # no corner decides: an even choice of them
+    chosen = stars.select(exposure, 31)
+    assert len(chosen.x) == stars.CELLS**2 * stars.PER_CELL
 
 
 def test_fewer_than_three_stars_are_bad_data(fitted):

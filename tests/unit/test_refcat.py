@@ -120,6 +120,25 @@ def test_without_keep_and_errors_all_rows_are_stars_of_unknown_error(columns, tm
     assert np.isnan(table["mag_err"]).all()
 
 
+def test_text_of_stars_and_galaxies_in_three_bands_serves_images_in_six(tmp_path):
+    rows = ["id, ra, dec, g, r, i, starnotgal, isvariable"]
+    rows += ["1, -0.5, 10.0, 18.1, 17.5, 17.3, 1, 0", "2, 0.5, 10.0, 19.1, 18.5, 18.3, 1, 1"]
+    rows += ["3, 179.9, 10.0, 20.1, 19.5, 19.3, 1, 0", "4, -179.9, 10.1, 21.1, 20.5, 20.3, 0, 0"]
+    (tmp_path / "stars.txt").write_text("\n".join(rows) + "\n")
+    settings = {"bands": {"u": "g", "g": "g", "r": "r", "i": "i", "z": "i", "y": "i"}, "errors": {}}
+    settings |= {"id": "id", "ra": "ra", "dec": "dec", "keep": {"starnotgal": 1, "isvariable": 0}}
+    settings = configuration(tmp_path / "stars.txt", **settings)
+    refcat.check(settings, "ugrizy")
+    for band, mag in zip("ugrizy", (18.1, 18.1, 17.5, 17.3, 17.3, 17.3)):
+        near_zero, near_180 = (converted(settings, band, ra, 10.0, 1.0) for ra in (0.0, 180.0))
+        assert near_zero["id"].tolist() == [1, 2] and near_180["id"].tolist() == [3, 4]
+        np.testing.assert_allclose(near_zero["ra"], [359.5, 0.5])
+        np.testing.assert_allclose(near_180["ra"], [179.9, 180.1])
+        np.testing.assert_allclose(near_zero["mag"], [mag, mag + 1], rtol=1e-6)
+        # Variable stars and galaxies keep their place but are no stars to calibrate with.
+        assert near_zero["star"].tolist() == [True, False] and near_180["star"].tolist() == [True, False]
+
+
 def test_circle_reaches_over_the_pole(columns, tmp_path):
     columns["lon"], columns["lat"] = np.linspace(0, 359, N), np.full(N, 89.5)
     table = converted(configuration(write(columns, tmp_path / "a.parquet")), "r", 10.0, 89.9, 0.7)

@@ -249,6 +249,66 @@ def test_position_errors_are_in_mas_or_what_the_file_says(tmp_path):
         np.testing.assert_allclose(table["pos_err"], [np.nan] * 2 + [mas * MAS] * (n - 2), rtol=1e-6)
 
 
+# From the catalogue of SDSS to Hyper Suprime-Cam (LSST obs_subaru, colorterms).
+SDSS_TO_HSC = {
+    "g": {"secondary": "r", "coefficients": [-0.00816446, -0.08366937, -0.00726883]},
+    "r": {"secondary": "i", "coefficients": [0.00231810, 0.01284177, -0.03068248]},
+    "i": {"secondary": "z", "coefficients": [0.00130204, -0.16922042, -0.01374245]},
+}
+
+
+def sdss(**columns):
+    """A block of one star of g, r, i, z = 20.0, 19.4, 19.2, 19.1, with errors of 10, 20, 30 and 40 mmag."""
+    block = {"id": (np.array([1]), ""), "ra": (np.array([10.0]), ""), "dec": (np.array([0.0]), "")}
+    for k, (band, mag) in enumerate({"g": 20.0, "r": 19.4, "i": 19.2, "z": 19.1}.items(), 1):
+        block |= {band: (np.array([mag]), ""), f"{band}_err": (np.array([0.01 * k]), "")}
+    return block | {name: (np.array([value]), "") for name, value in columns.items()}
+
+
+def corrected(block, bands="griz", errors="griz", terms=SDSS_TO_HSC):
+    section = {"bands": {b: b for b in bands}, "errors": {b: f"{b}_err" for b in errors}, "colour_terms": terms}
+    return standard.rows(block, settings(**section))[0]
+
+
+def test_colour_terms_bring_sdss_magnitudes_to_those_of_hsc():
+    row = corrected(sdss())
+    # By hand: p + c0 + c1 (p - s) + c2 (p - s)**2 of the catalogue's magnitudes, whichever band is brought over first.
+    assert row["g_mag"] == pytest.approx(20.0 - 0.00816446 - 0.08366937 * 0.6 - 0.00726883 * 0.36, abs=3e-6)
+    assert row["r_mag"] == pytest.approx(19.4 + 0.00231810 + 0.01284177 * 0.2 - 0.03068248 * 0.04, abs=3e-6)
+    assert row["i_mag"] == pytest.approx(19.2 + 0.00130204 - 0.16922042 * 0.1 - 0.01374245 * 0.01, abs=3e-6)
+    assert row["z_mag"] == pytest.approx(19.1, abs=3e-6) and row["z_mag_err"] == pytest.approx(0.04)
+    # LSST's error, hypot((1 + c1) e_p, c1 e_s), is that of a star without colour, where c2 has no slope.
+    grey = corrected(sdss(i=19.1))
+    assert grey["i_mag_err"] == pytest.approx(np.hypot((1 - 0.16922042) * 0.03, 0.16922042 * 0.04), rel=1e-5)
+
+
+def test_errors_through_a_colour_term_are_the_scatter_of_noisy_magnitudes():
+    rng, n = np.random.default_rng(5), 20_000
+    p, s = rng.normal(19.4, 0.02, n), rng.normal(17.9, 0.03, n)
+    mag, err = standard.colour_corrected(p, np.full(n, 0.02), s, np.full(n, 0.03), (0.01, -0.17, 0.05))
+    # a width of n values is known to 1 / sqrt(2 n) = 0.5 %
+    assert np.std(mag) == pytest.approx(np.median(err), rel=0.02)
+    # without the slope of c2 it would be hypot(0.83 * 0.02, 0.17 * 0.03), 5 % less than hypot(0.98 * 0.02, 0.02 * 0.03)
+    assert np.median(err) == pytest.approx(np.hypot(0.98 * 0.02, 0.02 * 0.03), rel=0.005)
+
+
+def test_stars_without_the_second_band_have_a_position_but_no_magnitude():
+    row = corrected(sdss(i=-9999.0))
+    assert np.isnan(row["r_mag"]) and np.isnan(row["i_mag"])
+    assert np.isfinite(row["g_mag"]) and row["ra"] == 10.0
+    unknown = corrected(sdss(), errors="gr")
+    assert np.isfinite(unknown["r_mag"]) and np.isnan(unknown["r_mag_err"]) and np.isfinite(unknown["g_mag_err"])
+
+
+def test_colour_term_of_a_band_without_a_column_is_named():
+    section = {"bands": {"g": "g", "r": "r"}, "colour_terms": {"r": {"secondary": "i", "coefficients": [0, 0, 0]}}}
+    with pytest.raises(InputError, match=r"refcat.colour_terms.r: refcat.bands names no column for band i"):
+        refcat.check(settings(**section), ["r"])
+    section["colour_terms"] = {"z": {"secondary": "r", "coefficients": [0, 0, 0]}}
+    with pytest.raises(InputError, match=r"refcat.colour_terms.z: .* band z"):
+        refcat.check(settings(**section), ["r"])
+
+
 def test_units_of_a_parquet_file_are_read(tmp_path):
     ra, dec = everywhere(50)
     flux = np.geomspace(10, 1e5, 50)
