@@ -1,8 +1,8 @@
 """Inference: the sky behind all warps, regularised, as the sharpest of them would show it without noise.
 
-The sky H of greatest posterior probability for a prior of constant power needs no PSF matching.  What is stored is H
-seen with the PSF of the sharpest warp that covers the patch: no science image of worse seeing asks for more, and the matching kernel takes
-it to the PSF of that image.  Its noise rises with frequency, up to that of the sharpest warp alone.
+The sky H of greatest posterior probability, for a prior whose power falls as frequency squared, needs no PSF matching.  What is stored is H
+seen with the PSF of the sharpest warp that covers the patch: no science image of worse seeing asks for more, and the
+matching kernel takes it to the PSF of that image.  Its noise rises with frequency, up to that of the sharpest warp.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from diaflow.coadd import likelihood, spectra
 from diaflow.coadd.files import ExposureFile
 from diaflow.exposure import Exposure
 
-# Of the largest Phi: frequencies of which the inputs pass less than 3 % of the amplitude are damped.
+# Inverse power of the prior at the Nyquist frequency, in units of S (see `likelihood.combine`).
 RIDGE = 1e-3
 # A warp that covers less than this fraction of what others do does not set the PSF.
 MIN_COVERAGE = 0.9
@@ -24,7 +24,8 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
 
 def response(patch: likelihood.Patch) -> spectra.Response:
     """The PSF of the sharpest warp that covers the patch, the mean over its cells."""
-    n_cells = patch.stamps.any((3, 4)).sum((0, 1))
+    n_cells = (patch.coverage > 0).sum((0, 1))
     stamps = patch.stamps.sum((0, 1)) / np.maximum(n_cells, 1)[:, None, None]
-    covers = patch.coverage >= MIN_COVERAGE * patch.coverage[n_cells > 0].max()
+    coverage = patch.coverage.mean((0, 1))
+    covers = coverage >= MIN_COVERAGE * coverage.max()
     return spectra.fixed(stamps[np.argmax(np.where(covers, (stamps**2).sum((1, 2)), 0))])

@@ -29,7 +29,11 @@ STEP, MARGIN = 256, 32
 # Conjugate gradients stop when no pixel of the residual is above this fraction of the noise, or after so many steps:
 # the first ones find what missing pixels do to stars, later ones amplify the noise where a sharp input is missing.
 TOLERANCE = 0.1
-MAX_STEPS = 4
+MAX_STEPS = 3
+
+# A warp that covers a part of a cell counts with this power of the fraction in the choice of the PSF: a PSF that needs
+# it would amplify the noise where it is missing.
+COVERAGE_POWER = 4
 
 NO_DATA = bits("NO_DATA")
 Node = tuple[int, int]
@@ -46,8 +50,8 @@ class Patch:
         Of white noise with the power that each warp's noise has at low frequencies [nJy**2].
     stamps : (n_y, n_x, n, k, k) array
         PSF of each warp at each node, or where it has data nearest to the node; 0 where it has none in the cell.
-    coverage : (n,) array
-        Fraction of the patch on which each warp has data.
+    coverage : (n_y, n_x, n) array
+        Fraction of each cell, weighted with its taper, in which each warp has data; 0 where its PSF is unknown.
     """
 
     def __init__(self, warps: list[ExposureFile]):
@@ -55,28 +59,39 @@ class Patch:
         self.warps, self.variances = warps, factors / stack.warp_weights(warps)
         self.y, self.x = (np.linspace(0, n - 1, -(-(n - 1) // STEP) + 1) for n in warps[0].shape)
         stamps, coverage = zip(*(self._stamps(warp) for warp in warps))
-        self.coverage = np.array(coverage)
+        self.coverage = np.stack(coverage, axis=2)
         size = max(each.shape[-1] for each in stamps)
         self.stamps = np.stack([resized(each, size) for each in stamps], axis=2)
-        if not self.stamps.any():
+        if not self.coverage.any():
             raise BadData("no warp has a PSF on the patch")
 
     def nodes(self) -> Iterator[Node]:
         """Row and column of the nodes with data in their cells."""
-        return (node for node in np.ndindex(len(self.y), len(self.x)) if self.stamps[node].any())
+        return (node for node in np.ndindex(len(self.y), len(self.x)) if self.coverage[node].any())
 
     def present(self, node: Node) -> np.ndarray:
         """Indices of the warps with data in a cell."""
-        return np.flatnonzero(self.stamps[node].any((1, 2)))
+        return np.flatnonzero(self.coverage[node])
+
+    def choice(self, node: Node) -> np.ndarray:
+        """Share that each of the warps with data in a cell has in the choice of the PSF."""
+        weights = self.coverage[node] ** COVERAGE_POWER / self.variances
+        return weights[weights > 0] / weights.sum()
 
     def power(self, node: Node) -> np.ndarray:
-        """Phi / S at a node, on the grid of `spectra`."""
-        return self._powers(node)[0]
+        """Phi / S at a node for the choice of the PSF, on the grid of `spectra`."""
+        return spectra.information(self._transforms(node, spectra.floored(self.stamps[node])), self.choice(node))
 
-    def gain(self, node: Node) -> np.ndarray:
-        """What the filters of a node take from its PSFs, over Phi / S; less than 1 where `spectra.FLOOR` matters."""
-        power, passed = self._powers(node)
-        return passed / power
+    def mean_power(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
+        """The mean of Phi / S over a cell, and the part of it that passes light, less where `spectra.FLOOR` matters."""
+        weights = self.coverage[node] / self.variances
+        weights = weights[weights > 0] / weights.sum()
+        floored = self._transforms(node, spectra.floored(self.stamps[node]))
+        passed = np.tensordot(weights, floored.conj() * self._transforms(node, self.stamps[node]), 1)
+        return spectra.information(floored, weights), passed
+
+    def _transforms(self, node: Node, stamps: np.ndarray) -> np.ndarray:
+        return spectra.transform(stamps[self.present(node)].astype(float), (spectra.GRID,) * 2)
 
     def box(self, node: Node, margin: int = 0) -> tuple[slice, slice]:
         """Rows and columns of a cell, with a margin, as far as the patch goes."""
@@ -93,32 +108,23 @@ class Patch:
         )
         return np.outer(down, across).astype(np.float32)
 
-    def _powers(self, node: Node) -> tuple[np.ndarray, np.ndarray]:
-        use = self.present(node)
-        weights = 1 / self.variances[use] / (1 / self.variances[use]).sum()
-        true, floored = (
-            spectra.transform(stamps.astype(float), (spectra.GRID,) * 2)
-            for stamps in (self.stamps[node][use], spectra.floored(self.stamps[node][use]))
-        )
-        return np.tensordot(weights, np.abs(floored) ** 2, 1), np.tensordot(weights, floored.conj() * true, 1)
-
-    def _stamps(self, warp: ExposureFile) -> tuple[np.ndarray, float]:
+    def _stamps(self, warp: ExposureFile) -> tuple[np.ndarray, np.ndarray]:
+        """PSF of a warp at the nodes, and its coverage of the cells."""
         shape = len(self.y), len(self.x)
         x, y = (grid.ravel().copy() for grid in np.meshgrid(self.x, self.y))
         has_data = (warp.read_box("MASK", slice(None), slice(None)) & NO_DATA) == 0
-        reached = np.zeros(x.shape, bool)
+        coverage = np.zeros(shape)
         for k, node in enumerate(np.ndindex(shape)):
-            rows, columns = self.box(node)
-            row, column = np.nonzero(has_data[rows, columns])
-            reached[k] = len(row) > 0
-            if len(row):
-                row, column = row + rows.start, column + columns.start
+            box, taper = self.box(node), self.taper(node)
+            coverage[node] = np.average(has_data[box], weights=taper)
+            if coverage[node] > 0:
+                row, column = (part.start + index for part, index in zip(box, np.nonzero(has_data[box])))
                 nearest = np.argmin((row - y[k]) ** 2 + (column - x[k]) ** 2)
                 y[k], x[k] = row[nearest], column[nearest]
         stamps = warp.psf(x, y)
-        reached &= np.isfinite(stamps).all((1, 2))
-        stamps = np.where(reached[:, None, None], stamps, 0).astype(np.float32)
-        return stamps.reshape(*shape, *stamps.shape[1:]), has_data.mean()
+        known = np.isfinite(stamps).all((1, 2)) & (coverage.ravel() > 0)
+        stamps = np.where(known[:, None, None], stamps, 0).astype(np.float32)
+        return stamps.reshape(*shape, *stamps.shape[1:]), coverage * known.reshape(shape)
 
 
 def _step(at: np.ndarray) -> float:
@@ -146,8 +152,8 @@ def combine(
     -------
     Exposure
         ``psf.grid`` is the PSF, ``psf.inputs`` the record of the inputs.  The variance plane is that of a pixel;
-        ``metadata["covariance_factor"]`` times it is the variance of the white noise that would give a PSF flux the
-        error that the noise of the coadd gives it.
+        ``metadata["covariance_factor"]`` times it is that of the noise at low frequencies, and
+        ``metadata["psf_covariance_factor"]`` times it that of white noise in which a PSF flux has the same error.
 
     Raises
     ------
@@ -166,14 +172,15 @@ def combine(
         box, taper = patch.box(node), patch.taper(node)
         psf, variance, weighted = _psf_and_noise(patch, node, response, ridge, factor)
         stamps[node] = spectra.stamp(psf, size)
-        factors.append(weighted / variance)
+        factors.append((1 / variance, weighted / variance))
         image[box] += taper * _solved(patch, node, clipped, fill, response, ridge)
         noise[box] += taper * np.float32(factor * variance)
         weight[box] += taper
     has_data = ~coadd.flagged("NO_DATA")
     coadd.image[has_data] = image[has_data] / weight[has_data]
     coadd.variance[has_data] *= noise[has_data] / weight[has_data]
-    coadd.metadata["covariance_factor"] = float(np.mean(factors))
+    for key, value in zip(("covariance_factor", "psf_covariance_factor"), np.mean(factors, axis=0)):
+        coadd.metadata[key] = float(value)
     first, step = (float(patch.x[0]), float(patch.y[0])), (_step(patch.x), _step(patch.y))
     coadd.psf = CoaddPsf(coadd.psf.inputs, coadd.wcs, StampGrid(stamps, first, step))
     _flag_inexact(coadd)
@@ -264,9 +271,8 @@ def _solved(
     guess[: inside[0], : inside[1]] = fill[rows, columns]
     images = np.where(used, images, guess)
     transforms = spectra.transform(spectra.floored(patch.stamps[node][use]), shape)
-    variances = patch.variances[use]
-    sky = solve(images, used, transforms, variances, ridge)
-    power = spectra.information(transforms, variances * (1 / variances).sum())
+    sky = solve(images, used, transforms, patch.variances[use], ridge)
+    power = spectra.information(transforms, patch.choice(node))
     coadd = fft.irfft2(response(power, shape) * sky, shape)
     inner = patch.box(node)
     return coadd[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, (rows, columns)))]
@@ -275,12 +281,15 @@ def _solved(
 def _psf_and_noise(
     patch: Patch, node: Node, response: spectra.Response, ridge: float, covariance_factor: float
 ) -> tuple[np.ndarray, float, float]:
-    """PSF transform of the coadd at a node, the variance of a pixel and that of equivalent white noise, times S."""
+    """PSF transform of the coadd at a node, and two variances times S, which is what it is at low frequencies.
+
+    The variance of a pixel, and that of white noise in which a PSF flux would have the same error.
+    """
     shape = (spectra.GRID,) * 2
-    power = patch.power(node)
-    wanted = response(power, shape)
+    wanted = response(patch.power(node), shape)
+    power, passed = patch.mean_power(node)
     prior = ridge * spectra.roughness(shape)
-    psf = wanted * patch.gain(node) * power / (power + prior)
+    psf = wanted * passed / (power + prior)
     noise = spectra.noise_power(wanted, power, prior) * colour.power(covariance_factor, spectra.GRID)
     return psf, spectra.mean(noise, shape), spectra.psf_weighted(noise, psf, shape)
 

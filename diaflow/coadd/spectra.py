@@ -50,9 +50,9 @@ def floored(stamps: np.ndarray) -> np.ndarray:
     return out
 
 
-def information(transforms: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Phi of transforms (n, ...) and white variances (n,)."""
-    return np.tensordot(1 / np.asarray(variances), np.abs(transforms) ** 2, 1)
+def information(transforms: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Phi of transforms (n, ...) and the inverse (n,) of white variances; Phi / S where the weights have unit sum."""
+    return np.tensordot(weights, np.abs(transforms) ** 2, 1)
 
 
 def roughness(shape: tuple[int, int]) -> np.ndarray:
