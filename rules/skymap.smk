@@ -33,6 +33,7 @@ checkpoint select_template:
     resources:
         mem_mb=1000,
     params:
-        template=config["template"],
+        template={key: config["template"][key] for key in SELECTION},
+        science=config["science"],
     script:
         "../scripts/select_template.py"
