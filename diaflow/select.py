@@ -88,7 +88,9 @@ def template_visits(candidates: np.ndarray, config_template: dict, science: Sequ
     _exclude_visits(reason, candidates, config_template["visits"], "template.visits")
     _exclude_dates(reason, candidates, config_template["mjd"], "template.mjd")
     if config_template["guard"] is not None:
-        _exclude(reason, _near_science(candidates, science, config_template["guard"]), "within template.guard of science")
+        _exclude(
+            reason, _near_science(candidates, science, config_template["guard"]), "within template.guard of science"
+        )
     if needs_measured_seeing(config_template):
         _exclude(reason, ~np.isfinite(candidates["fwhm"]), "seeing unknown")
     for rule, unit in (("fwhm", "pixels"), ("seeing", "arcsec")):

@@ -1,8 +1,9 @@
-"""Inference: the sky behind all warps, regularised, as the sharpest of them would show it without noise.
+"""Inference: the sky behind all warps, regularised, as the sharpest of them would show it with less noise.
 
-The sky H of greatest posterior probability, for a prior whose power falls as frequency squared, needs no PSF matching.  What is stored is H
-seen with the PSF of the sharpest warp that covers the patch: no science image of worse seeing asks for more, and the
-matching kernel takes it to the PSF of that image.  Its noise rises with frequency, up to that of the sharpest warp.
+The sky H of greatest posterior probability, for a prior whose power falls as frequency squared, needs no PSF matching.
+What is stored is H seen with the PSF of the sharpest warp that covers the patch: no science image of worse seeing asks
+for more, and the matching kernel takes it to the PSF of that image.  Its noise rises with frequency, up to that of the
+sharpest warp.
 """
 
 import numpy as np

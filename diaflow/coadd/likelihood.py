@@ -117,7 +117,7 @@ class Patch:
         for k, node in enumerate(np.ndindex(shape)):
             box, taper = self.box(node), self.taper(node)
             coverage[node] = np.average(has_data[box], weights=taper)
-            if coverage[node] > 0:
+            if coverage[node] > 0 and not has_data[round(y[k]), round(x[k])]:
                 row, column = (part.start + index for part, index in zip(box, np.nonzero(has_data[box])))
                 nearest = np.argmin((row - y[k]) ** 2 + (column - x[k]) ** 2)
                 y[k], x[k] = row[nearest], column[nearest]
@@ -182,7 +182,9 @@ def combine(
     for key, value in zip(("covariance_factor", "psf_covariance_factor"), np.mean(factors, axis=0)):
         coadd.metadata[key] = float(value)
     first, step = (float(patch.x[0]), float(patch.y[0])), (_step(patch.x), _step(patch.y))
-    coadd.psf = CoaddPsf(coadd.psf.inputs, coadd.wcs, StampGrid(stamps, first, step))
+    weights = 1 / patch.variances
+    inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
+    coadd.psf = CoaddPsf(inputs, coadd.wcs, StampGrid(stamps, first, step))
     _flag_inexact(coadd)
     return coadd
 

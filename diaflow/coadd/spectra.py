@@ -69,7 +69,9 @@ def noise_power(response: np.ndarray, phi: np.ndarray, prior: np.ndarray | float
 def mean(spectrum: np.ndarray, shape: tuple[int, int]) -> float:
     """Mean over all frequencies of a real spectrum (ny, nx // 2 + 1), which has half of them."""
     ny, nx = shape
-    return float((2 * spectrum.sum() - spectrum[:, 0].sum() - (spectrum[:, -1].sum() if nx % 2 == 0 else 0)) / (ny * nx))
+    return float(
+        (2 * spectrum.sum() - spectrum[:, 0].sum() - (spectrum[:, -1].sum() if nx % 2 == 0 else 0)) / (ny * nx)
+    )
 
 
 def psf_weighted(noise: np.ndarray, psf: np.ndarray, shape: tuple[int, int]) -> float:

@@ -76,7 +76,10 @@ class PsfInput:
         """
         x, y = sky_to_pixel(self.wcs, ra, dec, self.box)
         x0, y0, x1, y1 = self.box
-        within_x, within_y = (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING), (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING)
+        within_x, within_y = (
+            (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING),
+            (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING),
+        )
         rows = np.flatnonzero(within_x & within_y)
         if not len(rows):
             return rows, np.empty((0, 1, 1))
