@@ -146,7 +146,7 @@ def combine(
     choose : callable
         Gives the response of a patch: the PSF of its coadd.
     ridge : float
-        Prior of the sky: its inverse power at the Nyquist frequency in units of S; it falls as frequency squared.
+        Prior of the sky: its inverse power at the Nyquist frequency in units of S; it goes as frequency squared.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def combine(
     factor = coadd.metadata["covariance_factor"]
     fill = np.where(np.isfinite(coadd.image), coadd.image, np.float32(0))
     image, weight, noise = (np.zeros(coadd.shape, np.float32) for _ in range(3))
-    size = 2 * patch.stamps.shape[-1] - 1
+    size = patch.stamps.shape[-1]
     stamps, factors = np.full((len(patch.y), len(patch.x), size, size), np.nan, np.float32), []
     for node in patch.nodes():
         box, taper = patch.box(node), patch.taper(node)
@@ -176,9 +176,11 @@ def combine(
         image[box] += taper * _solved(patch, node, clipped, fill, response, ridge)
         noise[box] += taper * np.float32(factor * variance)
         weight[box] += taper
-    has_data = ~coadd.flagged("NO_DATA")
-    coadd.image[has_data] = image[has_data] / weight[has_data]
-    coadd.variance[has_data] *= noise[has_data] / weight[has_data]
+    has_data = ~coadd.flagged("NO_DATA") & (weight > 0)
+    weight[~has_data] = 1
+    coadd.image = np.where(has_data, image / weight, np.float32(np.nan))
+    coadd.variance = np.where(has_data, coadd.variance * noise / weight, np.float32(np.inf))
+    coadd.mask[~has_data] |= NO_DATA
     for key, value in zip(("covariance_factor", "psf_covariance_factor"), np.mean(factors, axis=0)):
         coadd.metadata[key] = float(value)
     first, step = (float(patch.x[0]), float(patch.y[0])), (_step(patch.x), _step(patch.y))
