@@ -55,8 +55,8 @@ def run(folder: Path, method: str, *arguments: str) -> None:
     """The workflow with one method."""
     config = CONFIG | {"run": method, "template": CONFIG["template"] | {"method": method}}
     (folder / f"{method}.yaml").write_text(yaml.safe_dump(config))
-    words = [PYTHON, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", f"{method}.yaml"]
-    words += [f"results/{method}/validation.json", "--cores", "1", "--quiet", "all", *arguments]
+    words = [PYTHON, "-m", "snakemake", f"results/{method}/validation.json", "--snakefile", ROOT / "Snakefile"]
+    words += ["--configfile", f"{method}.yaml", "--cores", "1", "--quiet", "rules", *arguments]
     done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
