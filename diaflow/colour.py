@@ -50,6 +50,15 @@ def resampling_power() -> np.ndarray:
     return np.minimum((np.abs(np.fft.rfft(padded)) ** 2).mean(0), 1)
 
 
+def power(covariance_factor: float, n: int) -> np.ndarray:
+    """Power of the noise, 1 at frequency 0, at the frequencies of `numpy.fft.rfft2` of an (n, n) image.
+
+    n must divide 256.
+    """
+    half = _spectrum(round(float(covariance_factor), 6))[:: N_FREQUENCIES // n]
+    return np.outer(np.r_[half, half[-2:0:-1]], half)
+
+
 def excess_variance(first: float, second: float) -> float:
     """Variance of a pixel after two resamplings, over what the variance plane says: sum K^2 V takes V for white.
 

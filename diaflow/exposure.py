@@ -118,7 +118,7 @@ class Exposure:
         for name, bit in PLANES.items():
             hdus[2].header[_keyword(f"MP_{name}")] = bit
         if isinstance(self.psf, CoaddPsf):
-            hdus.append(self.psf.to_hdu())
+            hdus += self.psf.to_hdus()
         elif self.psf is not None:
             hdus.append(stampfield_to_hdu(self.psf))
         write_fits(hdus, path)
@@ -137,7 +137,7 @@ class Exposure:
                 names = {hdu.name for hdu in hdus}
                 wcs = read_wcs(hdus["IMAGE"].header)
                 if "INPUTS" in names:
-                    psf = CoaddPsf.from_hdu(hdus["INPUTS"], wcs)
+                    psf = CoaddPsf.from_hdus(hdus, wcs)
                 else:
                     psf = stampfield_from_hdu(hdus["PSF"]) if "PSF" in names else None
                 return cls(

@@ -115,9 +115,9 @@ def make(config: dict, exposures_path: str | Path) -> Plan:
     candidates = select.candidates(overlaps, exposures, select.header_fwhm(exposures))
     planned = dict(config["template"])
     if not np.isfinite(candidates["fwhm"]).all():
-        planned |= {"fwhm": None, "best": None}
-    selection = select.template_visits(candidates, planned)
+        planned |= dict.fromkeys(select.SEEING_RULES)
     science = select.science_visits(usable, config["science"])
+    selection = select.template_visits(candidates, planned, science)
     return Plan(exposures, sky, overlaps, selection, science)
 
 

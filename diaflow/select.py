@@ -1,11 +1,11 @@
 """Selection of visits: which go into the template of a patch, and which are differenced.
 
-Rules apply in order (list of visits, dates, seeing, best N per patch and band), and every candidate left out
-keeps the first reason.  The seeing is a FWHM in pixels, measured, or from headers while nothing is measured yet.
+Rules apply in order (list of visits, dates, guard, seeing, best N or quantile per patch and band), and every candidate
+left out keeps the first reason.  The seeing is measured, or from headers while nothing is measured yet.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from diaflow import tables
 _log = logging.getLogger(__name__)
 CANDIDATE = np.dtype([
     ("tract", "i4"), ("patch", object), ("band", object), ("visit", "i8"), ("mjd", "f8"), ("fwhm", "f8"),
+    ("seeing", "f8"),
 ])  # fmt: skip
+SEEING_RULES = ("fwhm", "seeing", "best", "quantile")
 
 
 def needs_measured_seeing(config_template: dict) -> bool:
     """Whether the selection depends on the seeing, so that it cannot be made before the calexps are."""
-    return config_template["fwhm"] is not None or config_template["best"] is not None
+    return any(config_template[rule] is not None for rule in SEEING_RULES)
 
 
 def header_fwhm(exposures: np.ndarray) -> dict[int, float]:
@@ -38,8 +40,8 @@ def candidates(overlaps: np.ndarray, exposures: np.ndarray, fwhm_by_visit: Mappi
     Parameters
     ----------
     overlaps : table "overlap"
-    exposures : table "exposure" or "visit_summary"
-        Gives the date of each visit.
+    exposures : table "exposure"
+        Gives the date and the pixel scale of each visit.
     fwhm_by_visit : mapping of int to float
         PSF FWHM [pixel]; a visit that is not in it has an unknown seeing (NaN).
 
@@ -53,11 +55,16 @@ def candidates(overlaps: np.ndarray, exposures: np.ndarray, fwhm_by_visit: Mappi
     seen.sort(key=lambda key: (patch_order[key[:2]], *key[2:]))
     dated = exposures[np.isfinite(exposures["mjd"])]
     dates = dict(zip(dated["visit"].tolist(), dated["mjd"].tolist()))
-    rows = [(*key, dates.get(key[3], np.nan), fwhm_by_visit.get(key[3], np.nan)) for key in seen]
+    scales = dict(zip(dated["visit"].tolist(), dated["pixel_scale"].astype(float).tolist()))
+    rows = []
+    for key in seen:
+        visit = key[3]
+        fwhm = fwhm_by_visit.get(visit, np.nan)
+        rows.append((*key, dates.get(visit, np.nan), fwhm, fwhm * scales.get(visit, np.nan)))
     return np.array(rows, dtype=CANDIDATE)
 
 
-def template_visits(candidates: np.ndarray, config_template: dict) -> np.ndarray:
+def template_visits(candidates: np.ndarray, config_template: dict, science: Sequence[int] = ()) -> np.ndarray:
     """Choose the visits of every template.
 
     Parameters
@@ -65,7 +72,9 @@ def template_visits(candidates: np.ndarray, config_template: dict) -> np.ndarray
     candidates : structured array
         Columns of `CANDIDATE`, one row per tract, patch, band and visit.
     config_template : dict
-        Section `template` of the configuration: visits, mjd, fwhm, best.
+        Section `template` of the configuration: visits, mjd, guard, fwhm, seeing, best, quantile, min_visits.
+    science : sequence of int
+        Visits to difference, from which `guard` keeps the template away.
 
     Returns
     -------
@@ -78,15 +87,24 @@ def template_visits(candidates: np.ndarray, config_template: dict) -> np.ndarray
     reason = np.full(len(candidates), "", dtype=object)
     _exclude_visits(reason, candidates, config_template["visits"], "template.visits")
     _exclude_dates(reason, candidates, config_template["mjd"], "template.mjd")
+    if config_template["guard"] is not None:
+        _exclude(
+            reason, _near_science(candidates, science, config_template["guard"]), "within template.guard of science"
+        )
     if needs_measured_seeing(config_template):
         _exclude(reason, ~np.isfinite(candidates["fwhm"]), "seeing unknown")
-    if config_template["fwhm"] is not None:
-        low, high = config_template["fwhm"]
-        outside = (candidates["fwhm"] < low) | (candidates["fwhm"] > high)
-        _exclude(reason, outside, f"seeing outside template.fwhm {low:g} to {high:g} pixels")
+    for rule, unit in (("fwhm", "pixels"), ("seeing", "arcsec")):
+        if config_template[rule] is not None:
+            low, high = config_template[rule]
+            outside = (candidates[rule] < low) | (candidates[rule] > high)
+            _exclude(reason, outside, f"seeing outside template.{rule} {low:g} to {high:g} {unit}")
     if config_template["best"] is not None:
-        beyond = _rank(candidates, reason == "") >= config_template["best"]
-        _exclude(reason, beyond, f"not among the best {config_template['best']} in seeing")
+        rank, _ = _rank(candidates, reason == "")
+        _exclude(reason, rank >= config_template["best"], f"not among the best {config_template['best']} in seeing")
+    if config_template["quantile"] is not None:
+        low, high = config_template["quantile"]
+        beyond = _outside_quantile(*_rank(candidates, reason == ""), low, high, config_template["min_visits"])
+        _exclude(reason, beyond, f"seeing outside template.quantile {low:g} to {high:g}")
     table["reason"] = reason
     table["selected"] = reason == ""
     return table
@@ -121,16 +139,41 @@ def _exclude_dates(reason: np.ndarray, rows: np.ndarray, window: list[float] | N
         _exclude(reason, ~((rows["mjd"] >= first) & (rows["mjd"] <= last)), f"outside {key} {first:g} to {last:g}")
 
 
-def _rank(rows: np.ndarray, eligible: np.ndarray) -> np.ndarray:
-    """Place of each eligible row among those of its tract, patch and band, the sharpest being 0; -1 for others."""
-    place = np.full(len(rows), -1)
-    taken: dict[tuple, int] = {}
-    for k in np.lexsort((rows["visit"], rows["fwhm"])).tolist():
-        if eligible[k]:
-            group = (rows["tract"][k], rows["patch"][k], rows["band"][k])
-            place[k] = taken.get(group, 0)
-            taken[group] = place[k] + 1
-    return place
+def _near_science(rows: np.ndarray, science: Sequence[int], guard: float) -> np.ndarray:
+    """Which rows are within `guard` days of a visit to difference that has the same patch and band."""
+    near = np.zeros(len(rows), bool)
+    differenced = np.isin(rows["visit"], science)
+    for members in _groups(rows):
+        gaps = np.abs(rows["mjd"][members][:, None] - rows["mjd"][members[differenced[members]]])
+        near[members] = (gaps <= guard).any(1)
+    return near
+
+
+def _outside_quantile(rank: np.ndarray, n: np.ndarray, low: float, high: float, min_visits: int) -> np.ndarray:
+    """Which places among n lie outside a range of quantiles that holds at least `min_visits` (LSST's quantile rule)."""
+    first = np.minimum(np.round(low * n), np.maximum(n - min_visits, 0))
+    return (rank >= 0) & ((rank < first) | (rank >= np.maximum(np.round(high * n), min_visits)))
+
+
+def _rank(rows: np.ndarray, eligible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place of each eligible row among those of its tract, patch and band, the sharpest being 0, and their number.
+
+    The place of other rows is -1.
+    """
+    place, number = np.full(len(rows), -1), np.zeros(len(rows), int)
+    for members in _groups(rows):
+        chosen = members[eligible[members]]
+        place[chosen[np.lexsort((rows["visit"][chosen], rows["fwhm"][chosen]))]] = np.arange(len(chosen))
+        number[members] = len(chosen)
+    return place, number
+
+
+def _groups(rows: np.ndarray) -> list[np.ndarray]:
+    """Indices of the rows of each tract, patch and band."""
+    groups: dict[tuple, list[int]] = {}
+    for k, key in enumerate(zip(*(rows[name].tolist() for name in ("tract", "patch", "band")))):
+        groups.setdefault(key, []).append(k)
+    return [np.array(members) for members in groups.values()]
 
 
 def _per_visit(rows: np.ndarray, fwhm: np.ndarray) -> dict[int, float]:

@@ -37,6 +37,7 @@ except InputError as error:
     raise WorkflowError(str(error))
 
 SIMULATED = config["images"] == "simulated"
+SELECTION = ["visits", "mjd", "guard", "fwhm", "seeing", "best", "quantile", "min_visits"]
 MEASURED_SEEING = select.needs_measured_seeing(config["template"])
 REFCAT = product("refcat.parquet") if config["refcat"] else []
 DETRENDED = product("post_isr") if instruments.is_raw(config["instrument"]) else None

@@ -37,7 +37,8 @@ if MEASURED_SEEING:
         resources:
             mem_mb=1000,
         params:
-            template=config["template"],
+            template={key: config["template"][key] for key in SELECTION},
+            science=config["science"],
         script:
             "../scripts/select_template.py"
 
@@ -57,6 +58,7 @@ else:
         resources:
             mem_mb=1000,
         params:
-            template=config["template"],
+            template={key: config["template"][key] for key in SELECTION},
+            science=config["science"],
         script:
             "../scripts/select_template.py"

@@ -9,7 +9,9 @@ def main(snakemake):
     exposures = tables.read("exposure", snakemake.input.exposures)
     overlaps = tables.read("overlap", snakemake.input.overlaps)
     fwhm = select.measured_fwhm(tables.read("visit_summary", snakemake.input.summary))
-    selection = select.template_visits(select.candidates(overlaps, exposures, fwhm), snakemake.params.template)
+    science = select.science_visits(exposures, snakemake.params.science)
+    candidates = select.candidates(overlaps, exposures, fwhm)
+    selection = select.template_visits(candidates, snakemake.params.template, science)
     tables.write("selection", selection, snakemake.output.selection)
     logging.info("%d of %d candidates selected", selection["selected"].sum(), len(selection))
 

@@ -6,12 +6,18 @@ A method is a file beside this one with ``combine(warps, matched) -> Exposure`` 
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow.coadd import direct, psf_matched, stack
+from diaflow.coadd import constant_psf, decorrelated, direct, inference, psf_matched, stack
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
 from diaflow.psf.coadd import CoaddPsf
 
-METHODS = {"direct": direct.combine, "psf_matched": psf_matched.combine}
+METHODS = {
+    "direct": direct.combine,
+    "psf_matched": psf_matched.combine,
+    "decorrelated": decorrelated.combine,
+    "constant_psf": constant_psf.combine,
+    "inference": inference.combine,
+}
 
 
 def coadd(paths: list[str], matched_paths: list[str], method: str = "direct") -> Exposure:

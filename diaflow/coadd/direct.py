@@ -27,6 +27,16 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     Exposure
         With a `CoaddPsf` of all detectors.
     """
+    return clean_mean(warps, matched)[0]
+
+
+def clean_mean(
+    warps: list[ExposureFile], matched: list[ExposureFile], psf_jumps: bool = True
+) -> tuple[Exposure, list[np.ndarray]]:
+    """The coadd, and the pixels of each warp that were left out as artefacts (flat indices, sorted).
+
+    `psf_jumps` is explained in `stack.weighted_mean`.
+    """
     weights = stack.warp_weights(warps)
     clipped = artefacts.find(matched, weights)
     coadd = stack.empty(warps, weights)
@@ -37,10 +47,11 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
             inside = pixels[slice(*np.searchsorted(pixels, (first * nx, rows.stop * nx)))]
             mask[k].ravel()[inside - first * nx] |= bits("CLIPPED")
             _flag_unchecked(mask[k], matched[k], first)
-        stack.weighted_mean(image, variance, mask, weights, coadd.image[rows], coadd.variance[rows], coadd.mask[rows])
+        planes = coadd.image[rows], coadd.variance[rows], coadd.mask[rows]
+        stack.weighted_mean(image, variance, mask, weights, *planes, psf_jumps)
     inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
     coadd.psf = CoaddPsf(inputs, coadd.wcs)
-    return coadd
+    return coadd, clipped
 
 
 def _flag_unchecked(mask: np.ndarray, matched: ExposureFile, first: int) -> None:

@@ -58,9 +58,15 @@ class ExposureFile:
             file.readinto(memoryview(out).cast("B"))
         out.byteswap(inplace=True)
 
+    def read_box(self, plane: str, rows: slice, columns: slice) -> np.ndarray:
+        """Some rows and columns, in a new array of the machine's byte order."""
+        dtype = np.dtype(">i4" if PLANES[plane] > 0 else ">f4")
+        pixels = np.memmap(self.path, dtype, "r", self.offsets[plane], self.shape)[rows, columns]
+        return pixels.astype(dtype.newbyteorder("="))
+
 
 def _psf(hdus: fits.HDUList, wcs):
     names = {hdu.name for hdu in hdus}
     if "INPUTS" in names:
-        return CoaddPsf.from_hdu(hdus["INPUTS"], wcs)
+        return CoaddPsf.from_hdus(hdus, wcs)
     return stampfield_from_hdu(hdus["PSF"]) if "PSF" in names else None

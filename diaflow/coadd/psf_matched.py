@@ -28,7 +28,13 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     -------
     Exposure
         Its PSF is that of the model.
+
+    Raises
+    ------
+    InputError
+        When the model is sharper than an input, which matching to it would deconvolve.
     """
+    _check_model(warps, matched[0])
     weights = stack.warp_weights(warps)
     noise = stack.noise_scale(matched, weights)
     coadd = stack.empty(matched, weights)
@@ -39,7 +45,21 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     # The inputs share one PSF, so it is exact whichever of them are left out.
     coadd.mask &= ~bits("INEXACT_PSF")
     coadd.psf = _model_psf(matched, weights)
+    share = weights**2 * [file.metadata["mean_variance"] for file in matched]
+    for key in ("covariance_factor", "psf_covariance_factor"):
+        coadd.metadata[key] = float(np.average([file.metadata[key] for file in matched], weights=share))
     return coadd
+
+
+def _check_model(warps: list[ExposureFile], matched: ExposureFile) -> None:
+    fwhm = matched.metadata.get("psf_fwhm", np.inf)
+    broadest = max(warps, key=lambda warp: warp.metadata.get("psf_fwhm", 0))
+    if broadest.metadata.get("psf_fwhm", 0) > fwhm:
+        raise InputError(
+            f"config: template.model_fwhm: the model PSF, FWHM {fwhm:.2f} pixel with its wing, is sharper than visit "
+            f"{broadest.metadata['visit']} ({broadest.metadata['psf_fwhm']:.2f} pixel), and matching to it would "
+            "deconvolve; give a larger one, or null for the broadest input"
+        )
 
 
 def _model_psf(matched: list[ExposureFile], weights: np.ndarray) -> CoaddPsf:

@@ -169,9 +169,16 @@ def _sorting_network(n: int) -> np.ndarray:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
+def ranks(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How good pixels are, uint8: 0 clean, 1 near an edge, 2 interpolated, 3 (UNUSABLE) none or clipped."""
+    rank = np.where(mask & INTERPOLATED, 2, (mask & EDGE) != 0).astype(np.uint8)
+    rank[(mask & (NO_DATA | CLIPPED) != 0) | ~np.isfinite(image)] = UNUSABLE
+    return rank
+
+
 @njit(inline="always", **JIT)
 def _rank(x, v, m):
-    """How good a pixel is: 0 clean, 1 near an edge, 2 interpolated, 3 (UNUSABLE) none or clipped."""
+    """The same of one pixel with value x, variance v and mask m."""
     unusable = ((m & (NO_DATA | CLIPPED)) != 0) | (x != x) | (not v < np.inf)
     return UNUSABLE if unusable else 2 if m & INTERPOLATED else 1 if m & EDGE else 0
 
@@ -245,6 +252,7 @@ def weighted_mean(
     out_image: np.ndarray,
     out_variance: np.ndarray,
     out_mask: np.ndarray,
+    psf_jumps: bool = True,
 ) -> None:
     """Mean over inputs: sum w x / sum w, with variance sum w^2 v / (sum w)^2, and the mask of the coadd.
 
@@ -260,13 +268,16 @@ def weighted_mean(
     weights : (n,) array
     out_image, out_variance, out_mask : (ny, nx) arrays
         Filled: NaN, infinity and NO_DATA where no input has data.
+    psf_jumps : bool
+        Whether that scatter is added.
     """
     relative = (weights / weights.max()).astype(np.float32)
-    _weighted_mean(image, variance, mask, relative, out_image, out_variance, out_mask)
+    significant = SIGNIFICANT_SCATTER if psf_jumps else np.float32(np.inf)
+    _weighted_mean(image, variance, mask, relative, significant, out_image, out_variance, out_mask)
 
 
 @njit(**JIT)
-def _weighted_mean(image, variance, mask, weights, out_image, out_variance, out_mask):
+def _weighted_mean(image, variance, mask, weights, significant, out_image, out_variance, out_mask):
     n, ny, nx = image.shape
     best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)
     used_weight, saturated, covered = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
@@ -306,7 +317,7 @@ def _weighted_mean(image, variance, mask, weights, out_image, out_variance, out_
                 total_variance[i] /= used_weight[i] * used_weight[i]
                 if n_used[i] > 1 and covered[i] > used_weight[i]:
                     scatter = (square[i] / used_weight[i] - total[i] * total[i]) * n_used[i] / (n_used[i] - 1)
-                    if scatter > SIGNIFICANT_SCATTER * noise[i] / used_weight[i]:
+                    if scatter > significant * noise[i] / used_weight[i]:
                         total_variance[i] += (1 - used_weight[i] / covered[i]) ** 2 * scatter
                 is_saturated = saturated[i] > SATURATED_FRACTION * covered[i]
                 out_mask[j, i] = flags[i] | (SAT if is_saturated else 0)

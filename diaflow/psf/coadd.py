@@ -3,7 +3,8 @@
 Every input keeps its own PSF and WCS; at a point, the PSFs of the inputs that contain it are evaluated where
 they were measured, resampled by the local affine map, normalised and averaged with the inputs' weights (the
 CoaddPsf of LSST's meas_algorithms).  Coadds of coadds nest, and are evaluated with the one map from the innermost
-pixels to the outermost, so that no PSF is resampled twice.
+pixels to the outermost, so that no PSF is resampled twice.  A coadd whose PSF is no such mean (see
+`diaflow.coadd.likelihood`) brings it as a grid of stamps.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 
+from diaflow.psf.grid import StampGrid
 from diaflow.stampfield import StampField, resized
 
 # The position itself and the four from which the local affine map is taken [pixel].
@@ -22,6 +24,12 @@ OFFSETS = np.array([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
 
 # Displacement of a stamp's edge [pixel] up to which the mean affine map of an input stands for those of its positions.
 MAP_TOLERANCE = 0.1
+
+# By which a position in a box may seem to be outside, after a way through the sky [pixel].
+ROUNDING = 1e-4
+
+# The box of a PSF that is defined wherever it is asked for.
+EVERYWHERE = (-np.inf, -np.inf, np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,11 @@ class PsfInput:
         """
         x, y = sky_to_pixel(self.wcs, ra, dec, self.box)
         x0, y0, x1, y1 = self.box
-        rows = np.flatnonzero((x[0] >= x0) & (x[0] <= x1) & (y[0] >= y0) & (y[0] <= y1))
+        within_x, within_y = (
+            (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING),
+            (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING),
+        )
+        rows = np.flatnonzero(within_x & within_y)
         if not len(rows):
             return rows, np.empty((0, 1, 1))
         if isinstance(self.psf, CoaddPsf):
@@ -87,10 +99,12 @@ class CoaddPsf:
     inputs : list of PsfInput
     wcs : astropy.wcs.WCS
         WCS of the image whose PSF this is.
+    grid : StampGrid, optional
+        The PSF in the image's own pixels where it is not the mean of those of the inputs, which are then only a record.
     """
 
-    def __init__(self, inputs: list[PsfInput], wcs: WCS):
-        self.inputs, self.wcs = inputs, wcs
+    def __init__(self, inputs: list[PsfInput], wcs: WCS, grid: StampGrid | None = None):
+        self.inputs, self.wcs, self.grid = inputs, wcs, grid
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Unit-sum stamps (n, k, k) at pixel positions (n,); NaN where no input contains the position."""
@@ -101,6 +115,11 @@ class CoaddPsf:
     def mean(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> np.ndarray:
         """Stamps at sky positions (5, n) in the pixels of any image, see `PsfInput.stamps`; NaN where undefined."""
         n = ra.shape[1]
+        if self.grid is not None:
+            rows, stamps = PsfInput(-1, -1, 1.0, self.grid, self.wcs, EVERYWHERE).stamps(ra, dec, wcs)
+            out = np.full((n, *stamps.shape[1:]), np.nan)
+            out[rows] = stamps
+            return out
         total, stack = np.zeros(n), np.zeros((n, 1, 1))
         for source in self.inputs:
             rows, stamps = source.stamps(ra, dec, wcs)
@@ -110,6 +129,17 @@ class CoaddPsf:
             stack[rows[finite]] += source.weight * stamps[finite]
             total[rows[finite]] += source.weight
         return stack / np.where(total > 0, total, np.nan)[:, None, None]
+
+    def to_hdus(self) -> list:
+        """The table INPUTS and, where there is one, the grid."""
+        return [self.to_hdu()] + ([self.grid.to_hdu()] if self.grid is not None else [])
+
+    @classmethod
+    def from_hdus(cls, hdus: fits.HDUList, wcs: WCS) -> "CoaddPsf":
+        """The inverse of `to_hdus`, for an image with the given WCS."""
+        psf = cls.from_hdu(hdus["INPUTS"], wcs)
+        psf.grid = StampGrid.from_hdu(hdus["PSF_GRID"]) if "PSF_GRID" in hdus else None
+        return psf
 
     def to_hdu(self) -> fits.BinTableHDU:
         """Table INPUTS: one row per input with weight, box, PSF coefficients and WCS header.

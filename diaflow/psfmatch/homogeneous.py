@@ -8,6 +8,7 @@ or hardly broader model rings.
 from dataclasses import replace
 
 import numpy as np
+from scipy import fft
 
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
@@ -46,7 +47,8 @@ def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
     """An exposure whose PSF is the model everywhere.
 
     The noise of the result is correlated; ``metadata["covariance_factor"]`` is the variance at low frequencies over
-    that of a pixel, so that the product of factor and variance is what it was before.
+    that of a pixel, so that the product of factor and variance is what it was before.  A PSF flux feels less:
+    ``metadata["psf_covariance_factor"]`` times the variance.
 
     Parameters
     ----------
@@ -77,16 +79,30 @@ def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
     mask[missing] |= bits("NO_DATA")
     image[missing] = 0
     variance[missing] = np.median(variance[~missing]) if not missing.all() else 0
-    factor = float(exposure.metadata.get("covariance_factor", 1.0)) / float((kernel.centre() ** 2).sum())
-    fwhm = FWHM_PER_SIGMA * moments_sigma(model)
+    squared = float((kernel.centre() ** 2).sum())
+    factor = exposure.metadata.get("covariance_factor", 1.0) / squared
+    metadata = exposure.metadata | {
+        "covariance_factor": factor,
+        "psf_covariance_factor": factor * _psf_weighted_power(kernel.centre(), model),
+        "psf_fwhm": FWHM_PER_SIGMA * moments_sigma(model),
+    }
+    if "mean_variance" in metadata:
+        metadata["mean_variance"] *= squared
     return replace(
         exposure,
         image=image,
         variance=variance,
         mask=mask,
         psf=StampField(np.asarray(model, float)[None], 0, exposure.shape),
-        metadata=exposure.metadata | {"covariance_factor": factor, "psf_fwhm": fwhm},
+        metadata=metadata,
     )
+
+
+def _psf_weighted_power(kernel: np.ndarray, model: np.ndarray) -> float:
+    """Power that a kernel of unit sum leaves of white noise, at the frequencies that count in a fit of the model."""
+    shape = (len(model) + len(kernel) - 1,) * 2
+    smoothed = fft.irfft2(fft.rfft2(model, shape) * fft.rfft2(kernel, shape), shape)
+    return float((smoothed**2).sum() / (model**2).sum())
 
 
 def model_kernel(exposure: Exposure, model: np.ndarray) -> StampField:
@@ -124,7 +140,8 @@ def _basis(sigma: float, sigma_model: float) -> np.ndarray:
     core = np.sqrt(max(sigma_model**2 - sigma**2, 0))
     first = max(MIN_WIDTH_CONVOLUTION, core / 2)
     wing = max(np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, 0)), 4 * first)
-    return gaussian_basis((first, 2 * first, wing), kernel_size(wing))
+    # of the model alone, so that it is the same for all images that are matched to it
+    return gaussian_basis((first, 2 * first, wing), kernel_size(WING_FACTOR * sigma_model))
 
 
 def _unit_sum_kernel(

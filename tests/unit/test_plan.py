@@ -39,6 +39,14 @@ def test_template_and_science_visits_follow_from_the_configuration(tmp_path):
         assert all(visit in plan.science_visits(*patch) for patch in plan.patches[visit])
 
 
+def test_guard_keeps_visits_to_difference_out_of_templates(tmp_path):
+    every = {visit for visits in planning.make(simulated(), tmp_path / "absent").template.values() for visit in visits}
+    plan = planning.make(simulated(template={"guard": 0}), tmp_path / "absent")
+    chosen = {visit for visits in plan.template.values() for visit in visits}
+    assert every == set(plan.visits)
+    assert chosen == every - set(plan.science)
+
+
 def test_bands_and_detectors_restrict_the_survey(tmp_path):
     plan = planning.make(simulated(bands=["r"]), tmp_path / "absent")
     assert set(plan.bands.values()) == {"r"}
@@ -49,8 +57,8 @@ def test_without_header_seeing_a_dry_run_plans_with_all_visits(tmp_path, monkeyp
     blind["seeing"] = np.nan
     monkeypatch.setattr(simulate, "plan", lambda config: blind)
     every = planning.make(simulated(), tmp_path / "absent").template
-    best = planning.make(simulated(template={"best": 1}), tmp_path / "absent").template
-    assert best == every
+    for rule in ({"best": 1}, {"quantile": [0, 0.3], "min_visits": 1}, {"fwhm": [0, 1]}, {"seeing": [0, 0.1]}):
+        assert planning.make(simulated(template=rule), tmp_path / "absent").template == every
 
 
 def test_nothing_to_difference_is_an_error(tmp_path):

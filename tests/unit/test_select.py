@@ -17,8 +17,8 @@ def science(**changes):
 
 
 def rows(*entries):
-    """Candidates from (patch, band, visit, mjd, fwhm)."""
-    return np.array([(0, *entry) for entry in entries], dtype=select.CANDIDATE)
+    """Candidates from (patch, band, visit, mjd, fwhm) with pixels of 0.5 arcsec."""
+    return np.array([(0, *entry, entry[-1] / 2) for entry in entries], dtype=select.CANDIDATE)
 
 
 def chosen(table):
@@ -123,11 +123,12 @@ def test_candidates_have_one_row_per_visit_and_patch():
         detector=[0, 1, 0, 0, 0],
         band="r",
     )
-    table = select.candidates(overlap, exposures([3, 7], [59001.0, 59002.0]), {7: 3.5})
+    table = select.candidates(overlap, exposures([3, 7], [59001.0, 59002.0], pixel_scale=[0.3, 0.2]), {7: 3.5})
     assert list(zip(table["patch"], table["visit"].tolist())) == [("0_0", 3), ("0_0", 7), ("2_0", 7), ("10_0", 3)]
     assert table["mjd"].tolist() == [59001.0, 59002.0, 59002.0, 59001.0]
     assert table["fwhm"][[1, 2]].tolist() == [3.5, 3.5]
     assert np.all(np.isnan(table["fwhm"][[0, 3]]))
+    np.testing.assert_allclose(table["seeing"][[1, 2]], 0.7, rtol=1e-6)
     assert chosen(select.template_visits(table, template(best=1))) == [7, 7]
 
 
@@ -173,3 +174,45 @@ def test_science_windows_apply():
     assert select.science_visits(table, science(visits=[3, 1])) == [1, 3]
     assert select.science_visits(table, science(mjd=[59001.5, 59003.0])) == [2, 3]
     assert select.science_visits(table, science(visits=[1], mjd=[59001.5, 59003.0])) == []
+
+
+def test_seeing_window_is_in_arcsec():
+    table = select.template_visits(FIVE, template(seeing=[1.4, 2.1]))
+    assert chosen(table) == [1, 2, 4]
+    assert table["reason"][4] == "seeing outside template.seeing 1.4 to 2.1 arcsec"
+
+
+@pytest.mark.parametrize(
+    ("n", "quantile", "min_visits", "wanted"),
+    [
+        (12, [0, 0.33], 2, range(4)),
+        (12, [0, 0.33], 6, range(6)),
+        (4, [0, 0.33], 6, range(4)),
+        (10, [0.2, 0.6], 2, range(2, 6)),
+        # the lower end gives way so that enough are left
+        (10, [0.8, 1.0], 5, range(5, 10)),
+    ],
+)
+def test_quantiles_follow_the_rule_of_lsst(n, quantile, min_visits, wanted):
+    """lower = min(round(q_min n), max(0, n - n_min)), upper = max(round(q_max n), n_min)."""
+    table = rows(*(("0_0", "r", 100 + k, 59000.0 + k, 3 + 0.1 * k) for k in range(n)))
+    found = select.template_visits(table[::-1], template(quantile=quantile, min_visits=min_visits))
+    assert sorted(chosen(found)) == [100 + k for k in wanted]
+
+
+def test_quantile_counts_only_what_other_rules_leave():
+    table = rows(*(("0_0", "r", k, 59000.0 + k, 3 + 0.1 * k) for k in range(9)))
+    found = select.template_visits(table, template(mjd=[59003, 59008], quantile=[0, 0.5], min_visits=1))
+    assert chosen(found) == [3, 4, 5]
+
+
+def test_guard_keeps_science_visits_and_their_neighbours_out():
+    table = rows(
+        ("0_0", "r", 1, 59000.0, 4.0), ("0_0", "r", 2, 59010.0, 3.0), ("0_0", "r", 3, 59014.0, 3.0),
+        ("0_0", "r", 4, 59021.0, 3.0), ("0_0", "g", 5, 59010.1, 3.0), ("1_0", "r", 6, 59010.2, 3.0),
+    )  # fmt: skip
+    assert chosen(select.template_visits(table, template(guard=10), [2])) == [4, 5, 6], "other bands and patches may"
+    assert chosen(select.template_visits(table, template(guard=0), [2, 4])) == [1, 3, 5, 6]
+    assert chosen(select.template_visits(table, template(), [2])) == [1, 2, 3, 4, 5, 6], "flagged only, without a guard"
+    reasons = select.template_visits(table, template(guard=5), [2])["reason"]
+    assert reasons.tolist() == ["", *["within template.guard of science"] * 2, "", "", ""]

@@ -13,6 +13,7 @@ from diaflow.errors import BadData, InputError
 from diaflow.exposure import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.stampfield import StampField
+from diaflow.warp import warp
 
 TRACT_SHAPE = (400, 400)
 TRACT = tan_wcs(TRACT_SHAPE)
@@ -165,3 +166,65 @@ def test_no_coverage_is_bad_data_and_wrong_files_are_errors(tmp_path, four_patch
         template.assemble([*four_patches, str(tmp_path / "g.fits")], tan_wcs(shape), shape)
     with pytest.raises(InputError, match="absent.fits"):
         template.assemble([str(tmp_path / "absent.fits")], tan_wcs(shape), shape)
+
+
+BIG = tan_wcs((640, 640))
+NOISE, FLUX = 2.0, 1e5
+CORNERS = [(x, y) for y in (0, 200, 400) for x in (0, 200, 400)]
+
+
+@pytest.fixture(scope="module")
+def nine_patches(tmp_path_factory):
+    """3 x 3 patches of 240 pixels, 40 of them shared with a neighbour, cut out of one noisy sky; one visit each."""
+    rng = np.random.default_rng(2)
+    truth = np.zeros((640, 640))
+    for x, y in rng.uniform(60, 580, (30, 2)):
+        truth += gaussian_image(truth.shape, x, y, SIGMA, FLUX)
+    noisy = truth + rng.normal(0, NOISE, truth.shape)
+    folder = tmp_path_factory.mktemp("nine")
+    paths = []
+    for k, (x0, y0) in enumerate(CORNERS):
+        psf = StampField(gaussian_stamp(SIGMA)[None], 0, truth.shape)
+        source = PsfInput(k, 0, 1.0, psf, BIG, (0, 0, 639, 639))
+        wcs = patch_wcs(x0, y0, BIG)
+        pixels = noisy[y0 : y0 + 240, x0 : x0 + 240]
+        made = exposure(pixels, wcs, NOISE**2, CoaddPsf([source], wcs), band="r", covariance_factor=1.0)
+        paths.append(str(folder / f"{k}.fits"))
+        made.write(paths[-1])
+    return truth, noisy, paths
+
+
+@pytest.mark.parametrize(("x0", "y0", "size", "n"), [(50, 60, 220, 4), (50, 60, (220, 400), 6), (70, 90, 450, 9)])
+def test_four_six_or_nine_patches_make_one_template(nine_patches, x0, y0, size, n):
+    """The image is shifted by half a pixel and turned by 1 degree: interpolation as it is at its worst."""
+    truth, noisy, paths = nine_patches
+    shape = (size, size) if isinstance(size, int) else size
+    science = tan_wcs(shape, rotation=1.0)
+    x, y = BIG.all_pix2world(x0 + shape[1] / 2 + 0.5, y0 + shape[0] / 2 + 0.5, 0)
+    science.wcs.crval = float(x), float(y)
+    result = template.assemble(paths, science, shape)
+    assert not result.mask.any()
+    patches = [patch for tract in result.psf.inputs for patch in tract.psf.inputs]
+    assert len(patches) == n
+    direct = warp(exposure(noisy, BIG, NOISE**2), science, shape)
+    # the same pixels, averaged with themselves where patches overlap: float32 sums of values up to 5000
+    np.testing.assert_allclose(result.image, direct.image, atol=2e-3)
+    expected = warp(exposure(truth, BIG), science, shape).image
+    np.testing.assert_allclose(result.image, expected, rtol=0.1, atol=5.5 * NOISE)
+    np.testing.assert_allclose(result.variance, direct.variance, rtol=1e-3)
+    assert np.var(result.image - expected) / result.variance.mean() == pytest.approx(1, abs=0.05)
+    stamps = result.psf([shape[1] / 2], [shape[0] / 2])
+    np.testing.assert_allclose(stamps[0], gaussian_stamp(SIGMA), atol=0.01 * stamps.max())
+
+
+def test_a_missing_patch_takes_what_it_alone_covers(nine_patches):
+    _, _, paths = nine_patches
+    shape = (450, 450)
+    science = patch_wcs(90, 90, BIG)
+    whole = template.assemble(paths, science, shape)
+    result = template.assemble(paths[:4] + paths[5:], science, shape)
+    # the middle patch alone covers 160 pixels, 240 to 399; the kernel needs two more on either side
+    empty = result.flagged("NO_DATA")
+    rows, columns = np.nonzero(empty)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (164, 164) and empty.sum() == 164**2
+    np.testing.assert_allclose(result.image[~empty], whole.image[~empty], atol=2e-3)

@@ -1,0 +1,14 @@
+"""Decorrelated coadd: every input filtered with its PSF, then the sum whitened (Kaiser 2001; Zackay & Ofek 2017).
+
+It holds all that the inputs tell of the static sky, its noise is as white as that of the warps, and its PSF is the
+sharpest for which that is so.  The PSF changes with those of the inputs and with which of them there are.
+"""
+
+from diaflow.coadd import likelihood, spectra
+from diaflow.coadd.files import ExposureFile
+from diaflow.exposure import Exposure
+
+
+def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
+    """Maximum-likelihood coadd with the PSF sqrt(Phi / S) in each cell, see `likelihood.combine`."""
+    return likelihood.combine(warps, matched, lambda patch: spectra.kaiser)
