@@ -9,7 +9,7 @@ from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths
 from diaflow.psfmatch.convolution import convolve, convolve_variance
 from diaflow.psfmatch.growth import core_radius, grow
 from diaflow.psfmatch.homogeneous import homogenise, model_psf, sample_psf
-from diaflow.psfmatch.solution import KernelSolution, fit
+from diaflow.psfmatch.solution import KernelSolution, fit, polynomial_image
 
 __all__ = [
     "KernelSolution",
@@ -22,5 +22,6 @@ __all__ = [
     "grow",
     "homogenise",
     "model_psf",
+    "polynomial_image",
     "sample_psf",
 ]

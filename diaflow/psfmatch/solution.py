@@ -70,14 +70,16 @@ class KernelSolution:
 
     def background_image(self) -> np.ndarray:
         """The background in every pixel, (ny, nx) float32."""
-        coefficients = np.zeros((self.background_order + 1,) * 2)
-        exponents = [(d - j, j) for d in range(self.background_order + 1) for j in range(d + 1)]
-        coefficients[tuple(np.transpose(exponents))] = self.background
-        u, v = (
-            (2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(self.background_order + 1)[:, None]
-            for n in self.kernel.shape[::-1]
-        )
-        return (v.T @ coefficients.T).astype(np.float32) @ u.astype(np.float32)
+        return polynomial_image(self.background, self.background_order, self.kernel.shape)
+
+
+def polynomial_image(coefficients: np.ndarray, order: int, shape: tuple[int, int]) -> np.ndarray:
+    """Sum of `polynomial_terms` of the position scaled to [-1, 1], in every pixel, (ny, nx) float32."""
+    matrix = np.zeros((order + 1,) * 2)
+    exponents = [(d - j, j) for d in range(order + 1) for j in range(d + 1)]
+    matrix[tuple(np.transpose(exponents))] = coefficients
+    u, v = ((2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(order + 1)[:, None] for n in shape[::-1])
+    return (v.T @ matrix.T).astype(np.float32) @ u.astype(np.float32)
 
 
 def fit(
@@ -230,7 +232,7 @@ class _Fit:
         for _ in range(MAX_ITERATIONS + 1):
             if active.sum() < MIN_STARS:
                 raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
-            orders = _affordable(kernel_order, active.sum()), _affordable(background_order, active.sum())
+            orders = affordable(kernel_order, active.sum()), affordable(background_order, active.sum())
             local = self._solve(active, *orders)
             chi2, deviation, _, agree = self._residuals(local)
             good = self.stars.usable & agree
@@ -346,7 +348,7 @@ class _Fit:
         return chi2, deviation, error, agree
 
 
-def _affordable(order: int, n_stars: int) -> int:
+def affordable(order: int, n_stars: int) -> int:
     """The largest order up to `order` with at least two stars per spatial term, and never less than 0."""
     return max([o for o in range(order + 1) if (o + 1) * (o + 2) <= n_stars], default=0)
 

@@ -9,17 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diaflow.colour import colour_field
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, core_radius, fit, grow
+from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, fit, grow
 from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
-from diaflow.subtract import decorrelate, noise
+from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.sources import kernel_sources
 
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
-# Planes of the template that the difference inherits; its saturation goes to a plane of its own.
-INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
 
 
 def subtract(
@@ -57,7 +54,7 @@ def subtract(
     mode = config["mode"]
     if mode == "auto":
         mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"
-    science, template = _with_low_frequency_variance(science), _with_low_frequency_variance(template)
+    science, template = noise.with_low_frequency_variance(science), noise.with_low_frequency_variance(template)
     if mode == "convolve_template":
         image, target, basis = template, science, alard_lupton_basis(science_sigma, template_sigma)
     else:
@@ -107,7 +104,9 @@ class _Pair:
         wings of the kernel.
         """
         sign = -1 if mode == "convolve_template" else +1
-        mask, lost = _combined_mask(image, target, solution.kernel, sign)
+        kernels = (solution.kernel, None) if sign > 0 else (None, solution.kernel)
+        science, template = (image, target) if sign > 0 else (target, image)
+        mask, lost = masks.combined(science, template, *kernels)
         pixels = convolve(image.image, solution.kernel)
         fitted = noise.background(target.image - pixels, sky & ~lost, solution.background_order)
         if fitted:
@@ -124,10 +123,10 @@ class _Pair:
 
     def decorrelated(self, sky: np.ndarray) -> tuple[Exposure, Exposure]:
         """(difference, matched template)."""
-        v_c, v_o = (decorrelate.sky_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
+        v_c, v_o = (noise.cell_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
         if not np.isfinite(v_c + v_o).any():
             v_c, v_o = (noise.typical(v, sky) for v in (self.convolved_variance, self.other.variance))
-        convolved_colour, other_colour = (_colour(exposure) for exposure in (self.convolved, self.other))
+        convolved_colour, other_colour = (noise.colour(exposure) for exposure in (self.convolved, self.other))
         noise_kernel = self.kernel.convolved(convolved_colour, self.kernel.size + convolved_colour.size - 1)
         whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre())
         mask, lost = self.mask, self.lost
@@ -160,34 +159,3 @@ class _Pair:
         """
         psf = template.psf if self.sign > 0 else science.psf
         return replace(template, mask=mask.copy(), psf=psf, metadata=template.metadata | {"covariance_factor": 1.0})
-
-
-def _combined_mask(image: Exposure, target: Exposure, kernel: StampField, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask of the difference, and the pixels that have no value in it."""
-    science, template = (image, target) if sign > 0 else (target, image)
-    inherited = template.mask & bits(*INHERITED)
-    inherited |= (template.mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
-    own = science.mask & ~bits("DETECTED", "DETECTED_NEGATIVE")
-    spread, fixed = (own, inherited) if sign > 0 else (inherited, own)
-    near_missing = grow((spread & bits("NO_DATA")) != 0, kernel.size // 2, border=True)
-    mask = grow(spread & ~bits("NO_DATA"), core_radius(kernel.centre()))
-    # what fills a saturated core, or what is left of it in a mean without its saturated inputs, is far from the star's
-    # flux: even the tail of the kernel carries it
-    mask |= grow((spread | fixed) & bits("SAT", "SAT_TEMPLATE"), kernel.size // 2)
-    mask |= spread & bits("NO_DATA")
-    mask |= fixed
-    mask[near_missing] |= bits("EDGE")
-    return mask, near_missing | ((mask & bits("NO_DATA")) != 0)
-
-
-def _colour(exposure: Exposure) -> StampField:
-    """What made the noise of the exposure from white noise of its variance at low frequencies."""
-    return colour_field(exposure.metadata.get("covariance_factor", 1.0), exposure.shape)
-
-
-def _with_low_frequency_variance(exposure: Exposure) -> Exposure:
-    """The exposure with its covariance factor multiplied into the variance plane."""
-    factor = exposure.metadata.get("covariance_factor", 1.0)
-    if factor == 1.0:
-        return exposure
-    return replace(exposure, variance=exposure.variance * np.float32(factor))
