@@ -136,11 +136,11 @@ class _Pair:
         image = convolve(np.where(lost | saturated, 0, residual), whitening)
         image[saturated] = residual[saturated]
         image[lost] = 0
-        variance = convolve_variance(self.convolved_variance, noise_kernel, whitening)
-        variance += convolve_variance(self.other.variance, other_colour, whitening)
-        variance[lost] = noise.typical(variance, ~lost)
         science, template = (self.convolved, self.other) if self.sign > 0 else (self.other, self.convolved)
         psf = self._science_psf().convolved(whitening, max(science.psf.size, template.psf.size)).normalised()
+        variance = convolve_variance(self.convolved_variance, noise_kernel, whitening, psf=psf)
+        variance += convolve_variance(self.other.variance, other_colour, whitening, psf=psf)
+        variance[lost] = noise.typical(variance, ~lost)
         metadata = science.metadata | {"covariance_factor": 1.0, "psf_fwhm": fwhm(psf.centre())}
         difference = Exposure(image, variance, mask, science.wcs, psf, metadata)
         return difference, self._matched_template(template, science, mask)

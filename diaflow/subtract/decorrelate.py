@@ -67,8 +67,8 @@ def kernel_field(
         Matching kernel, convolved with the colour of the noise it was applied to.
     convolved_variance, other_variance : float or (5, 5) array
         Sky variance, at low frequencies, of the image that was convolved, before that, and of the other [nJy**2];
-        arrays hold it in the cells of `noise.cell_variance`, NaN where unknown.  A change over the detector is followed to
-        the kernel's order, and at least linearly.
+        arrays hold it in the cells of `noise.cell_variance`, NaN where unknown.  A change over the detector is followed
+        to the kernel's order, and at least linearly.
     other_colour : (m, m) array, optional
         Unit-sum stamp that made the noise of the other image from white noise.
 
@@ -101,7 +101,7 @@ def known_cells(
 
 
 def sufficient_size(stamps: np.ndarray, truncation: float, largest: int) -> int:
-    """Side, at most `largest`, to which stamps can be cut at the loss of no more than this part of their rms amplitude."""
+    """Side, at most `largest`, of stamps (n, k, k) cut so that no more than this part of the rms amplitude is lost."""
     side = stamps.shape[-1]
     total = (stamps**2).sum((1, 2))
     for size in range(5, min(largest, side), 4):

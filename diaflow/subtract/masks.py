@@ -29,7 +29,9 @@ def combined(
     -------
     mask : (ny, nx) int32 array
         Planes of a convolved image reach as far as the core of its kernel, saturation in either as far as the larger
-        kernel, because even its tail carries a saturated core; EDGE is where missing data or the border is within a kernel.
+        kernel: what fills a saturated core, or what is left of it in a mean without its saturated inputs, is far from
+        the star's flux, and even the tail of a kernel carries it.  EDGE is within a kernel of missing data or the
+        border.
     lost : (ny, nx) bool array
     """
     inherited = template.mask & bits(*INHERITED)

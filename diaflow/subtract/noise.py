@@ -130,20 +130,6 @@ def colour(exposure: Exposure) -> StampField:
     return colour_field(exposure.metadata.get("covariance_factor", 1.0), exposure.shape)
 
 
-def psf_weight(psf: StampField, *kernels: StampField) -> float:
-    """Variance that noise has in a PSF fit after kernels in succession, over what their squared stamps say.
-
-    `convolve_variance` takes the noise of a difference for white.  That of all of it is; that of one of its images, as
-    the photons of a star in it, is not, and a PSF fit feels the part of it at the frequencies of the PSF:
-    sum (P (x) K)**2 / (sum P**2 sum K**2).
-    """
-    joint = kernels[0]
-    for kernel in kernels[1:]:
-        joint = joint.convolved(kernel, joint.size + kernel.size - 1)
-    fitted = psf.convolved(joint, psf.size + joint.size - 1).centre()
-    return float((fitted**2).sum() / ((psf.centre() ** 2).sum() * (joint.centre() ** 2).sum()))
-
-
 def matched_factor(exposure: Exposure, sky_pixels: np.ndarray, stamp: np.ndarray) -> tuple[float, float]:
     """Variance of PSF-weighted sums over sky, relative to the variance plane, and its statistical error.
 

@@ -6,11 +6,12 @@ Each image is convolved with a kernel made of the PSF of the other and of the no
 
 with N the science image, R the template in its photometric scale and v, a the variance and the colour of their
 noise.  D has white noise of variance v_n + v_r, the scale of the science image and the unit-sum PSF
-P_D = k_n (x) P_n.  The kernels are computed in cells of a grid, cut to compact stamps, so that a flaw of an image reaches
-no farther than they do, and applied as polynomial fields in overlapping tiles (`psfmatch.convolve`).
+P_D = k_n (x) P_n.  The kernels are computed in cells of a grid, cut to compact stamps, so that a flaw of an image
+reaches no farther than they do, and applied as polynomial fields in overlapping tiles (`psfmatch.convolve`).
 
 The score S = P_D (x) D and its corrected form S_corr are not stored: `detect.smooth_snr` of D is S_corr, because the
-variance plane of D holds what S_corr divides by, the noise of the sources (`noise.psf_weight`) and of the registration.
+variance plane of D holds what S_corr divides by: the noise of the sources, as a PSF fit feels it, and of the
+registration.
 """
 
 from dataclasses import replace
@@ -114,8 +115,8 @@ def kernel_stamps(
     """Stamps of k_n, k_r and P_D, (3, n, side, side), for n pairs of unit-sum PSF stamps.
 
     Where the transforms of both PSFs are no more than their noise, their ratio is meaningless, and both are set to
-    the same small number: D is N - R there.  (DMTN-179 sets constants where the denominator underflows, which is far below
-    the noise of a measured PSF.)  A template without noise is given some, lest its deconvolution be unlimited.
+    the same small number: D is N - R there.  (DMTN-179 sets constants where the denominator underflows, which is far
+    below the noise of a measured PSF.)  An image without noise is given some, lest its deconvolution be unlimited.
     """
     side = scipy.fft.next_fast_len(SIDE, True) | 1
     p_n, p_r, a_n, a_r = (
@@ -135,7 +136,7 @@ def kernel_stamps(
 
 
 def _noise_floor(*transforms: np.ndarray) -> np.ndarray:
-    """Twice the rms of the transforms of PSFs (n, side, side // 2 + 1) at high frequencies, within limits, (n, 1, 1)."""
+    """Twice the rms of transforms of PSFs (n, side, side // 2 + 1) at high frequencies, within limits, (n, 1, 1)."""
     side = transforms[0].shape[-2]
     high = np.ix_(np.abs(np.fft.fftfreq(side)) > NOISE_FREQUENCY, np.fft.rfftfreq(side) > NOISE_FREQUENCY)
     rms = [np.sqrt((np.abs(t[:, *high]) ** 2).mean((1, 2))) for t in transforms]
@@ -177,7 +178,7 @@ def _difference(
     image[lost] = 0
     colours = noise.colour(science), noise.colour(template)
     variances = [
-        noise.psf_weight(psf, a, k) * convolve_variance(exposure.variance, a, k)
+        convolve_variance(exposure.variance, a, k, psf=psf)
         for exposure, a, k in zip((science, template), colours, (k_n, k_r))
     ]
     variance = variances[0] + variances[1]
@@ -201,8 +202,8 @@ def _add_registration_error(
 ) -> None:
     """Add what a misplaced star has of S, as a variance of the pixels of D, in place.
 
-    V_ast = sum over x, y of sigma**2 (dS_r / dx)**2 with S_r = P_D (x) k_r (x) R.  That of the science image has the same
-    cause and is not added again: a transient is not misplaced against anything.
+    V_ast = sum over x, y of sigma**2 (dS_r / dx)**2 with S_r = P_D (x) k_r (x) R.  That of the science image has the
+    same cause and is not added again: a transient is not misplaced against anything.
     """
     if max(registration) == 0:
         return
