@@ -5,7 +5,7 @@ its application to pixels, variances and masks.  `basis` holds the functions the
 least-squares fit, `convolution` the spatially varying convolution, `homogeneous` the matching to a model PSF.
 """
 
-from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths
+from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths, delta_basis
 from diaflow.psfmatch.convolution import convolve, convolve_variance
 from diaflow.psfmatch.growth import core_radius, grow
 from diaflow.psfmatch.homogeneous import homogenise, model_psf, sample_psf
@@ -18,6 +18,7 @@ __all__ = [
     "convolve",
     "convolve_variance",
     "core_radius",
+    "delta_basis",
     "fit",
     "grow",
     "homogenise",

@@ -12,39 +12,32 @@ SATURATED = ("SAT", "SAT_TEMPLATE")
 
 
 def combined(
-    science: Exposure,
-    template: Exposure,
-    science_kernel: StampField | None = None,
-    template_kernel: StampField | None = None,
+    science: tuple[Exposure, StampField], template: tuple[Exposure, StampField]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mask of the difference, and the pixels that have no value in it.
 
     Parameters
     ----------
-    science, template : Exposure
-    science_kernel, template_kernel : StampField, optional
-        What each image was convolved with, if it was.
+    science, template : (Exposure, StampField)
+        Each image, and the kernel that it was convolved with.
 
     Returns
     -------
     mask : (ny, nx) int32 array
-        Planes of a convolved image reach as far as the core of its kernel, saturation in either as far as the larger
+        Planes of an image reach as far as the core of its kernel, saturation in either as far as the larger
         kernel: what fills a saturated core, or what is left of it in a mean without its saturated inputs, is far from
         the star's flux, and even the tail of a kernel carries it.  EDGE is within a kernel of missing data or the
         border.
     lost : (ny, nx) bool array
     """
-    inherited = template.mask & bits(*INHERITED)
-    inherited |= (template.mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
-    own = science.mask & ~bits("DETECTED", "DETECTED_NEGATIVE")
-    reach = max(kernel.size // 2 for kernel in (science_kernel, template_kernel) if kernel)
-    mask = grow((own | inherited) & bits(*SATURATED), reach)
+    saturated = (template[0].mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
+    planes = science[0].mask & ~bits("DETECTED", "DETECTED_NEGATIVE"), template[0].mask & bits(*INHERITED) | saturated
+    kernels = science[1], template[1]
+    mask = grow((planes[0] | planes[1]) & bits(*SATURATED), max(kernel.size // 2 for kernel in kernels))
     lost = np.zeros(mask.shape, bool)
-    for planes, kernel in ((own, science_kernel), (inherited, template_kernel)):
-        if kernel is None:
-            mask |= planes
-            continue
-        mask |= grow(planes & ~bits("NO_DATA"), core_radius(kernel.centre())) | (planes & bits("NO_DATA"))
-        lost |= grow((planes & bits("NO_DATA")) != 0, kernel.size // 2, border=True)
+    for own, kernel in zip(planes, kernels):
+        missing = own & bits("NO_DATA")
+        mask |= grow(own & ~bits("NO_DATA"), core_radius(kernel.centre())) | missing
+        lost |= grow(missing != 0, kernel.size // 2, border=kernel.size > 1)
     mask[lost] |= bits("EDGE")
-    return mask, lost | ((mask & bits("NO_DATA")) != 0)
+    return mask, lost

@@ -169,7 +169,7 @@ def _difference(
 ) -> tuple[Exposure, Exposure]:
     """D and k_r (x) R, with their variances."""
     k_n, k_r, psf = kernels
-    mask, lost = masks.combined(science, template, k_n, k_r)
+    mask, lost = masks.combined((science, k_n), (template, k_r))
     pixels = _replaced(science, template)
     subtracted = convolve(pixels[1], k_r)
     image = convolve(pixels[0], k_n) - subtracted
