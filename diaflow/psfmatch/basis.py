@@ -13,7 +13,7 @@ RATIO = 2.0
 EQUAL_WIDTHS = (0.7, 1.5, 3.0)
 MIN_WIDTH_CONVOLUTION, MIN_WIDTH_DECONVOLUTION = 0.7, 0.4
 MIN_SIZE, MAX_SIZE = 21, 35
-MIN_DELTA_SIZE, MAX_DELTA_SIZE = 11, 17
+MIN_DELTA_SIZE, MAX_DELTA_SIZE = 17, 21
 LAPLACIAN = np.array([[1, 4, 1], [4, -20, 4], [1, 4, 1]]) / 6
 BORDER_PENALTY = 3.0
 
@@ -87,21 +87,20 @@ def delta_basis(sigma_reference: float, sigma_target: float) -> tuple[np.ndarray
     Returns
     -------
     basis : (k * k, k, k) array
-        B_0 is the central pixel; every other function is one pixel minus the central one, of unit L2 norm.
+        B_0 is the Gaussian that takes one PSF to the other, of unit sum; every other function is one pixel minus the
+        central one, of unit L2 norm.
     penalty : (k * k, k * k) array
-        Inverse covariance of the coefficients: the Laplacian of the kernel is about as large as that of the Gaussian
-        which takes one PSF to the other, and so, three times as strictly, are the pixels of its border.
+        Inverse covariance of the coefficients: the Laplacian of what is added to B_0 is about as large as its own, and
+        so, three times as strictly, are the pixels of the border.  The coefficient of B_0 is free.
     """
-    width = alard_lupton_widths(sigma_reference, sigma_target)[0][1]
-    size = int(np.clip(2 * np.ceil(3 * width) + 1, MIN_DELTA_SIZE, MAX_DELTA_SIZE))
-    pixels = np.eye(size**2)
-    centre = size**2 // 2
-    basis = (pixels - pixels[centre]) / np.sqrt(2)
-    basis[centre] = pixels[centre]
-    basis = np.concatenate([basis[[centre]], np.delete(basis, centre, 0)])
-    slopes = np.array([_roughness(function.reshape(size, size)) for function in basis])
-    typical = (_roughness(gaussian_basis((width,), size)[0]) ** 2).mean()
-    return basis.reshape(-1, size, size), slopes @ slopes.T / typical
+    width = np.sqrt(max(sigma_reference**2 - sigma_target**2, MIN_WIDTH_CONVOLUTION**2))
+    size = int(np.clip(2 * np.ceil(4 * width) + 1, MIN_DELTA_SIZE, MAX_DELTA_SIZE))
+    pixels, centre = np.eye(size**2), size**2 // 2
+    basis = np.delete((pixels - pixels[centre]) / np.sqrt(2), centre, 0).reshape(-1, size, size)
+    gaussian = gaussian_basis((width,), size)[0]
+    slopes = np.array([_roughness(function) for function in basis])
+    penalty = slopes @ slopes.T / (_roughness(gaussian) ** 2).mean()
+    return np.concatenate([gaussian[None], basis]), np.pad(penalty, ((1, 0), (1, 0)))
 
 
 def _roughness(kernel: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.sources import kernel_sources
 
+# By which frequencies are amplified after preconvolution; those that need more have 3 % of the power of a star.
+MAX_SHARPENING = 6.0
 # Of the fit: numbers in the Gram matrices of all stars.
 MAX_GRAM = 25_000_000
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
@@ -152,7 +154,8 @@ class _Pair:
                 (self.other_kernel, noise.colour(self.other)),
             )
         )
-        whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre())
+        limit = MAX_SHARPENING if self.other_kernel.size > 1 else decorrelate.MAX_AMPLIFICATION
+        whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre(), limit)
         mask, lost = self.mask, self.lost
         residual = self.sign * (self.convolved.image - self.other.image)
         # saturated cores and what lacks data would ring through the filter

@@ -15,7 +15,7 @@ from diaflow.subtract import noise
 # Rms amplitude that may lie outside the stamp, relative to the whole filter.
 TRUNCATION = 1e-4
 MAX_SIZE = 71
-# Of any frequency: where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
+# Where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
 MAX_AMPLIFICATION = 12.0
 WHITE = np.ones((1, 1))
 
@@ -26,6 +26,7 @@ def decorrelation_stamps(
     other_variance: np.ndarray,
     side: int,
     other_colour: np.ndarray = WHITE,
+    max_amplification: float = MAX_AMPLIFICATION,
 ) -> np.ndarray:
     """Pixel-space whitening filters, sqrt(N(0) / N(k)) with N = v_c |kappa|**2 + v_o |a|**2.
 
@@ -39,6 +40,8 @@ def decorrelation_stamps(
         Side of the result, odd, larger than k.
     other_colour : (m, m) array, optional
         Unit-sum stamp a that made the noise of the other image from white noise.
+    max_amplification : float, optional
+        Of any frequency.
 
     Returns
     -------
@@ -49,7 +52,8 @@ def decorrelation_stamps(
     v_c, v_o = (np.asarray(v, float)[:, None, None] for v in (convolved_variance, other_variance))
     power = v_c * convolved_power + v_o * other_power
     total = power[:, :1, :1]
-    response = np.sqrt(total / np.maximum(power, total / MAX_AMPLIFICATION**2))
+    # a smooth limit: a kink would ring far
+    response = np.sqrt(total / np.hypot(power, total / max_amplification**2))
     return scipy.fft.fftshift(scipy.fft.irfft2(response, (side, side)), axes=(1, 2))
 
 
@@ -58,6 +62,7 @@ def kernel_field(
     convolved_variance: float | np.ndarray,
     other_variance: float | np.ndarray,
     other_colour: np.ndarray = WHITE,
+    max_amplification: float = MAX_AMPLIFICATION,
 ) -> StampField:
     """The whitening filter as a field over the detector.
 
@@ -71,6 +76,8 @@ def kernel_field(
         to the kernel's order, and at least linearly.
     other_colour : (m, m) array, optional
         Unit-sum stamp that made the noise of the other image from white noise.
+    max_amplification : float, optional
+        Of any frequency.
 
     Returns
     -------
@@ -80,7 +87,7 @@ def kernel_field(
     varies = np.ndim(convolved_variance) or np.ndim(other_variance)
     x, y, v_c, v_o = known_cells(kernel.shape, convolved_variance, other_variance)
     side = scipy.fft.next_fast_len(2 * MAX_SIZE + kernel.size, True) | 1
-    stamps = decorrelation_stamps(kernel(x, y), v_c, v_o, side, other_colour)
+    stamps = decorrelation_stamps(kernel(x, y), v_c, v_o, side, other_colour, max_amplification)
     order = max(kernel.order, 1) if varies else kernel.order
     while (order + 1) * (order + 2) // 2 > len(x):
         order -= 1
