@@ -19,7 +19,6 @@ from diaflow.stampfield import fwhm, polynomial_terms
 CLIP, MAX_ITERATIONS = 3.0, 10
 # A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
 SCALE_FLOOR = 0.01
-MEDIAN_SQUARE = 0.4549  # of a normal distribution of unit variance
 MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the larger FWHM
 
 
@@ -181,6 +180,7 @@ def _robust_fit(values: np.ndarray, errors: np.ndarray, polynomials: np.ndarray)
 
 
 def _rms(values: np.ndarray, errors: np.ndarray) -> float:
-    """Rms of the half of the values that is known best, beyond their errors; outliers are not felt."""
+    """Rms about zero of the half of the values that is known best, beyond their errors; outliers are not felt."""
     best = errors <= np.median(errors)
-    return float(np.sqrt(max(np.median(values[best] ** 2) / MEDIAN_SQUARE - np.median(errors[best] ** 2), 0)))
+    square = np.median(values[best]) ** 2 + robust_width(values[best]) ** 2 - np.median(errors[best] ** 2)
+    return float(np.sqrt(max(square, 0)))

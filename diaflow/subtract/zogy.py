@@ -58,7 +58,7 @@ def subtract(
     found = match(science, template, x, y, bad, config["scale_order"])
     template = _on_science_scale(science, template, found, sky, config["background_order"])
     kernels = kernel_fields(science, template, sky)
-    difference, matched = _difference(science, template, kernels, found.registration)
+    difference, matched = difference_pair(science, template, kernels, found.registration)
     stars = np.stack([x[found.used], y[found.used]])
     summary = {
         "mode": "both",
@@ -161,7 +161,7 @@ def _on_science_scale(
     return replace(template, image=image, variance=template.variance * scale**2)
 
 
-def _difference(
+def difference_pair(
     science: Exposure,
     template: Exposure,
     kernels: tuple[StampField, StampField, StampField],

@@ -1,0 +1,62 @@
+"""One subtraction of the pair of `subtract.py` by another tool, run by the Python that has that tool.
+
+``python subtract_peers.py TOOL FOLDER`` reads science_pixels.fits and template_pixels.fits and writes TOOL.fits.  The
+tools see the same pixels; kernels have the size and the spatial order of ours where that can be chosen.
+"""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from astropy.io import fits
+
+HALF_WIDTH, KERNEL_ORDER, BACKGROUND_ORDER = 10, 1, 2
+
+
+def sfft(folder: Path) -> None:
+    """SFFT (Hu et al. 2022) on the CPU; fitted to the neighbourhoods of stars, as its sparse flavour does."""
+    from sfft.CustomizedPacket import Customized_Packet
+
+    science, template = folder / "science_pixels.fits", folder / "template_pixels.fits"
+    masked = folder / "template_stars.fits", folder / "science_stars.fits"
+    Customized_Packet.CP(
+        *map(str, (template, science, *masked)),
+        ForceConv="REF",
+        GKerHW=HALF_WIDTH,
+        FITS_DIFF=str(folder / "sfft.fits"),
+        KerPolyOrder=KERNEL_ORDER,
+        BGPolyOrder=BACKGROUND_ORDER,
+        BACKEND_4SUBTRACT="Numpy",
+        NUM_CPU_THREADS_4SUBTRACT=1,
+        VERBOSE_LEVEL=0,
+    )
+
+
+def ois(folder: Path) -> None:
+    """Alard-Lupton kernel (three Gaussians as ours) constant in each of 8 x 8 tiles."""
+    import ois as package
+
+    science, template = (fits.getdata(folder / f"{name}_pixels.fits").astype(float) for name in ("science", "template"))
+    widths = [{"sx": w, "sy": w, "modPolyDeg": d} for w, d in ((0.7, 4), (1.4, 2), (2.8, 2))]
+    difference = package.optimal_system(
+        science, template, (2 * HALF_WIDTH + 1,) * 2, BACKGROUND_ORDER, "Alard-Lupton", (8, 8), gausslist=widths
+    )[0]
+    fits.writeto(folder / "ois.fits", difference.astype("f4"), overwrite=True)
+
+
+def properimage(folder: Path) -> None:
+    """ZOGY with PSFs that it measures itself."""
+    from properimage.operations import subtract
+
+    science, template = (str(folder / f"{name}_pixels.fits") for name in ("science", "template"))
+    difference = subtract(template, science, fitted_psf=True)[0]
+    fits.writeto(folder / "properimage.fits", difference.real.astype("f4"), overwrite=True)
+
+
+TOOLS = {function.__name__: function for function in (sfft, ois, properimage)}
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        print(version(sys.argv[1]))
+    else:
+        TOOLS[sys.argv[1]](Path(sys.argv[2]))
