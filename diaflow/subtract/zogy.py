@@ -32,8 +32,8 @@ UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "EDGE")
 # What is replaced by the pixels of the other image, because it would ring.
 REPLACED = ("NO_DATA", "BAD", "SAT", "CR")
 MAX_ORDER, SIDE = 3, 160
-# Cut of the kernels: rms amplitude that may be lost, and largest side [pixel].
-TRUNCATION, MAX_SIZE = 1e-3, 51
+# Cut of the kernels: rms amplitude that may be lost, largest side [pixel], and the outer part that is tapered.
+TRUNCATION, MAX_SIZE, TAPER = 5e-4, 61, 0.4
 # Amplitude of the transform of a PSF below which it is noise: at least, at most, and frequencies that tell [1/pixel].
 FLOOR, MAX_FLOOR, NOISE_FREQUENCY = 1e-3, 5e-3, 0.4
 # Stars that tell what the PSFs miss of a star, and the half side of the box around them [FWHM].
@@ -144,9 +144,12 @@ def _noise_floor(*transforms: np.ndarray) -> np.ndarray:
 
 
 def _cut(stamps: np.ndarray) -> np.ndarray:
-    """Compact stamps of unit sum."""
-    cut = resized(stamps, decorrelate.sufficient_size(stamps, TRUNCATION, MAX_SIZE))
-    return cut + (1 - cut.sum((1, 2), keepdims=True)) / cut[0].size
+    """Compact stamps of unit sum, which go to zero smoothly: a sharp end would leave rings of bright stars."""
+    size = decorrelate.sufficient_size(stamps, TRUNCATION, MAX_SIZE)
+    distance = np.abs(np.arange(size) - size // 2) / (size // 2 + 1)
+    profile = np.cos(np.pi / 2 * np.clip((distance - (1 - TAPER)) / TAPER, 0, 1)) ** 2
+    cut = resized(stamps, size) * np.outer(profile, profile)
+    return cut / cut.sum((1, 2), keepdims=True)
 
 
 def _on_science_scale(

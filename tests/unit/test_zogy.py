@@ -31,7 +31,7 @@ def transform(stamp, shape):
 
 
 def fourier_zogy(science, template):
-    """D / F_D and S_corr by the formulas of DMTN-179 on the whole image, F_n = F_r = 1, without the astrometric term."""
+    """D / F_D and S_corr by the formulas of DMTN-179 on the whole image; F_n = F_r = 1, no astrometric term."""
     shape = science.shape
     p_n, p_r = (transform(e.psf.centre(), shape) for e in (science, template))
     v_n, v_r = (float(np.median(e.variance)) for e in (science, template))
@@ -115,7 +115,7 @@ def test_noise_has_the_variance_of_its_plane_and_only_a_variable_star_is_detecte
 
 @pytest.mark.parametrize("sigma_science, sigma_template", [(2.4, 2.0), (2.0, 2.4)])
 def test_detection_image_is_s_corr(sigma_science, sigma_template):
-    """The matched filter of D over its variance, against S / sqrt(V(S)) by the formula, on sky and on bright transients.
+    """The matched filter of D over its variance against S / sqrt(V(S)) by the formula, on sky and on transients.
 
     Photons of transients dominate the noise there, so that a wrong share of either image in the variance would show.
     """
