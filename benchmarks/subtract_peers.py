@@ -32,28 +32,7 @@ def sfft(folder: Path) -> None:
     )
 
 
-def ois(folder: Path) -> None:
-    """Alard-Lupton kernel (three Gaussians as ours) constant in each of 8 x 8 tiles."""
-    import ois as package
-
-    science, template = (fits.getdata(folder / f"{name}_pixels.fits").astype(float) for name in ("science", "template"))
-    widths = [{"sx": w, "sy": w, "modPolyDeg": d} for w, d in ((0.7, 4), (1.4, 2), (2.8, 2))]
-    difference = package.optimal_system(
-        science, template, (2 * HALF_WIDTH + 1,) * 2, BACKGROUND_ORDER, "Alard-Lupton", (8, 8), gausslist=widths
-    )[0]
-    fits.writeto(folder / "ois.fits", difference.astype("f4"), overwrite=True)
-
-
-def properimage(folder: Path) -> None:
-    """ZOGY with PSFs that it measures itself."""
-    from properimage.operations import subtract
-
-    science, template = (str(folder / f"{name}_pixels.fits") for name in ("science", "template"))
-    difference = subtract(template, science, fitted_psf=True)[0]
-    fits.writeto(folder / "properimage.fits", difference.real.astype("f4"), overwrite=True)
-
-
-TOOLS = {function.__name__: function for function in (sfft, ois, properimage)}
+TOOLS = {"sfft": sfft}
 
 if __name__ == "__main__":
     if len(sys.argv) == 2:
