@@ -1,13 +1,17 @@
-"""Subtraction of a simulated 4k x 4k pair in a whole process (read, match, decorrelate, write), beside HOTPANTS.
+"""Subtraction of simulated pairs in whole processes (read, match, decorrelate, write), beside other tools.
 
-Stars with PSFs that change over the detector in both images, white noise.  HOTPANTS gets the same pixels, its kernel
-of order 1 and background of order 2; it is left out, with the reason, where there is no `hotpants` on the PATH.
+Stars with PSFs that change over the detector in both images, white noise.  SFFT runs where
+``python -m venv benchmarks/.peers && benchmarks/.peers/bin/pip install sfft`` has put it (or in the Python named by
+PEERS_PYTHON), HOTPANTS where `hotpants` is on the PATH; what is missing is left out with the reason.  All get the same
+pixels: 4k x 4k, and 1k x 1k for SFFT, whose CPU version takes 3.9 GB for these and was out of memory at 17 GB for 4k.
+What is left of bright stars is compared with the noise of the sky of the same difference.
 """
 
 import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,54 +23,93 @@ from measure import PYTHON, cpu_and_memory, result
 
 from diaflow import subtract, tables
 from diaflow.exposure import Exposure
+from diaflow.robust import robust_width
 from diaflow.stampfield import StampField, fit_stamps
 
-SIZE, N_STARS, STAMP = 4096, 6000, 31
+STAMP, STARS_PER_PIXEL = 31, 6000 / 4096**2
 SCIENCE, TEMPLATE = (4.2, 100.0), (3.4, 25.0)  # FWHM at the centre [pixel], variance
 FWHM_SLOPE = 0.3
-CONFIG = {"algorithm": "alard_lupton", "mode": "auto", "kernel_order": 1, "background_order": 2, "min_coverage": 0.1}
+OURS = {"alard_lupton": {"algorithm": "alard_lupton"}, "zogy": {"algorithm": "zogy"}}
+CONFIG = {
+    "mode": "auto",
+    "basis": "gaussian",
+    "kernel_order": 1,
+    "background_order": 2,
+    "scale_order": 0,
+    "min_coverage": 0.1,
+}
 ROUNDS = 3
+HERE = Path(__file__).parent
+PEERS_PYTHON = os.environ.get("PEERS_PYTHON", str(HERE / ".peers/bin/python"))
+PEERS = {4096: ("hotpants",), 1024: ("sfft",)}
+# Half side of the box around a star that SFFT fits, least S/N of such a star, and of one whose residual counts.
+STAR_BOX, FITTED_SNR, BRIGHT_SNR = 15, 10.0, 300.0
+CORE = 4  # half side of the box that the residual is looked for in [pixel]
 
 
-def psf_field(fwhm: float, slope: float) -> StampField:
+def psf_field(fwhm: float, slope: float, size: int) -> StampField:
     """Moffat PSF (beta 3.5) whose FWHM changes linearly along x."""
     t = np.arange(STAMP) - STAMP // 2
-    x = np.linspace(0, SIZE - 1, 5)
+    x = np.linspace(0, size - 1, 5)
     gx, gy = (g.ravel() for g in np.meshgrid(x, x))
-    width = fwhm + slope * (2 * gx / (SIZE - 1) - 1)
+    width = fwhm + slope * (2 * gx / (size - 1) - 1)
     r2 = t[:, None] ** 2 + t**2
     stamps = (1 + r2 * (4 * (2 ** (1 / 3.5) - 1) / width**2)[:, None, None]) ** -3.5
-    return fit_stamps(stamps / stamps.sum((1, 2), keepdims=True), gx, gy, 2, (SIZE, SIZE)).normalised()
+    return fit_stamps(stamps / stamps.sum((1, 2), keepdims=True), gx, gy, 2, (size, size)).normalised()
 
 
-def make_pair(folder: Path) -> None:
+def make_pair(folder: Path, size: int) -> None:
     """Write science.fits, template.fits and sources.parquet."""
     rng = np.random.default_rng(1)
-    x, y = rng.integers(STAMP, SIZE - STAMP, (2, N_STARS))
-    snr = 10 ** rng.uniform(0.5, 3, N_STARS)
+    x, y = rng.integers(STAMP, size - STAMP, (2, round(STARS_PER_PIXEL * size**2)))
+    snr = 10 ** rng.uniform(0.5, 3, len(x))
     flux = snr * np.sqrt(4 * np.pi * SCIENCE[1]) * SCIENCE[0] / 2.3548
     t = np.arange(STAMP) - STAMP // 2
-    pixels = (y[:, None, None] + t[:, None]) * SIZE + x[:, None, None] + t
+    pixels = (y[:, None, None] + t[:, None]) * size + x[:, None, None] + t
     for name, (fwhm, variance), slope in (("science", SCIENCE, FWHM_SLOPE), ("template", TEMPLATE, -FWHM_SLOPE)):
-        psf = psf_field(fwhm, slope)
+        psf = psf_field(fwhm, slope, size)
         stars = flux[:, None, None] * psf(x, y)
-        image = np.bincount(pixels.ravel(), stars.ravel(), SIZE**2).reshape(SIZE, SIZE)
+        image = np.bincount(pixels.ravel(), stars.ravel(), size**2).reshape(size, size)
         image += rng.normal(scale=np.sqrt(variance), size=image.shape)
         mask = np.zeros(image.shape, np.int32)
         exposure = Exposure(image, np.full(image.shape, variance), mask, WCS(naxis=2), psf, {"visit": 1})
         exposure.write(folder / f"{name}.fits")
         fits.writeto(folder / f"{name}_pixels.fits", image.astype(np.float32))
+        fits.writeto(folder / f"{name}_stars.fits", np.where(near_stars(x, y, snr, size), image, 0).astype(np.float32))
     sources = tables.from_columns("source", x=x, y=y, psfFlux=flux, psfFluxErr=flux / snr, extendedness=0.0)
     tables.write("source", sources, folder / "sources.parquet")
 
 
-def subtract_pair(folder: Path) -> None:
+def near_stars(x: np.ndarray, y: np.ndarray, snr: np.ndarray, size: int) -> np.ndarray:
+    """Pixels in the boxes around the stars that SFFT is fitted to."""
+    near = np.zeros((size, size), bool)
+    for column, row in zip(x[snr > FITTED_SNR], y[snr > FITTED_SNR]):
+        near[row - STAR_BOX : row + STAR_BOX + 1, column - STAR_BOX : column + STAR_BOX + 1] = True
+    return near
+
+
+def subtract_pair(folder: Path, name: str) -> None:
     """What is timed."""
-    science, template = (Exposure.read(folder / f"{name}.fits") for name in ("science", "template"))
+    science, template = (Exposure.read(folder / f"{image}.fits") for image in ("science", "template"))
     sources = tables.read("source", folder / "sources.parquet")
-    difference, matched, _ = subtract.subtract(science, template, sources, CONFIG)
-    difference.write(folder / "difference.fits")
-    matched.write(folder / "matched.fits")
+    difference, matched, _ = subtract.subtract(science, template, sources, CONFIG | OURS[name])
+    difference.write(folder / f"{name}.fits")
+    matched.write(folder / f"{name}_matched.fits")
+
+
+def quality(folder: Path, name: str) -> dict:
+    """Robust width of the sky, and of the cores of bright stars relative to it: 1 where nothing is left of them."""
+    with fits.open(folder / f"{name}.fits") as hdus:
+        image = (hdus["IMAGE"] if "IMAGE" in hdus else hdus[0]).data
+    sources = tables.read("source", folder / "sources.parquet")
+    x, y = (np.rint(sources[column]).astype(int) for column in ("x", "y"))
+    inner = slice(2 * STAMP, -2 * STAMP)
+    sky = robust_width(image[inner, inner][~near_stars(x, y, np.full(len(x), np.inf), len(image))[inner, inner]])
+    border = np.minimum(np.minimum(x, y), len(image) - 1 - np.maximum(x, y))
+    bright = (sources["psfFlux"] / sources["psfFluxErr"] > BRIGHT_SNR) & (border > 2 * STAMP)
+    offsets = np.arange(-CORE, CORE + 1)
+    cores = image[y[bright][:, None, None] + offsets[:, None], x[bright][:, None, None] + offsets]
+    return {"sky_sigma": sky, "star_over_sky": float(np.sqrt(np.median((cores**2).mean((1, 2))))) / sky}
 
 
 def hotpants(folder: Path) -> list:
@@ -76,27 +119,54 @@ def hotpants(folder: Path) -> list:
     return ["hotpants", *files, *limits, "-ko", 1, "-bgo", 2, "-n", "i", "-c", "t"]
 
 
-def main() -> list[dict]:
-    """Interleaved runs of ours and, where it is installed, HOTPANTS."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    installed = shutil.which("hotpants") is not None
-    if not installed:
-        print("subtraction: no peer, hotpants is not on the PATH", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_pair(folder)
-        ours, peer = [], []
+def peers(folder: Path, names: tuple[str, ...]) -> dict[str, list]:
+    """Commands of the peers that are installed; says why others are left out."""
+    commands = {}
+    for name in names:
+        command = [PEERS_PYTHON, HERE / "subtract_peers.py", name]
+        if name == "hotpants" and shutil.which("hotpants"):
+            commands[name] = hotpants(folder)
+        elif Path(PEERS_PYTHON).exists() and subprocess.run(command, capture_output=True).returncode == 0:
+            commands[name] = [*command, folder]
+        else:
+            print(f"subtraction: no peer {name}, it is not installed", file=sys.stderr)
+    return commands
+
+
+def compared(size: int, names: tuple[str, ...]) -> list[dict]:
+    """Interleaved runs of ours and of the peers that are installed, and our first call with nothing compiled."""
+    label = f"of {size} x {size} pixels, whole process"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_pair(folder, size)
+        commands = {name: [PYTHON, __file__, folder, name] for name in OURS} | peers(folder, names)
+        os.environ["NUMBA_CACHE_DIR"] = str(folder / "cache")
+        first = cpu_and_memory(commands["alard_lupton"])
+        del os.environ["NUMBA_CACHE_DIR"]
+        runs = {name: [] for name in commands}
         for _ in range(ROUNDS):
-            ours.append(cpu_and_memory([PYTHON, __file__, folder]))
-            if installed:
-                peer.append(cpu_and_memory(hotpants(folder), folder)[0])
-    cpu, peak = statistics.median(run[0] for run in ours), max(run[1] for run in ours)
-    label = f"subtraction of {SIZE} x {SIZE} pixels, whole process"
-    return [result(label, cpu, peak, *(("hotpants", statistics.median(peer)) if installed else ()))]
+            for name, command in commands.items():
+                runs[name].append(cpu_and_memory(command, folder))
+        left = {name: quality(folder, name) for name in commands}
+    cpu = {name: statistics.median(run[0] for run in done) for name, done in runs.items()}
+    peak = {name: max(run[1] for run in done) for name, done in runs.items()}
+    rows = [result(f"first subtraction, alard_lupton, numba cache empty, {label}", *first)]
+    for name in OURS:
+        for peer in [other for other in commands if other not in OURS] or [None]:
+            row = result(f"subtraction {name} {label}", cpu[name], peak[name], peer, cpu.get(peer))
+            row |= left[name] | {f"peer_{key}": value for key, value in left.get(peer, {}).items()}
+            rows.append(row | ({"peer_peak_mb": peak[peer]} if peer else {}))
+    return rows
+
+
+def main() -> list[dict]:
+    """All pairs of images."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return [row for size, names in PEERS.items() for row in compared(size, names)]
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        subtract_pair(Path(sys.argv[1]))
+        subtract_pair(Path(sys.argv[1]), sys.argv[2])
     else:
         print(json.dumps(main(), indent=1))

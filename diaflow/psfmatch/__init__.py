@@ -5,11 +5,11 @@ its application to pixels, variances and masks.  `basis` holds the functions the
 least-squares fit, `convolution` the spatially varying convolution, `homogeneous` the matching to a model PSF.
 """
 
-from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths
+from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths, delta_basis
 from diaflow.psfmatch.convolution import convolve, convolve_variance
 from diaflow.psfmatch.growth import core_radius, grow
 from diaflow.psfmatch.homogeneous import homogenise, model_psf, sample_psf
-from diaflow.psfmatch.solution import KernelSolution, fit
+from diaflow.psfmatch.solution import KernelSolution, fit, polynomial_image
 
 __all__ = [
     "KernelSolution",
@@ -18,9 +18,11 @@ __all__ = [
     "convolve",
     "convolve_variance",
     "core_radius",
+    "delta_basis",
     "fit",
     "grow",
     "homogenise",
     "model_psf",
+    "polynomial_image",
     "sample_psf",
 ]

@@ -1,17 +1,21 @@
-"""Kernel basis: Gaussians times polynomials, with one function of unit sum and all others of zero sum.
+"""Kernel basis: Gaussians times polynomials or single pixels; one function has unit sum and all others zero sum.
 
 The widths follow from the two PSF sizes as in LSST's ip_diffim: the middle Gaussian would take one PSF to the
 other if both were Gaussian.  Only B_0 changes fluxes, so a kernel with a spatially constant coefficient of B_0
-has the same sum everywhere (Alard 2000).
+has the same sum everywhere (Alard 2000).  Single pixels can be any kernel and need a prior (Becker et al. 2012).
 """
 
 import numpy as np
+from scipy.ndimage import convolve
 
 DEGREES = (4, 2, 2)
 RATIO = 2.0
 EQUAL_WIDTHS = (0.7, 1.5, 3.0)
 MIN_WIDTH_CONVOLUTION, MIN_WIDTH_DECONVOLUTION = 0.7, 0.4
 MIN_SIZE, MAX_SIZE = 21, 35
+MIN_DELTA_SIZE, MAX_DELTA_SIZE = 17, 21
+LAPLACIAN = np.array([[1, 4, 1], [4, -20, 4], [1, 4, 1]]) / 6
+BORDER_PENALTY = 3.0
 
 
 def alard_lupton_widths(sigma_reference: float, sigma_target: float) -> tuple[tuple[float, float, float], int]:
@@ -70,3 +74,38 @@ def gaussian_basis(widths: tuple[float, ...], size: int) -> np.ndarray:
             function -= basis[0]
         function /= np.sqrt((function**2).sum())
     return basis
+
+
+def delta_basis(sigma_reference: float, sigma_target: float) -> tuple[np.ndarray, np.ndarray]:
+    """One function for every pixel of a kernel, and the prior that keeps it smooth.
+
+    Parameters
+    ----------
+    sigma_reference, sigma_target : float
+        PSF radii as in `alard_lupton_widths` [pixel].
+
+    Returns
+    -------
+    basis : (k * k, k, k) array
+        B_0 is the Gaussian that takes one PSF to the other, of unit sum; every other function is one pixel minus the
+        central one, of unit L2 norm.
+    penalty : (k * k, k * k) array
+        Inverse covariance of the coefficients: the Laplacian of what is added to B_0 is about as large as its own, and
+        so, three times as strictly, are the pixels of the border.  The coefficient of B_0 is free.
+    """
+    width = np.sqrt(max(sigma_reference**2 - sigma_target**2, MIN_WIDTH_CONVOLUTION**2))
+    size = int(np.clip(2 * np.ceil(4 * width) + 1, MIN_DELTA_SIZE, MAX_DELTA_SIZE))
+    pixels, centre = np.eye(size**2), size**2 // 2
+    basis = np.delete((pixels - pixels[centre]) / np.sqrt(2), centre, 0).reshape(-1, size, size)
+    gaussian = gaussian_basis((width,), size)[0]
+    slopes = np.array([_roughness(function) for function in basis])
+    penalty = slopes @ slopes.T / (_roughness(gaussian) ** 2).mean()
+    return np.concatenate([gaussian[None], basis]), np.pad(penalty, ((1, 0), (1, 0)))
+
+
+def _roughness(kernel: np.ndarray) -> np.ndarray:
+    """Laplacian of a kernel in every pixel, zero beyond it, with the border counted more."""
+    out = convolve(kernel, LAPLACIAN, mode="constant")
+    border = np.ones(kernel.shape, bool)
+    border[1:-1, 1:-1] = False
+    return np.append(out.ravel(), np.sqrt(BORDER_PENALTY) * kernel[border])

@@ -50,7 +50,7 @@ def convolve(image: np.ndarray, kernel: StampField) -> np.ndarray:
     return out
 
 
-def convolve_variance(variance: np.ndarray, *kernels: StampField) -> np.ndarray:
+def convolve_variance(variance: np.ndarray, *kernels: StampField, psf: StampField | None = None) -> np.ndarray:
     """Variance of white noise after convolution with one or more kernels in succession.
 
     Parameters
@@ -59,14 +59,21 @@ def convolve_variance(variance: np.ndarray, *kernels: StampField) -> np.ndarray:
         Pixels that are not finite count as zero.
     kernels : StampField
         The square of their joint stamp, at the centre of each tile, is applied.
+    psf : StampField, optional
+        Give the variance that a fit of this PSF feels, instead of that of a pixel.
 
     Returns
     -------
     (ny, nx) float32 array
         Variance per pixel; covariances between pixels are not part of it.
+
+    Notes
+    -----
+    All the noise of a difference is white, but that of one of its two images, as the photons of a star in it, is not:
+    sum (P (x) K)**2 / sum P**2 takes the place of sum K**2, which is the same when the noise is white.
     """
     ny, nx = variance.shape
-    squared = squared_field(*kernels)
+    squared = squared_field(*kernels, psf=psf)
     tiles = _Tiles(variance, squared.size)
     x = np.minimum((np.arange(tiles.n_columns) + 0.5) * tiles.step, nx - 1)
     out = np.empty((ny, nx), np.float32)
@@ -77,14 +84,20 @@ def convolve_variance(variance: np.ndarray, *kernels: StampField) -> np.ndarray:
     return np.maximum(out, 0, out=out)
 
 
-def squared_field(*kernels: StampField) -> StampField:
-    """The squares of the joint stamps of kernels applied in succession, without wings that hold 1e-3 of their sum."""
+def squared_field(*kernels: StampField, psf: StampField | None = None) -> StampField:
+    """The squares of the joint stamps of kernels applied in succession, without wings that hold 1e-3 of their sum.
+
+    With a PSF, their sum is that of `convolve_variance`.
+    """
     order, shape = 2 * sum(kernel.order for kernel in kernels), kernels[0].shape
     gx, gy = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 1) for n in shape[::-1])))
     joint = kernels[0]
     for kernel in kernels[1:]:
         joint = joint.convolved(kernel, joint.size + kernel.size - 1)
-    squares = joint(gx, gy) ** 2
+    stamps = joint(gx, gy)
+    squares = stamps**2
+    if psf is not None:
+        squares *= _fitted_power(stamps, psf(gx, gy))[:, None, None]
     total = squares.sum((1, 2))
     for size in range(3, squares.shape[-1] + 1, 2):
         held = resized(squares, size).sum((1, 2)) / total
@@ -92,6 +105,13 @@ def squared_field(*kernels: StampField) -> StampField:
             break
     cut = resized(squares, size) / held[:, None, None]
     return fit_stamps(cut, gx, gy, order, shape)
+
+
+def _fitted_power(stamps: np.ndarray, psfs: np.ndarray) -> np.ndarray:
+    """sum (P (x) K)**2 / (sum P**2 sum K**2) of stamps (n, k, k) and PSFs (n, m, m)."""
+    side = (scipy.fft.next_fast_len(stamps.shape[-1] + psfs.shape[-1] - 1, True),) * 2
+    fitted = scipy.fft.irfft2(scipy.fft.rfft2(stamps, side) * scipy.fft.rfft2(psfs, side), side)
+    return (fitted**2).sum((1, 2)) / ((stamps**2).sum((1, 2)) * (psfs**2).sum((1, 2)))
 
 
 class _Tiles:

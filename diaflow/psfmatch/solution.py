@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 from diaflow.robust import robust_width
-from diaflow.stampfield import StampField, polynomial_terms
+from diaflow.stampfield import StampField, fit_stamps, polynomial_terms
 
 CELL = 128
 STARS_PER_CELL = 5
@@ -45,7 +45,7 @@ class KernelSolution:
     Attributes
     ----------
     kernel : StampField
-        Matching kernel at pixel positions; its sum is the same everywhere.
+        Matching kernel at pixel positions; its sum is a polynomial of degree `scale_order`, constant for 0.
     background : (n_terms,) array
         Coefficients of `polynomial_terms` of the position scaled to [-1, 1].
     background_order : int
@@ -53,8 +53,9 @@ class KernelSolution:
         Stars that the solution rests on.
     chi2 : (n,) array
         Mean squared residual over variance in the stamp of each star; NaN where it could not be used.
+    scale_order : int
     kernel_sum, kernel_sum_scatter : float
-        Sum of the kernel, and robust scatter of the sums that single stars ask for.
+        Sum of the kernel at the centre, and robust scatter of the sums that single stars ask for about the fit.
     model_error : float
         Rms residual of a bright star, beyond noise, over its own rms when the kernel is fitted without it.
     """
@@ -64,20 +65,38 @@ class KernelSolution:
     background_order: int
     used: np.ndarray
     chi2: np.ndarray
+    scale_order: int
     kernel_sum: float
     kernel_sum_scatter: float
     model_error: float
 
     def background_image(self) -> np.ndarray:
         """The background in every pixel, (ny, nx) float32."""
-        coefficients = np.zeros((self.background_order + 1,) * 2)
-        exponents = [(d - j, j) for d in range(self.background_order + 1) for j in range(d + 1)]
-        coefficients[tuple(np.transpose(exponents))] = self.background
-        u, v = (
-            (2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(self.background_order + 1)[:, None]
-            for n in self.kernel.shape[::-1]
-        )
-        return (v.T @ coefficients.T).astype(np.float32) @ u.astype(np.float32)
+        return polynomial_image(self.background, self.background_order, self.kernel.shape)
+
+    def sum_image(self) -> np.ndarray | np.float32:
+        """The sum of the kernel in every pixel, (ny, nx) float32, or the number that it is."""
+        if self.scale_order == 0:
+            return np.float32(self.kernel_sum)
+        return polynomial_image(self.kernel.terms.sum((1, 2)), self.kernel.order, self.kernel.shape)
+
+    def unit_kernel(self) -> StampField:
+        """The kernel over its sum, of unit sum everywhere."""
+        kernel, order = self.kernel, self.kernel.order + self.scale_order
+        if self.scale_order == 0:
+            return StampField(kernel.terms / self.kernel_sum, order, kernel.shape)
+        x, y = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 3) for n in kernel.shape[::-1])))
+        stamps = kernel(x, y)
+        return fit_stamps(stamps / stamps.sum((1, 2), keepdims=True), x, y, order, kernel.shape)
+
+
+def polynomial_image(coefficients: np.ndarray, order: int, shape: tuple[int, int]) -> np.ndarray:
+    """Sum of `polynomial_terms` of the position scaled to [-1, 1], in every pixel, (ny, nx) float32."""
+    matrix = np.zeros((order + 1,) * 2)
+    exponents = [(d - j, j) for d in range(order + 1) for j in range(d + 1)]
+    matrix[tuple(np.transpose(exponents))] = coefficients
+    u, v = ((2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(order + 1)[:, None] for n in shape[::-1])
+    return (v.T @ matrix.T).astype(np.float32) @ u.astype(np.float32)
 
 
 def fit(
@@ -88,7 +107,9 @@ def fit(
     basis: np.ndarray,
     kernel_order: int = 1,
     background_order: int = 2,
+    scale_order: int = 0,
     bad: np.ndarray | None = None,
+    penalty: np.ndarray | None = None,
 ) -> KernelSolution:
     """Fit the kernel that makes `image` look like `target`.
 
@@ -101,11 +122,14 @@ def fit(
         Pixel positions of the stars, best first: cells take them in this order.
     basis : (nb, k, k) array
         Functions of which only the first has a non-zero sum.
-    kernel_order, background_order : int
-        Largest degrees of the polynomials in position; lowered when there are too few stars.
+    kernel_order, background_order, scale_order : int
+        Largest degrees of the polynomials in position of the shape of the kernel, of the background and of the sum of
+        the kernel; lowered when there are too few stars.
     bad : (ny, nx) bool array, optional
         Pixels that are not to be fitted, as those within half a kernel of the border never are; stars with
         any in their central 7 x 7 or more than 40 % are not used.
+    penalty : (nb, nb) array, optional
+        Inverse covariance of what is known of the coefficients beforehand, about zero (`delta_penalty`).
 
     Raises
     ------
@@ -116,7 +140,7 @@ def fit(
     n_usable = int(stars.usable.sum())
     if n_usable < MIN_STARS:
         raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed")
-    return _Fit(stars, basis, image.shape).run(kernel_order, background_order)
+    return _Fit(stars, basis, image.shape, penalty).run(kernel_order, background_order, scale_order)
 
 
 @dataclass(frozen=True)
@@ -217,36 +241,37 @@ def _measure(
 class _Fit:
     """Iterated spatial fit: solve, test every star, refill the cells."""
 
-    def __init__(self, stars: _Stars, basis: np.ndarray, shape: tuple[int, int]):
-        self.stars, self.basis, self.shape = stars, basis, shape
+    def __init__(self, stars: _Stars, basis: np.ndarray, shape: tuple[int, int], penalty: np.ndarray | None):
+        self.stars, self.basis, self.shape, self.penalty = stars, basis, shape, penalty
         self.overlap = np.tensordot(basis, basis, ((1, 2), (1, 2)))
         self.cell = (stars.y // CELL).astype(int) * (shape[1] // CELL + 1) + (stars.x // CELL).astype(int)
         self.variance = stars.image_variance + stars.target_variance
 
-    def run(self, kernel_order: int, background_order: int) -> KernelSolution:
+    def run(self, *wanted_orders: int) -> KernelSolution:
         """Solve until the set of stars no longer changes."""
         good = self.stars.usable & self._agreeing_sums()
         active = self._brightest_per_cell(good)
         for _ in range(MAX_ITERATIONS + 1):
             if active.sum() < MIN_STARS:
                 raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
-            orders = _affordable(kernel_order, active.sum()), _affordable(background_order, active.sum())
+            orders = [affordable(order, active.sum()) for order in wanted_orders]
             local = self._solve(active, *orders)
             chi2, deviation, _, agree = self._residuals(local)
             good = self.stars.usable & agree
             previous, active = active, self._brightest_per_cell(good)
             if (active == previous).all():
                 break
-        sums = local[:, 0] * (1 + deviation)
-        field = StampField(np.tensordot(self.kernel_terms, self.basis, ((0,), (0,))), orders[0], self.shape)
+        missed = local[:, 0] * deviation
+        field = StampField(np.tensordot(self.kernel_terms, self.basis, ((0,), (0,))), max(orders[::2]), self.shape)
         return KernelSolution(
             kernel=field,
             background=self.background_terms,
             background_order=orders[1],
             used=previous,
             chi2=np.where(self.stars.usable, chi2, np.nan),
+            scale_order=orders[2],
             kernel_sum=float(self.kernel_terms[0, 0]),
-            kernel_sum_scatter=float(robust_width(sums[previous])),
+            kernel_sum_scatter=float(robust_width(missed[previous])),
             model_error=self._model_error(previous, *orders),
         )
 
@@ -284,27 +309,32 @@ class _Fit:
         active[rows[rank < STARS_PER_CELL]] = True
         return active
 
-    def _solve(self, active: np.ndarray, kernel_order: int, background_order: int) -> np.ndarray:
+    def _solve(self, active: np.ndarray, kernel_order: int, background_order: int, scale_order: int) -> np.ndarray:
         """Spatial solution from the active stars; returns the local coefficients at every star, (n, nb + 1)."""
         stars, n_functions = self.stars, len(self.basis)
-        order = max(kernel_order, background_order)
+        order = max(kernel_order, background_order, scale_order)
         u, v = (2 * c / max(n - 1, 1) - 1 for c, n in ((stars.x, self.shape[1]), (stars.y, self.shape[0])))
         polynomials = polynomial_terms(u, v, order)
         degree = np.repeat(np.arange(order + 1), np.arange(order + 1) + 1)
         column_order = np.full(n_functions + 1, kernel_order)
-        column_order[0], column_order[-1] = 0, background_order
+        column_order[0], column_order[-1] = scale_order, background_order
         free = (degree <= column_order[:, None]).ravel()
 
         weights = 1 / self.variance[active]
         full = normal_matrix(stars.gram[active][:, :-1, :-1], weights, polynomials[:, active])
         matrix = full[free][:, free]
         right = ((stars.gram[active][:, :-1, -1].T * weights) @ polynomials[:, active].T).ravel()[free]
+        if self.penalty is not None:
+            prior = np.broadcast_to(np.pad(self.penalty, (0, 1)), (len(weights), *(n_functions + 1,) * 2))
+            matrix += normal_matrix(prior, np.full(len(weights), 1 / len(weights)), polynomials[:, active])[free][
+                :, free
+            ]
         matrix = self._without_noise(matrix, free, active, weights, polynomials)
         terms = np.zeros(free.shape)
         terms[free] = solve_ridge(matrix, right)
         terms = terms.reshape(n_functions + 1, -1)
-        self.kernel_terms = terms[:-1, : (kernel_order + 1) * (kernel_order + 2) // 2]
-        self.background_terms = terms[-1, : (background_order + 1) * (background_order + 2) // 2]
+        self.kernel_terms = terms[:-1, degree <= max(kernel_order, scale_order)]
+        self.background_terms = terms[-1, degree <= background_order]
         return (terms @ polynomials).T
 
     def _without_noise(self, matrix, free, active, weights, polynomials) -> np.ndarray:
@@ -346,7 +376,7 @@ class _Fit:
         return chi2, deviation, error, agree
 
 
-def _affordable(order: int, n_stars: int) -> int:
+def affordable(order: int, n_stars: int) -> int:
     """The largest order up to `order` with at least two stars per spatial term, and never less than 0."""
     return max([o for o in range(order + 1) if (o + 1) * (o + 2) <= n_stars], default=0)
 

@@ -16,12 +16,12 @@ from diaflow.photocal import NANOJANSKY_ZERO_POINT
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psfmatch import sample_psf
 from diaflow.stampfield import StampField, fit_stamps, fwhm
-from diaflow.subtract import alard_lupton, model_error, noise
+from diaflow.subtract import alard_lupton, model_error, noise, zogy
 from diaflow.subtract.summary import failed, summary_row
 
 __all__ = ["ALGORITHMS", "failed", "psf_field", "subtract", "summary_row"]
 
-ALGORITHMS = {"alard_lupton": alard_lupton.subtract}
+ALGORITHMS = {"alard_lupton": alard_lupton.subtract, "zogy": zogy.subtract}
 
 PSF_GRID, PSF_ORDER = 5, 2
 MAX_VARIANCE_FACTOR = 10.0

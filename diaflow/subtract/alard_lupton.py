@@ -3,23 +3,28 @@
 In come science and template with honest variance planes and the positions of kernel stars; the sharper image is
 convolved to match the other, the difference is taken in the photometric frame of the science image, and its
 noise is made white (`decorrelate`), so that variance plane and PSF describe it completely.
+
+In mode `preconvolve` the science image is smoothed with its own PSF first, so that the template, whichever of the two
+is sharper and in whichever direction, is convolved and never deconvolved.  `decorrelate` undoes the smoothing as far as
+the PSF has power, and `detect.smooth_snr` of the result is the score image of LSST's ip_diffim.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diaflow.colour import colour_field
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, core_radius, fit, grow
+from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, delta_basis, fit, grow
 from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
-from diaflow.subtract import decorrelate, noise
+from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.sources import kernel_sources
 
+# By which frequencies are amplified after preconvolution; those that need more have 3 % of the power of a star.
+MAX_SHARPENING = 6.0
+# Of the fit: numbers in the Gram matrices of all stars.
+MAX_GRAM = 25_000_000
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
-# Planes of the template that the difference inherits; its saturation goes to a plane of its own.
-INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
 
 
 def subtract(
@@ -57,16 +62,23 @@ def subtract(
     mode = config["mode"]
     if mode == "auto":
         mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"
-    science, template = _with_low_frequency_variance(science), _with_low_frequency_variance(template)
-    if mode == "convolve_template":
-        image, target, basis = template, science, alard_lupton_basis(science_sigma, template_sigma)
+    science, template = noise.with_low_frequency_variance(science), noise.with_low_frequency_variance(template)
+    smoothing = _identity(science.shape)
+    if mode == "convolve_science":
+        image, target, sigmas = science, template, (template_sigma, science_sigma)
+    elif mode == "convolve_template":
+        image, target, sigmas = template, science, (science_sigma, template_sigma)
     else:
-        image, target, basis = science, template, alard_lupton_basis(template_sigma, science_sigma)
+        smoothing = StampField(science.psf.centre()[None, ::-1, ::-1], 0, science.shape)
+        image, target, sigmas = template, _smoothed(science, smoothing), (np.sqrt(2) * science_sigma, template_sigma)
+    basis, penalty = delta_basis(*sigmas) if config["basis"] == "delta" else (alard_lupton_basis(*sigmas), None)
     bad = grow(image.flagged(*UNUSABLE), basis.shape[-1] // 4) | target.flagged(*UNUSABLE)
-    x, y = kernel_sources(sources, science, bad)
-    orders = config["kernel_order"], config["background_order"]
-    solution = fit(image, target, x, y, basis, *orders, bad=bad)
-    pair = _Pair.matched(image, target, solution, mode, sky)
+    x, y = (c[: MAX_GRAM // len(basis) ** 2] for c in kernel_sources(sources, science, bad))
+    orders = config["kernel_order"], config["background_order"], config["scale_order"]
+    # pixels of a smoothed image scatter less than its low frequencies
+    scatter = replace(target, variance=target.variance * np.float32((smoothing.terms[0] ** 2).sum()))
+    solution = fit(image, scatter, x, y, basis, *orders, bad=bad, penalty=penalty)
+    pair = _Pair.matched(image, target, solution, smoothing, sky, +1 if mode == "convolve_science" else -1)
     difference, matched = pair.decorrelated(sky)
     summary = {
         "mode": mode,
@@ -83,7 +95,7 @@ def subtract(
 
 @dataclass
 class _Pair:
-    """Two images of equal PSF and photometric scale: one convolved (with `kernel`), the other as it was.
+    """Two images of equal PSF and photometric scale: one convolved with `kernel`, the other with `other_kernel`.
 
     `sign` is +1 when the convolved one is the science image; `mask` is that of the difference, and `lost` marks the
     pixels that have no value in it.
@@ -92,6 +104,7 @@ class _Pair:
     convolved: Exposure
     other: Exposure
     kernel: StampField
+    other_kernel: StampField
     convolved_variance: np.ndarray
     sign: int
     mask: np.ndarray
@@ -99,15 +112,21 @@ class _Pair:
 
     @classmethod
     def matched(
-        cls, image: Exposure, target: Exposure, solution: KernelSolution, mode: str, sky: np.ndarray
+        cls,
+        image: Exposure,
+        target: Exposure,
+        solution: KernelSolution,
+        target_kernel: StampField,
+        sky: np.ndarray,
+        sign: int,
     ) -> "_Pair":
         """Apply kernel and background and bring both images to the scale of the science image.
 
         The background is fitted again to all sky pixels: in the few around the stars it is hard to tell from the
         wings of the kernel.
         """
-        sign = -1 if mode == "convolve_template" else +1
-        mask, lost = _combined_mask(image, target, solution.kernel, sign)
+        kernels = (image, solution.kernel), (target, target_kernel)
+        mask, lost = masks.combined(*kernels[::sign])
         pixels = convolve(image.image, solution.kernel)
         fitted = noise.background(target.image - pixels, sky & ~lost, solution.background_order)
         if fitted:
@@ -115,21 +134,28 @@ class _Pair:
         background = solution.background_image()
         if sign < 0:
             pixels += background
-            return cls(replace(image, image=pixels), target, solution.kernel, image.variance, sign, mask, lost)
-        scale = np.float32(1 / solution.kernel_sum)
+            convolved = replace(image, image=pixels)
+            return cls(convolved, target, solution.kernel, target_kernel, image.variance, sign, mask, lost)
+        scale = 1 / solution.sum_image()
         pixels *= scale
         other = replace(target, image=(target.image - background) * scale, variance=target.variance * scale**2)
-        kernel = StampField(solution.kernel.terms / solution.kernel_sum, solution.kernel.order, solution.kernel.shape)
-        return cls(replace(image, image=pixels), other, kernel, image.variance, sign, mask, lost)
+        convolved = replace(image, image=pixels)
+        return cls(convolved, other, solution.unit_kernel(), target_kernel, image.variance, sign, mask, lost)
 
     def decorrelated(self, sky: np.ndarray) -> tuple[Exposure, Exposure]:
         """(difference, matched template)."""
-        v_c, v_o = (decorrelate.sky_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
+        v_c, v_o = (noise.cell_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
         if not np.isfinite(v_c + v_o).any():
             v_c, v_o = (noise.typical(v, sky) for v in (self.convolved_variance, self.other.variance))
-        convolved_colour, other_colour = (_colour(exposure) for exposure in (self.convolved, self.other))
-        noise_kernel = self.kernel.convolved(convolved_colour, self.kernel.size + convolved_colour.size - 1)
-        whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre())
+        noise_kernel, other_colour = (
+            kernel.convolved(colour, kernel.size + colour.size - 1)
+            for kernel, colour in (
+                (self.kernel, noise.colour(self.convolved)),
+                (self.other_kernel, noise.colour(self.other)),
+            )
+        )
+        limit = MAX_SHARPENING if self.other_kernel.size > 1 else decorrelate.MAX_AMPLIFICATION
+        whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre(), limit)
         mask, lost = self.mask, self.lost
         residual = self.sign * (self.convolved.image - self.other.image)
         # saturated cores and what lacks data would ring through the filter
@@ -137,11 +163,11 @@ class _Pair:
         image = convolve(np.where(lost | saturated, 0, residual), whitening)
         image[saturated] = residual[saturated]
         image[lost] = 0
-        variance = convolve_variance(self.convolved_variance, noise_kernel, whitening)
-        variance += convolve_variance(self.other.variance, other_colour, whitening)
-        variance[lost] = noise.typical(variance, ~lost)
         science, template = (self.convolved, self.other) if self.sign > 0 else (self.other, self.convolved)
         psf = self._science_psf().convolved(whitening, max(science.psf.size, template.psf.size)).normalised()
+        variance = convolve_variance(self.convolved_variance, noise_kernel, whitening, psf=psf)
+        variance += convolve_variance(self.other.variance, other_colour, whitening, psf=psf)
+        variance[lost] = noise.typical(variance, ~lost)
         metadata = science.metadata | {"covariance_factor": 1.0, "psf_fwhm": fwhm(psf.centre())}
         difference = Exposure(image, variance, mask, science.wcs, psf, metadata)
         return difference, self._matched_template(template, science, mask)
@@ -162,32 +188,12 @@ class _Pair:
         return replace(template, mask=mask.copy(), psf=psf, metadata=template.metadata | {"covariance_factor": 1.0})
 
 
-def _combined_mask(image: Exposure, target: Exposure, kernel: StampField, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask of the difference, and the pixels that have no value in it."""
-    science, template = (image, target) if sign > 0 else (target, image)
-    inherited = template.mask & bits(*INHERITED)
-    inherited |= (template.mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
-    own = science.mask & ~bits("DETECTED", "DETECTED_NEGATIVE")
-    spread, fixed = (own, inherited) if sign > 0 else (inherited, own)
-    near_missing = grow((spread & bits("NO_DATA")) != 0, kernel.size // 2, border=True)
-    mask = grow(spread & ~bits("NO_DATA"), core_radius(kernel.centre()))
-    # what fills a saturated core, or what is left of it in a mean without its saturated inputs, is far from the star's
-    # flux: even the tail of the kernel carries it
-    mask |= grow((spread | fixed) & bits("SAT", "SAT_TEMPLATE"), kernel.size // 2)
-    mask |= spread & bits("NO_DATA")
-    mask |= fixed
-    mask[near_missing] |= bits("EDGE")
-    return mask, near_missing | ((mask & bits("NO_DATA")) != 0)
+def _identity(shape: tuple[int, int]) -> StampField:
+    """The kernel that changes nothing."""
+    return StampField(np.ones((1, 1, 1)), 0, shape)
 
 
-def _colour(exposure: Exposure) -> StampField:
-    """What made the noise of the exposure from white noise of its variance at low frequencies."""
-    return colour_field(exposure.metadata.get("covariance_factor", 1.0), exposure.shape)
-
-
-def _with_low_frequency_variance(exposure: Exposure) -> Exposure:
-    """The exposure with its covariance factor multiplied into the variance plane."""
-    factor = exposure.metadata.get("covariance_factor", 1.0)
-    if factor == 1.0:
-        return exposure
-    return replace(exposure, variance=exposure.variance * np.float32(factor))
+def _smoothed(exposure: Exposure, kernel: StampField) -> Exposure:
+    """Image and PSF convolved with a kernel of unit sum; the variance plane, at low frequencies, stays."""
+    psf = exposure.psf.convolved(kernel, exposure.psf.size + kernel.size - 1)
+    return replace(exposure, image=convolve(exposure.image, kernel), psf=psf)

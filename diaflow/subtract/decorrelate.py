@@ -10,12 +10,12 @@ import numpy as np
 import scipy.fft
 
 from diaflow.stampfield import StampField, fit_stamps, resized
+from diaflow.subtract import noise
 
-N_GRID = 5
 # Rms amplitude that may lie outside the stamp, relative to the whole filter.
 TRUNCATION = 1e-4
 MAX_SIZE = 71
-# Of any frequency: where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
+# Where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
 MAX_AMPLIFICATION = 12.0
 WHITE = np.ones((1, 1))
 
@@ -26,6 +26,7 @@ def decorrelation_stamps(
     other_variance: np.ndarray,
     side: int,
     other_colour: np.ndarray = WHITE,
+    max_amplification: float = MAX_AMPLIFICATION,
 ) -> np.ndarray:
     """Pixel-space whitening filters, sqrt(N(0) / N(k)) with N = v_c |kappa|**2 + v_o |a|**2.
 
@@ -39,6 +40,8 @@ def decorrelation_stamps(
         Side of the result, odd, larger than k.
     other_colour : (m, m) array, optional
         Unit-sum stamp a that made the noise of the other image from white noise.
+    max_amplification : float, optional
+        Of any frequency.
 
     Returns
     -------
@@ -49,7 +52,8 @@ def decorrelation_stamps(
     v_c, v_o = (np.asarray(v, float)[:, None, None] for v in (convolved_variance, other_variance))
     power = v_c * convolved_power + v_o * other_power
     total = power[:, :1, :1]
-    response = np.sqrt(total / np.maximum(power, total / MAX_AMPLIFICATION**2))
+    # a smooth limit: a kink would ring far
+    response = np.sqrt(total / np.hypot(power, total / max_amplification**2))
     return scipy.fft.fftshift(scipy.fft.irfft2(response, (side, side)), axes=(1, 2))
 
 
@@ -58,6 +62,7 @@ def kernel_field(
     convolved_variance: float | np.ndarray,
     other_variance: float | np.ndarray,
     other_colour: np.ndarray = WHITE,
+    max_amplification: float = MAX_AMPLIFICATION,
 ) -> StampField:
     """The whitening filter as a field over the detector.
 
@@ -67,60 +72,47 @@ def kernel_field(
         Matching kernel, convolved with the colour of the noise it was applied to.
     convolved_variance, other_variance : float or (5, 5) array
         Sky variance, at low frequencies, of the image that was convolved, before that, and of the other [nJy**2];
-        arrays hold it in the cells of `sky_variance`, NaN where unknown.  A change over the detector is followed to
-        the kernel's order, and at least linearly.
+        arrays hold it in the cells of `noise.cell_variance`, NaN where unknown.  A change over the detector is followed
+        to the kernel's order, and at least linearly.
     other_colour : (m, m) array, optional
         Unit-sum stamp that made the noise of the other image from white noise.
+    max_amplification : float, optional
+        Of any frequency.
 
     Returns
     -------
     StampField
         Of unit sum everywhere, cut where less than 1e-4 of its rms amplitude is lost (or at 71 pixels).
     """
-    ny, nx = kernel.shape
-    gx, gy = ((np.arange(N_GRID) + 0.5) / N_GRID * n - 0.5 for n in (nx, ny))
-    x, y = (g.ravel() for g in np.meshgrid(gx, gy))
     varies = np.ndim(convolved_variance) or np.ndim(other_variance)
-    v_c, v_o = (np.broadcast_to(v, (N_GRID, N_GRID)).ravel() for v in (convolved_variance, other_variance))
-    known = np.isfinite(v_c + v_o)
+    x, y, v_c, v_o = known_cells(kernel.shape, convolved_variance, other_variance)
     side = scipy.fft.next_fast_len(2 * MAX_SIZE + kernel.size, True) | 1
-    stamps = decorrelation_stamps(kernel(x, y)[known], v_c[known], v_o[known], side, other_colour)
+    stamps = decorrelation_stamps(kernel(x, y), v_c, v_o, side, other_colour, max_amplification)
     order = max(kernel.order, 1) if varies else kernel.order
-    while (order + 1) * (order + 2) // 2 > known.sum():
+    while (order + 1) * (order + 2) // 2 > len(x):
         order -= 1
-    cut = resized(stamps, _sufficient_size(stamps))
+    cut = resized(stamps, sufficient_size(stamps, TRUNCATION, MAX_SIZE))
     # what the cut takes from the sum is small but spread out; a factor would change the noise
     cut = cut + (1 - cut.mean((1, 2), keepdims=True) * cut[0].size) / cut[0].size
-    return fit_stamps(cut, x[known], y[known], order, kernel.shape)
+    return fit_stamps(cut, x, y, order, kernel.shape)
 
 
-def sky_variance(variance: np.ndarray, sky: np.ndarray) -> np.ndarray:
-    """Median variance of the sky in 5 x 5 cells; NaN where a cell has less than 1 % of sky pixels.
-
-    Parameters
-    ----------
-    variance : (ny, nx) array
-    sky : (ny, nx) bool array
-        Pixels that are neither masked nor covered by sources.
-    """
-    ny, nx = variance.shape
-    stride = max(1, min(ny, nx) // 1000)
-    edges_y, edges_x = (np.linspace(0, n, N_GRID + 1).astype(int) for n in (ny, nx))
-    out = np.full((N_GRID, N_GRID), np.nan)
-    for j in range(N_GRID):
-        for i in range(N_GRID):
-            cell = slice(edges_y[j], edges_y[j + 1], stride), slice(edges_x[i], edges_x[i + 1], stride)
-            values = variance[cell][sky[cell]]
-            if values.size > 0.01 * sky[cell].size:
-                out[j, i] = np.median(values)
-    return out
+def known_cells(
+    shape: tuple[int, int], *variances: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Centres x, y [pixel] of the cells of `noise.cell_variance` in which all variances are known, and these."""
+    gx, gy = ((np.arange(noise.N_CELLS) + 0.5) / noise.N_CELLS * n - 0.5 for n in shape[::-1])
+    cells = [*np.meshgrid(gx, gy), *(np.broadcast_to(v, (noise.N_CELLS,) * 2) for v in variances)]
+    known = np.isfinite(sum(cells))
+    return tuple(values[known] for values in cells)
 
 
-def _sufficient_size(stamps: np.ndarray) -> int:
+def sufficient_size(stamps: np.ndarray, truncation: float, largest: int) -> int:
+    """Side, at most `largest`, of stamps (n, k, k) cut so that no more than this part of the rms amplitude is lost."""
     side = stamps.shape[-1]
     total = (stamps**2).sum((1, 2))
-    for size in range(5, min(MAX_SIZE, side), 4):
+    for size in range(5, min(largest, side), 4):
         lost = 1 - (resized(stamps, size) ** 2).sum((1, 2)) / total
-        if lost.max() < TRUNCATION**2:
+        if lost.max() < truncation**2:
             return size
-    return min(MAX_SIZE, side)
+    return min(largest, side)

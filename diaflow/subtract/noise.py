@@ -4,15 +4,19 @@
 `matched_factor` compares PSF-weighted sums, which is what the errors of point-source fluxes rest on.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation
 
+from diaflow.colour import colour_field
 from diaflow.exposure import Exposure, bits
 from diaflow.robust import robust_width
-from diaflow.stampfield import polynomial_terms
+from diaflow.stampfield import StampField, polynomial_terms
 
 BIN, MESH, BLOCK = 4, 16, 64
+N_CELLS = 5
 SAMPLE = 1_000_000
 SOURCE_SIGMA = 3.0
 MIN_PIXELS = 1000
@@ -89,6 +93,41 @@ def typical(plane: np.ndarray, good: np.ndarray) -> float:
     rows = slice(None, None, max(1, len(plane) // 1000))
     values = plane[rows][good[rows]]
     return float(np.median(values if values.size else plane[rows]))
+
+
+def cell_variance(variance: np.ndarray, sky: np.ndarray) -> np.ndarray:
+    """Median variance of the sky in 5 x 5 cells; NaN where a cell has less than 1 % of sky pixels.
+
+    Parameters
+    ----------
+    variance : (ny, nx) array
+    sky : (ny, nx) bool array
+        Pixels that are neither masked nor covered by sources.
+    """
+    ny, nx = variance.shape
+    stride = max(1, min(ny, nx) // 1000)
+    edges_y, edges_x = (np.linspace(0, n, N_CELLS + 1).astype(int) for n in (ny, nx))
+    out = np.full((N_CELLS, N_CELLS), np.nan)
+    for j in range(N_CELLS):
+        for i in range(N_CELLS):
+            cell = slice(edges_y[j], edges_y[j + 1], stride), slice(edges_x[i], edges_x[i + 1], stride)
+            values = variance[cell][sky[cell]]
+            if values.size > 0.01 * sky[cell].size:
+                out[j, i] = np.median(values)
+    return out
+
+
+def with_low_frequency_variance(exposure: Exposure) -> Exposure:
+    """The exposure with its covariance factor multiplied into the variance plane."""
+    factor = exposure.metadata.get("covariance_factor", 1.0)
+    if factor == 1.0:
+        return exposure
+    return replace(exposure, variance=exposure.variance * np.float32(factor))
+
+
+def colour(exposure: Exposure) -> StampField:
+    """What made the noise of the exposure from white noise of its variance at low frequencies."""
+    return colour_field(exposure.metadata.get("covariance_factor", 1.0), exposure.shape)
 
 
 def matched_factor(exposure: Exposure, sky_pixels: np.ndarray, stamp: np.ndarray) -> tuple[float, float]:

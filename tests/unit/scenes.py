@@ -12,6 +12,8 @@ CONFIG = {
     "mode": "auto",
     "kernel_order": 1,
     "background_order": 2,
+    "scale_order": 0,
+    "basis": "gaussian",
     "min_coverage": 0.1,
 }
 PSF_SIZE = 31

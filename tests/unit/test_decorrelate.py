@@ -4,7 +4,7 @@ from scenes import constant_psf, gaussian
 
 from diaflow import psfmatch
 from diaflow.stampfield import StampField
-from diaflow.subtract import decorrelate
+from diaflow.subtract import decorrelate, noise
 
 
 def matching_kernel(broad, sharp, shape, size=31):
@@ -90,7 +90,7 @@ def test_noise_is_white_everywhere_under_a_varying_kernel_and_depth():
     v_s, v_t = np.ones(shape), np.broadcast_to(np.linspace(0.5, 1.5, 600), shape)
     difference = rng.normal(size=shape) - psfmatch.convolve(rng.normal(size=shape) * np.sqrt(v_t), kernel)
     sky = np.ones(shape, bool)
-    fields = decorrelate.sky_variance(v_t, sky), decorrelate.sky_variance(v_s, sky)
+    fields = noise.cell_variance(v_t, sky), noise.cell_variance(v_s, sky)
     whitening = decorrelate.kernel_field(kernel, *fields)
     after = psfmatch.convolve(difference, whitening)
     plane = psfmatch.convolve_variance(v_t, kernel, whitening) + psfmatch.convolve_variance(v_s, whitening)
@@ -106,7 +106,7 @@ def test_sky_variance_ignores_sources_and_knows_where_it_is_blind():
     variance[100, 100] = 1e6
     sky = np.ones(variance.shape, bool)
     sky[160:, 240:] = False
-    found = decorrelate.sky_variance(variance, sky)
+    found = noise.cell_variance(variance, sky)
     assert found[0, 0] == 9 and np.isnan(found[4, 4])
     np.testing.assert_array_equal(np.delete(found.ravel(), [0, 24]), 4)
 

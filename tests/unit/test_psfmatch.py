@@ -358,3 +358,64 @@ def test_model_error_is_what_stars_keep_that_did_not_take_part():
     assert errors[0] < 0.005
     # a median of 20 stars, known to a third, of a square whose median is half its mean
     assert 0.5 * 0.02 < errors[1] < 2 * 0.02
+
+
+@pytest.mark.parametrize("sigma_reference, sigma_target", [(2.8, 2.0), (2.0, 2.0), (2.0, 2.4)])
+def test_delta_basis_is_complete_with_one_function_of_unit_sum(sigma_reference, sigma_target):
+    basis, penalty = psfmatch.delta_basis(sigma_reference, sigma_target)
+    n, size, _ = basis.shape
+    assert n == size**2 and np.linalg.matrix_rank(basis.reshape(n, -1)) == n
+    np.testing.assert_allclose(basis.sum((1, 2)), np.r_[1, np.zeros(n - 1)], atol=1e-12)
+    np.testing.assert_allclose((basis[1:] ** 2).sum((1, 2)), 1, atol=1e-12)
+    # B_0 is what is expected and free, everything added to it is not
+    np.testing.assert_array_equal(penalty[0], 0)
+    assert np.linalg.eigvalsh(penalty[1:, 1:]).min() > 0
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "shifted pixel"])
+def test_delta_basis_recovers_any_kernel(kernel):
+    """A Gaussian and a displaced single pixel, to 5 decimals of the kernel and 3 of its sum, against the prior."""
+    shape, rng = (400, 400), np.random.default_rng(3)
+    x, y = rng.uniform(40, 360, (2, 30))
+    image = rng.normal(scale=1e4, size=shape).astype(np.float32)
+    basis, penalty = psfmatch.delta_basis(2.6, 2.0)
+    size = basis.shape[-1]
+    true = 1.25 * gaussian(1.4, size)
+    if kernel == "shifted pixel":
+        true = np.zeros((size, size))
+        true[size // 2 + 1, size // 2 - 2] = 1.25
+    target = 2 + fftconvolve(image, true, mode="same")
+    solution = psfmatch.fit(exposure(image, 1e-6), exposure(target, 1.0), x, y, basis, 0, 0, penalty=penalty)
+    assert solution.kernel_sum == pytest.approx(1.25, abs=1e-3)
+    np.testing.assert_allclose(solution.kernel.centre(), true, atol=1e-5)
+    np.testing.assert_allclose(solution.background_image(), 2, atol=1e-2)
+
+
+def test_kernel_sum_follows_a_flux_ratio_that_varies():
+    """1.1 + 0.1 u - 0.05 v from 40 noiseless stars; a kernel of constant sum leaves a tenth of them."""
+    shape, rng = (400, 400), np.random.default_rng(4)
+    x, y = rng.uniform(40, 360, (2, 40))
+    u, v = np.meshgrid(*(2 * np.arange(400) / 399 - 1,) * 2)
+    ratio = 1.1 + 0.1 * u - 0.05 * v
+    image, target = np.zeros(shape), np.zeros(shape)
+    add_stars(image, x, y, np.full(40, 3000.0), 2.0)
+    add_stars(target, x, y, 3000 * ratio[np.rint(y).astype(int), np.rint(x).astype(int)], 2.6)
+    basis = psfmatch.alard_lupton_basis(2.6, 2.0)
+    solution = psfmatch.fit(exposure(image, 1e-4), exposure(target), x, y, basis, 1, 0, scale_order=1)
+    np.testing.assert_allclose(solution.sum_image(), ratio, atol=5e-3)
+    where = np.array([20, 380, 200]), np.array([30, 300, 390])
+    np.testing.assert_allclose(solution.unit_kernel()(*where).sum((1, 2)), 1, atol=1e-3)
+    np.testing.assert_allclose(solution.kernel(*where).sum((1, 2)), ratio[where[1], where[0]], atol=5e-3)
+    constant = psfmatch.fit(exposure(image, 1e-4), exposure(target), x, y, basis, 1, 0)
+    assert constant.sum_image() == pytest.approx(1.1, abs=0.05)
+
+
+def test_variance_that_a_psf_fit_feels_is_that_of_the_fit():
+    """White noise through a smoothing kernel: variance of PSF-weighted sums, 1600 of them, known to 3.5 %."""
+    shape, rng = (900, 900), np.random.default_rng(9)
+    kernel, psf = constant_psf(1.5, shape), constant_psf(1.8, shape)
+    noise = psfmatch.convolve(rng.normal(size=shape), kernel)
+    fluxes = psfmatch.convolve(noise, psf)[50:-50:20, 50:-50:20]
+    plane = psfmatch.convolve_variance(np.ones(shape), kernel, psf=psf)[450, 450]
+    assert plane * (psf.centre() ** 2).sum() == pytest.approx(fluxes.var(), rel=0.1)
+    assert plane > 2 * psfmatch.convolve_variance(np.ones(shape), kernel)[450, 450]

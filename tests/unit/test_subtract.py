@@ -3,7 +3,7 @@ import pytest
 from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
-from diaflow import psfmatch, subtract, tables
+from diaflow import detect, psfmatch, subtract, tables
 from diaflow.colour import colour_field
 from diaflow.errors import BadData
 from diaflow.exposure import bits
@@ -319,3 +319,61 @@ def test_noise_is_white_with_a_template_of_resampled_noise(sigma_science, sigma_
     for shift in ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0)):
         both = sky & np.roll(sky, shift, (0, 1))
         assert abs((pixels * np.roll(pixels, shift, (0, 1)))[both].mean() / pixels[sky].var()) < 0.02
+
+
+@pytest.mark.parametrize("sigma_science, sigma_template", [(2.4, 2.0), (2.0, 2.4)])
+def test_delta_basis_leaves_noise_only(sigma_science, sigma_template):
+    science, table = make_image(sigma_science)
+    template, _ = make_image(sigma_template, noise_seed=7)
+    difference, _, summary = run(science, template, table, basis="delta", kernel_order=0)
+    check_noise(difference, without_stars(difference, table), 1.0, 1.0)
+    assert summary["residual_ratio"] < 0.04
+    assert summary["kernel_sum"] == pytest.approx(1, abs=0.04)
+
+
+@pytest.mark.parametrize("sigma_template", [2.0, 2.8])
+def test_score_after_preconvolution_has_unit_width_and_fluxes_are_unbiased(sigma_template):
+    """Templates that are sharper and broader than the science image, noise 0.3; 40 transients of S/N 50."""
+    size = 500
+    science, table = make_image(2.4, 0.3, 6, 40, size)
+    template, _ = make_image(sigma_template, 0.3, 7, 40, size)
+    grid = np.arange(60, size - 60, 28)
+    x, y = (g.ravel() for g in np.meshgrid(grid, grid))
+    near = np.hypot(table["x"] - x[:, None], table["y"] - y[:, None]).min(1) < 40
+    x, y = x[~near][::2], y[~near][::2]
+    flux = 50 * 0.3 * np.sqrt(8 * np.pi) * 2.4
+    add_stars(science.image, x, y, np.full(len(x), flux), 2.4)
+    difference, _, summary = run(science, template, table, mode="preconvolve", kernel_order=0)
+    assert summary["mode"] == "preconvolve"
+    measured, _ = psf_flux(difference, x, y)
+    # 0.02 / sqrt(30) = 0.4 %
+    assert len(x) > 30
+    assert np.mean(measured) == pytest.approx(flux, rel=0.01)
+    bad = difference.mask != 0
+    score = detect.smooth_snr(difference.image, difference.variance, bad, difference.psf.centre())
+    for row, column in zip(y, x):
+        bad[row - 25 : row + 26, column - 25 : column + 26] = True
+    sky = ~bad & without_stars(difference, table)
+    # 5e4 pixels of 70 independent each: 700 values know the width to 3 %
+    assert score[sky].std() == pytest.approx(1, rel=0.1)
+    assert abs(score[sky].mean()) < 0.2
+
+
+@pytest.mark.parametrize("sigma_science, sigma_template", [(2.4, 2.0), (2.0, 2.4)])
+def test_flux_ratio_that_varies_over_the_field_is_followed_in_the_scale_of_the_science_image(
+    sigma_science, sigma_template
+):
+    """A template brighter by 1 + 0.2 u; a transient at either end of the field keeps its flux."""
+    science, table = make_image(sigma_science, 0.2, 6, 40, 400)
+    template, _ = make_image(sigma_template, 0.2, 7, 40, 400)
+    ratio = 1 + 0.2 * np.linspace(-1, 1, 400)
+    template.image *= ratio.astype(np.float32)
+    template.variance *= (ratio**2).astype(np.float32)
+    table = table[(np.abs(table["x"] - 60) > 25) & (np.abs(table["x"] - 340) > 25)]
+    x, y = [60, 60, 340, 340], [120, 280, 120, 280]
+    add_stars(science.image, x, y, [2000.0] * 4, sigma_science)
+    varying, _, summary = run(science, template, table, scale_order=1)
+    constant, _, before = run(science, template, table)
+    assert summary["residual_ratio"] < 0.5 * before["residual_ratio"]
+    # what is left of stars beneath and beside them is known to 2 % of 1000
+    assert psf_flux(varying, x, y)[0] == pytest.approx(2000, rel=0.03)

@@ -1,0 +1,43 @@
+"""Which pixels of a difference are affected by the flaws of the two images, as far as kernels carry them."""
+
+import numpy as np
+
+from diaflow.exposure import Exposure, bits
+from diaflow.psfmatch import core_radius, grow
+from diaflow.stampfield import StampField
+
+# Planes of the template that the difference inherits; its saturation goes to a plane of its own.
+INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
+SATURATED = ("SAT", "SAT_TEMPLATE")
+
+
+def combined(
+    science: tuple[Exposure, StampField], template: tuple[Exposure, StampField]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mask of the difference, and the pixels that have no value in it.
+
+    Parameters
+    ----------
+    science, template : (Exposure, StampField)
+        Each image, and the kernel that it was convolved with.
+
+    Returns
+    -------
+    mask : (ny, nx) int32 array
+        Planes of an image reach as far as the core of its kernel, saturation in either as far as the larger
+        kernel: what fills a saturated core, or what is left of it in a mean without its saturated inputs, is far from
+        the star's flux, and even the tail of a kernel carries it.  EDGE is within a kernel of missing data or the
+        border.
+    lost : (ny, nx) bool array
+    """
+    saturated = (template[0].mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
+    planes = science[0].mask & ~bits("DETECTED", "DETECTED_NEGATIVE"), template[0].mask & bits(*INHERITED) | saturated
+    kernels = science[1], template[1]
+    mask = grow((planes[0] | planes[1]) & bits(*SATURATED), max(kernel.size // 2 for kernel in kernels))
+    lost = np.zeros(mask.shape, bool)
+    for own, kernel in zip(planes, kernels):
+        missing = own & bits("NO_DATA")
+        mask |= grow(own & ~bits("NO_DATA"), core_radius(kernel.centre())) | missing
+        lost |= grow(missing != 0, kernel.size // 2, border=kernel.size > 1)
+    mask[lost] |= bits("EDGE")
+    return mask, lost

@@ -1,0 +1,186 @@
+"""Flux ratio and registration of two images from their common stars, without a matching kernel.
+
+Each image is convolved with the PSF of the other, so that a star, its neighbours and the galaxy beneath look the same
+in both; the slope of one against the other is the flux ratio, and what is left along the gradient is a shift.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.fft import irfft2, next_fast_len, rfft2
+
+from diaflow.errors import BadData
+from diaflow.exposure import Exposure
+from diaflow.psfmatch.solution import MIN_STARS, affordable, polynomial_image
+from diaflow.robust import robust_width
+from diaflow.stampfield import fwhm, polynomial_terms
+
+CLIP, MAX_ITERATIONS = 3.0, 10
+# A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
+SCALE_FLOOR = 0.01
+MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the larger FWHM
+
+
+@dataclass(frozen=True)
+class PhotometricMatch:
+    """What the stars of two images say.
+
+    Attributes
+    ----------
+    terms : (n_terms,) array
+        Flux in the science image over that in the template, as coefficients of `polynomial_terms` of the position
+        scaled to [-1, 1].
+    order : int
+    scatter : float
+        Robust scatter of the ratios of single stars.
+    registration : (float, float)
+        Rms shift of the stars in x and y, beyond noise [pixel].
+    used : (n,) bool array
+        Stars that the ratio rests on.
+    flux : (n,) array
+        Flux of each star in the science image [unit of the image].
+    """
+
+    terms: np.ndarray
+    order: int
+    scatter: float
+    registration: tuple[float, float]
+    used: np.ndarray
+    flux: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """Flux ratio at the centre of the detector."""
+        return float(self.terms[0])
+
+    def scale_image(self, shape: tuple[int, int]) -> np.ndarray | np.float32:
+        """The flux ratio in every pixel, (ny, nx) float32, or the number that it is."""
+        if self.order == 0:
+            return np.float32(self.scale)
+        return polynomial_image(self.terms, self.order, shape)
+
+
+def match(
+    science: Exposure, template: Exposure, x: np.ndarray, y: np.ndarray, bad: np.ndarray, order: int
+) -> PhotometricMatch:
+    """Compare the stars at x, y [pixel] of two images on one grid.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        With `StampField` PSFs and variance planes of the noise at low frequencies.
+    x, y : (n,) arrays
+    bad : (ny, nx) bool array
+        Pixels that may not lie in the box that is compared.
+    order : int
+        Degree of the flux ratio as a polynomial in position; lowered when there are too few stars.
+
+    Raises
+    ------
+    BadData
+        When fewer than three stars can be used.
+    """
+    half = max(MIN_HALF, round(HALF * max(fwhm(e.psf.centre()) for e in (science, template))))
+    usable = _clean(x, y, bad, half)
+    if usable.sum() < MIN_STARS:
+        raise BadData(f"{usable.sum()} kernel stars, at least {MIN_STARS} needed")
+    values, errors, flux = _compare(science, template, x[usable], y[usable], half)
+    order = min(order, affordable(order, usable.sum()))
+    ny, nx = science.shape
+    u, v = 2 * x[usable] / max(nx - 1, 1) - 1, 2 * y[usable] / max(ny - 1, 1) - 1
+    terms, kept = _robust_fit(values[0], errors[0], polynomial_terms(u, v, order))
+    used, fluxes = np.zeros(len(x), bool), np.zeros(len(x))
+    used[usable], fluxes[usable] = kept, flux
+    shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
+    return PhotometricMatch(terms, order, float(robust_width(values[0][kept])), tuple(shifts), used, fluxes)
+
+
+def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarray:
+    """Positions whose box is in the image and free of bad pixels."""
+    ny, nx = bad.shape
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    clean = (column >= half) & (row >= half) & (column < nx - half) & (row < ny - half)
+    windows = sliding_window_view(bad, (2 * half + 1,) * 2) if clean.any() else bad
+    clean[clean] = ~windows[row[clean] - half, column[clean] - half].any((1, 2))
+    return clean
+
+
+def _compare(
+    science: Exposure, template: Exposure, x: np.ndarray, y: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least squares of the science box on [template, its gradients, 1]: ratio and shifts, their errors, and the flux.
+
+    Returns
+    -------
+    values, errors : (3, n) arrays
+        Flux ratio, shift in x and in y [pixel].
+    flux : (n,) array
+        In the science image.
+    """
+    psfs = [exposure.psf(x, y) for exposure in (science, template)]
+    reach = half + 1 + max(psf.shape[-1] for psf in psfs) // 2
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    side = next_fast_len(2 * reach + 1, True)
+    transforms = [rfft2(psf, (side, side)) for psf in psfs]
+
+    def boxes(image, transform, k):
+        windows = sliding_window_view(np.pad(image, reach), (2 * reach + 1,) * 2)[row, column]
+        full = irfft2(rfft2(windows, (side, side)) * transform, (side, side))
+        # position 0 of the box is that of the window plus half the PSF
+        first = reach - half - 1 + k // 2
+        return full[:, first : first + 2 * half + 3, first : first + 2 * half + 3]
+
+    n_box = boxes(science.image, transforms[1], psfs[1].shape[-1])
+    r_box = boxes(template.image, transforms[0], psfs[0].shape[-1])
+    inner = np.s_[:, 1:-1, 1:-1]
+    columns = [
+        r_box[inner],
+        (r_box[:, 1:-1, 2:] - r_box[:, 1:-1, :-2]) / 2,
+        (r_box[:, 2:, 1:-1] - r_box[:, :-2, 1:-1]) / 2,
+    ]
+    design = np.stack([*columns, np.ones_like(columns[0])], axis=1).reshape(len(x), 4, -1)
+    target = n_box[inner].reshape(len(x), -1)
+    v_n, v_r = (exposure.variance[row, column] for exposure in (science, template))
+    gram = design @ design.transpose(0, 2, 1)
+    # the noise of the template is in the design; its expectation is taken out
+    gram[:, 0, 0] -= v_r * (psfs[0] ** 2).sum((1, 2)) * target.shape[1]
+    weights = np.linalg.solve(gram, design)[:, :3]
+    ratio, dx, dy = np.einsum("nip,np->in", weights, target)
+    # noise of N (x) P_r - ratio R (x) P_n in the weighted sums
+    spectra = np.abs(rfft2(weights.reshape(len(x), 3, 2 * half + 1, -1), (side, side))) ** 2
+    power = (
+        v_n[:, None, None] * np.abs(transforms[1]) ** 2 + (ratio**2 * v_r)[:, None, None] * np.abs(transforms[0]) ** 2
+    )
+    halves = np.full(side // 2 + 1, 2.0)
+    halves[0] = 1
+    if side % 2 == 0:
+        halves[-1] = 1
+    errors = np.sqrt(np.einsum("nivu,nvu,u->in", spectra, power, halves)) / side
+    joint = irfft2(transforms[0] * transforms[1], (side, side))
+    flux = ratio * design[:, 0].max(1) / joint.max((1, 2))
+    # N(x) = ratio R(x - shift): the coefficient of the gradient is -ratio times the shift
+    return np.stack([ratio, -dx / ratio, -dy / ratio]), np.stack([errors[0], *(errors[1:] / np.abs(ratio))]), flux
+
+
+def _robust_fit(values: np.ndarray, errors: np.ndarray, polynomials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted polynomial fit with rejection: coefficients, and which values were kept."""
+    total = np.hypot(errors, SCALE_FLOOR * abs(np.median(values)))
+    kept = (
+        np.abs(values - np.median(values)) < CLIP * max(1, robust_width((values - np.median(values)) / total)) * total
+    )
+    for _ in range(MAX_ITERATIONS):
+        design = polynomials[:, kept] / total[kept]
+        terms = np.linalg.lstsq(design.T, values[kept] / total[kept])[0]
+        pulls = (values - terms @ polynomials) / total
+        previous, kept = kept, np.abs(pulls) < CLIP * max(1.0, robust_width(pulls[kept]))
+        if (kept == previous).all():
+            break
+    return terms, previous
+
+
+def _rms(values: np.ndarray, errors: np.ndarray) -> float:
+    """Rms about zero of the half of the values that is known best, beyond their errors; outliers are not felt."""
+    best = errors <= np.median(errors)
+    square = np.median(values[best]) ** 2 + robust_width(values[best]) ** 2 - np.median(errors[best] ** 2)
+    return float(np.sqrt(max(square, 0)))
