@@ -6,7 +6,8 @@ from astropy.wcs import WCS
 from scipy.special import erf
 from scipy.stats import poisson
 
-from diaflow import detect, footprints, ids
+from diaflow import detect, ids
+from diaflow.detect import footprints
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
 from diaflow.stampfield import StampField

@@ -7,7 +7,8 @@ template at the same place.
 
 import numpy as np
 
-from diaflow import footprints, ids, measure, tables
+from diaflow import ids, measure, tables
+from diaflow.detect import footprints
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
 from diaflow.psfmatch.convolution import convolve
