@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from diaflow.exposure import bits
 
-DIPOLE_LOBE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
+MAX_SHARE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Footprints:
         Peak: the pixel of highest |S/N|.
     positive, negative : (n,) float arrays
         |S/N| of the highest peak of each sign; 0 where there is none.
+    positive_peak, negative_peak : (2, n) int arrays
+        x and y of these peaks; 0 where there is none.
     planes : (n,) int32 array
         All mask bits set in the footprint.
     bbox_size : (n,) int array
@@ -39,6 +41,8 @@ class Footprints:
     y: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
+    positive_peak: np.ndarray
+    negative_peak: np.ndarray
     planes: np.ndarray
     bbox_size: np.ndarray
 
@@ -51,9 +55,14 @@ class Footprints:
         return self.positive == 0
 
     @property
-    def is_dipole(self) -> np.ndarray:
+    def has_both_signs(self) -> np.ndarray:
+        """Peaks of both signs."""
+        return (self.positive > 0) & (self.negative > 0)
+
+    @property
+    def is_balanced(self) -> np.ndarray:
         """Peaks of both signs, neither of which dominates."""
-        return np.maximum(self.positive, self.negative) < DIPOLE_LOBE * (self.positive + self.negative)
+        return np.maximum(self.positive, self.negative) < MAX_SHARE * (self.positive + self.negative)
 
 
 def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> Footprints:
@@ -114,9 +123,12 @@ def _linked(positive: _Peaks, negative: _Peaks, distance: float) -> Footprints:
     pairs = trees[0].sparse_distance_matrix(trees[1], distance, output_type="coo_matrix")
     links = coo_array((np.ones(pairs.nnz), (pairs.row, pairs.col + n_positive)), shape=(n, n))
     n_sources, source = connected_components(links, directed=False)
-    lobes = np.zeros((2, n_sources))
-    np.maximum.at(lobes[0], source[:n_positive], height[:n_positive])
-    np.maximum.at(lobes[1], source[n_positive:], height[n_positive:])
+    lobes, peaks = np.zeros((2, n_sources)), np.zeros((2, 2, n_sources), np.int32)
+    for sign, rows in enumerate((slice(0, n_positive), slice(n_positive, n))):
+        upwards = rows.start + np.lexsort((x[rows], y[rows], height[rows]))
+        # of several peaks of a source the last one written is the highest
+        lobes[sign, source[upwards]] = height[upwards]
+        peaks[sign][:, source[upwards]] = x[upwards], y[upwards]
     all_planes = np.zeros(n_sources, np.int32)
     np.bitwise_or.at(all_planes, source, planes)
     low, high = np.full((n_sources, 2), np.iinfo(np.int32).max), np.full((n_sources, 2), -1)
@@ -130,6 +142,8 @@ def _linked(positive: _Peaks, negative: _Peaks, distance: float) -> Footprints:
         y=y[highest][rows],
         positive=lobes[0][rows],
         negative=lobes[1][rows],
+        positive_peak=peaks[0][:, rows],
+        negative_peak=peaks[1][:, rows],
         planes=all_planes[rows],
         bbox_size=(high - low + 1).max(axis=1)[rows],
     )

@@ -6,23 +6,29 @@ the bins are brighter than those on both sides, steadily and for long enough.  B
 apart.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from scipy.ndimage import binary_dilation, label
 from scipy.stats import poisson
 
 from diaflow.detect.binned import BIN, Bins
 
 VOTE = 2.0  # bins above this take part [sigma]
 CLIP = 4.0  # what one bin can say at most [sigma]
+# Blobs are bins above this that hang together, with a brighter peak, shorter than so many times their mean width.
+BLOB_EDGE, BLOB_PEAK, BLOB_SHAPE = 2.5, 6.0, 3.0
 TILE, OVERLAP = 64, 1.5  # side of a tile [bin], and tiles over each bin along an axis
 CHANCE = 10.0  # candidates that noise makes in an image; following them costs little
 MAX_TRIES = 8  # candidates in one tile
 MIN_LENGTH = 14  # of a line [bin]
 MIN_SIGNIFICANCE = 7.0  # of the contrast along a line [sigma]
-BLOCK, MIN_STEADY = 4, 0.75  # so much of a line must be brighter than its sides, in means of so many bins
+# A line is cut into parts of this many bins, or into so many; the lower quartile of them must be this bright [sigma of a
+# part]: two stars with nothing between them make no line.
+SHORT_PART, MAX_PARTS, MIN_QUARTILE = 4, 16, 1.5
 DRIFT, DRIFT_SHARE = 0.3, 0.4  # contrast that a line must exceed to go on [sigma], and [its mean contrast]
 SIDES = (-5.0, -4.0, 4.0, 5.0)  # what a line is compared with [bin off the line]
 MIDDLE = (-0.5, 0.5)
@@ -44,8 +50,24 @@ class Streak:
 
 def find(bins: Bins) -> list[Streak]:
     """Bright and dark lines of a difference image."""
-    snr = np.where(bins.usable, np.clip(bins.snr, -CLIP, CLIP), np.float32(np.nan))
+    snr = bins.snr
+    snr = np.where(bins.usable & ~_blobs(snr), np.clip(snr, -CLIP, CLIP), np.float32(np.nan))
     return [streak for sign in (1, -1) for streak in _bright_lines(np.float32(sign) * snr)]
+
+
+def _blobs(snr: np.ndarray) -> np.ndarray:
+    """Bins of bright sources that are not thin, and next to them: a few in a row would pass for a line."""
+    labels, n = label(np.abs(snr) > BLOB_EDGE, np.ones((3, 3)))
+    y, x = np.nonzero(labels)
+    index = labels[y, x] - 1
+    peak, low, high = np.zeros(n), np.full((2, n), np.inf), np.full((2, n), -np.inf)
+    np.maximum.at(peak, index, np.abs(snr[y, x]))
+    for axis, place in enumerate((x, y)):
+        np.minimum.at(low[axis], index, place)
+        np.maximum.at(high[axis], index, place)
+    length, area = (high - low).max(axis=0) + 1, np.bincount(index, minlength=n)
+    is_blob = (peak > BLOB_PEAK) & (length**2 < BLOB_SHAPE * area)
+    return binary_dilation(np.append(False, is_blob)[labels], np.ones((3, 3)))
 
 
 def paint(mask: np.ndarray, streaks: list[Streak], bit: int) -> None:
@@ -99,6 +121,7 @@ def _tiles(ny: int, nx: int) -> Iterator[tuple[int, int, int, int]]:
             yield x0, y0, min(TILE, nx), min(TILE, ny)
 
 
+@functools.cache
 def _least_votes(density: float, diagonal: float, n_angles: int, n_tiles: float) -> float:
     """Votes for the two bins across a diagonal that noise exceeds `CHANCE` times in the image."""
     return poisson.isf(CHANCE / (n_angles * diagonal * n_tiles), 2 * density * diagonal) + 1
@@ -175,14 +198,12 @@ def _follow(snr, line):
             _straighten(snr, line)
     run = contrast[start : end + 1]
     count = np.sum(~np.isnan(run))
+    # the contrast of one bin has about unit noise
     if count < MIN_LENGTH or np.nansum(run) < MIN_SIGNIFICANCE * np.sqrt(count):
         return False
-    blocks, bright = 0, 0
-    for k in range(0, len(run) - BLOCK + 1, BLOCK):
-        total = np.nansum(run[k : k + BLOCK])
-        blocks += 1
-        bright += total > 0
-    if bright < MIN_STEADY * blocks:
+    side = max(SHORT_PART, len(run) // MAX_PARTS)
+    parts = np.array([np.nanmean(run[k : k + side]) for k in range(0, len(run) - side + 1, side)])
+    if np.nanquantile(parts, 0.25) < MIN_QUARTILE / np.sqrt(side):
         return False
     line[5] = _half_width(snr, line)
     return True

@@ -110,7 +110,8 @@ def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
     np.testing.assert_allclose(table["scienceFlux"][rows], sign * 1000, atol=4 * 8.6)
     np.testing.assert_allclose(table["templateFlux"][rows], 0, atol=4 * 2.2)
     # A pixel adds 1/12 to the variance; the noise of a moment at S/N 114 is about 2 sigma**2 / 114 without the weight.
-    np.testing.assert_allclose(np.median(table["ixx"] + table["iyy"]) / 2, SIGMA**2, rtol=0.1)
+    np.testing.assert_allclose(np.median(table["ixx"] + table["iyy"]) / 2, (0.2 * SIGMA) ** 2, rtol=0.1)
+    np.testing.assert_allclose(table["ixxPSF"], 0.04 * (SIGMA**2 + 1 / 12), rtol=0.01)
 
 
 def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
@@ -179,10 +180,10 @@ def test_a_bright_transient_with_a_faint_ring_is_no_dipole():
     snr = np.zeros((60, 60), np.float32)
     snr[30, 30], snr[30, 35] = 40.0, -6.0
     found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
-    assert len(found) == 1 and not found.is_dipole[0] and not found.is_negative[0]
+    assert len(found) == 1 and not found.is_balanced[0] and not found.is_negative[0]
     assert (found.x[0], found.y[0]) == (30, 30)
     snr[30, 35] = -39.0
-    assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_dipole[0]
+    assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_balanced[0]
 
 
 def test_detection_planes_mark_the_footprints_of_each_sign():
@@ -315,9 +316,10 @@ def test_two_transients_whose_wings_touch_are_two_sources():
 
 
 def test_noise_on_a_plateau_as_large_as_the_image_makes_one_source():
-    difference, science, template = triplet(np.full((400, 400), 10.0))
-    table = detect.dia_sources(difference, science, template, CONFIG)
-    assert len(table) == 1 and table["bboxSize"][0] == 400
+    difference, *_ = triplet(np.full((400, 400), 10.0))
+    snr = detect.smooth_snr(difference.image, difference.variance, difference.mask != 0, difference.psf.centre())
+    found = footprints.find(snr, 5.0, SIGMA, difference.mask)
+    assert len(found) == 1 and found.bbox_size[0] == 400
 
 
 def test_a_psf_that_is_not_finite_is_bad_data():

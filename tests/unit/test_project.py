@@ -81,6 +81,7 @@ UNITS = [
     "deg",
     "deg2",
     "arcsec",
+    "arcsec2",
     "pixel",
     "pixel2",
     "mag",
