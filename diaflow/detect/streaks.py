@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation, label
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from diaflow.detect.binned import BIN, Bins
 
@@ -30,6 +30,7 @@ MIN_SIGNIFICANCE = 7.0  # of the contrast along a line [sigma]
 # part]: two stars with nothing between them make no line.
 SHORT_PART, MAX_PARTS, MIN_QUARTILE = 4, 16, 1.5
 DRIFT, DRIFT_SHARE = 0.3, 0.4  # contrast that a line must exceed to go on [sigma], and [its mean contrast]
+END = 4.0  # margin of the ends of a line whose contrast is 1 sigma [bin]
 SIDES = (-5.0, -4.0, 4.0, 5.0)  # what a line is compared with [bin off the line]
 MIDDLE = (-0.5, 0.5)
 REACH = 3.0  # bins this far off a line tell its course [bin]
@@ -122,9 +123,11 @@ def _tiles(ny: int, nx: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 @functools.cache
-def _least_votes(density: float, diagonal: float, n_angles: int, n_tiles: float) -> float:
+def _least_votes(density: float, diagonal: float, n_angles: int, n_tiles: float) -> int:
     """Votes for the two bins across a diagonal that noise exceeds `CHANCE` times in the image."""
-    return poisson.isf(CHANCE / (n_angles * diagonal * n_tiles), 2 * density * diagonal) + 1
+    votes = np.arange(int(2 * diagonal) + 2)
+    chance = CHANCE / (n_angles * diagonal * n_tiles)
+    return int(np.argmax(pdtrc(votes, 2 * density * diagonal) <= chance)) + 1
 
 
 @njit(cache=True)
@@ -206,6 +209,10 @@ def _follow(snr, line):
     if np.nanquantile(parts, 0.25) < MIN_QUARTILE / np.sqrt(side):
         return False
     line[5] = _half_width(snr, line)
+    # where a line ends in noise is known to a few bins over the square of its contrast
+    margin = min(END / np.nanmean(run) ** 2, MIN_LENGTH)
+    line[3] -= margin
+    line[4] += margin
     return True
 
 
