@@ -14,8 +14,8 @@ from diaflow.detect import footprints, shapes, streaks
 from diaflow.detect.binned import BIN, MESH, Bins, background, expanded
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch.convolution import convolve
-from diaflow.stampfield import StampField, moments_sigma
+from diaflow.matchedfilter import smooth_snr
+from diaflow.stampfield import moments_sigma
 
 # A source is unreliable with the first planes in its footprint or with any of these in its central 3 x 3.
 UNRELIABLE_FOOTPRINT = ("SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
@@ -44,41 +44,6 @@ CENTRE_COLUMNS = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplat
 
 MAX_SHIFT = 2.0  # largest distance of the centroid from the peak [sigma of the PSF]; at S/N 5 its error is 0.3
 MAX_SOURCES = 2**ids.NUMBER_BITS
-
-
-def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_stamp: np.ndarray) -> np.ndarray:
-    """Signal-to-noise ratio of a point source at every pixel.
-
-    Parameters
-    ----------
-    image, variance : (ny, nx) arrays
-        Pixels with white noise, and their variances.
-    bad : (ny, nx) bool array
-        Pixels that do not count; those that are not finite or have no positive variance do not either.
-    psf_stamp : (k, k) array
-        PSF, k odd.
-
-    Returns
-    -------
-    (ny, nx) float32 array
-        sum(P I) / sqrt(sum(P**2 V)), of unit variance where there is noise only; 0 where the pixel itself does not
-        count.  It is the flux over its error of `measure.psf_flux` at the pixel.
-
-    Notes
-    -----
-    The filter has no weights 1/V: pixels that fluctuate low have a lower V, and with 100 photons of sky per pixel
-    such weights would pull the ratio to -0.6 for a PSF of 4 pixels FWHM.
-    """
-    good = ~bad & np.isfinite(image) & (variance > 0) & np.isfinite(variance)
-    stamp = np.asarray(psf_stamp, np.float32)[None, ::-1, ::-1]
-    signal = convolve(np.where(good, image, 0), StampField(stamp, 0, image.shape))
-    variance = np.where(good, variance, 0).astype(np.float32, copy=False)
-    noise = convolve(variance, StampField(stamp**2, 0, image.shape))
-    # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
-    np.maximum(noise, variance * stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2, out=noise)
-    np.divide(signal, np.sqrt(noise, out=noise), out=signal, where=good)
-    signal[~good] = 0
-    return signal
 
 
 def dia_sources(difference: Exposure, science: Exposure, matched_template: Exposure, config_detect: dict) -> np.ndarray:

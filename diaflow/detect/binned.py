@@ -99,12 +99,21 @@ def background(bins: Bins) -> Background:
 
 
 def expanded(cells: np.ndarray, shape: tuple[int, int], side: int) -> np.ndarray:
-    """Linear interpolation between the centres of cells of `side` pixels, float32 of that shape; constant beyond."""
-    weights = [
-        np.stack([np.interp(np.arange(n), (np.arange(m) + 0.5) * side - 0.5, row) for row in np.eye(m)], 1)
-        for n, m in zip(shape, cells.shape)
-    ]
-    return (weights[0].astype(np.float32) @ cells.astype(np.float32)) @ weights[1].T.astype(np.float32)
+    """Linear interpolation between the centres of cells of `side` pixels and beyond them, float32 of that shape."""
+    weights_y, weights_x = (_linear_weights(n, m, side) for n, m in zip(shape, cells.shape))
+    return (weights_y @ cells.astype(np.float32)) @ weights_x.T
+
+
+def _linear_weights(n: int, m: int, side: int) -> np.ndarray:
+    """Matrix (n, m) from m cells to the n pixels of an axis."""
+    weights, pixel = np.zeros((n, m), np.float32), np.arange(n)
+    place = (pixel + 0.5) / side - 0.5
+    lower = np.floor(place).astype(int).clip(0, max(m - 2, 0))
+    upper = np.minimum(lower + 1, m - 1)
+    weights[pixel, lower] = 1
+    weights[pixel, upper] += place - lower
+    weights[pixel, lower] -= place - lower
+    return weights
 
 
 def _cells(plane: np.ndarray) -> np.ndarray:

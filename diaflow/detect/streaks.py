@@ -26,8 +26,8 @@ CHANCE = 10.0  # candidates that noise makes in an image; following them costs l
 MAX_TRIES = 8  # candidates in one tile
 MIN_LENGTH = 14  # of a line [bin]
 MIN_SIGNIFICANCE = 7.0  # of the contrast along a line [sigma]
-# A line is cut into parts of this many bins, or into so many; the lower quartile of them must be this bright [sigma of a
-# part]: two stars with nothing between them make no line.
+# A line is cut into parts of this many bins, or into so many; the lower quartile of them must be this bright [sigma of
+# a part]: two stars with nothing between them make no line.
 SHORT_PART, MAX_PARTS, MIN_QUARTILE = 4, 16, 1.5
 DRIFT, DRIFT_SHARE = 0.3, 0.4  # contrast that a line must exceed to go on [sigma], and [its mean contrast]
 END = 4.0  # margin of the ends of a line whose contrast is 1 sigma [bin]

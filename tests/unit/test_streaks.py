@@ -21,7 +21,9 @@ def line(angle, offset, sigma, shape=SHAPE, start=-np.inf, end=np.inf):
 
 
 def painted(image, bad=None):
-    bins = binned.Bins.of(image.astype(np.float32), np.ones(image.shape, np.float32), bad if bad is not None else image > 1e9)
+    bins = binned.Bins.of(
+        image.astype(np.float32), np.ones(image.shape, np.float32), bad if bad is not None else image > 1e9
+    )
     found = streaks.find(bins)
     mask = np.zeros(image.shape, np.int32)
     streaks.paint(mask, found, 4)
