@@ -106,13 +106,14 @@ def expanded(cells: np.ndarray, shape: tuple[int, int], side: int) -> np.ndarray
 
 def _linear_weights(n: int, m: int, side: int) -> np.ndarray:
     """Matrix (n, m) from m cells to the n pixels of an axis."""
-    weights, pixel = np.zeros((n, m), np.float32), np.arange(n)
-    place = (pixel + 0.5) / side - 0.5
-    lower = np.floor(place).astype(int).clip(0, max(m - 2, 0))
-    upper = np.minimum(lower + 1, m - 1)
-    weights[pixel, lower] = 1
-    weights[pixel, upper] += place - lower
-    weights[pixel, lower] -= place - lower
+    starts, pixel = np.arange(m) * side, np.arange(n)
+    if m == 1:
+        return np.ones((n, 1), np.float32)
+    centres = (starts + np.minimum(starts + side, n) - 1) / 2
+    lower = (np.searchsorted(centres, pixel, "right") - 1).clip(0, m - 2)
+    share = (pixel - centres[lower]) / np.diff(centres)[lower]
+    weights = np.zeros((n, m), np.float32)
+    weights[pixel, lower], weights[pixel, lower + 1] = 1 - share, share
     return weights
 
 
