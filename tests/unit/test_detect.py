@@ -187,6 +187,17 @@ def test_a_bright_transient_with_a_faint_ring_is_no_dipole():
     assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_balanced[0]
 
 
+def test_the_fainter_lobe_may_be_below_the_threshold_but_not_below_half_of_it():
+    snr = np.zeros((60, 60), np.float32)
+    snr[30, 30], snr[26, 33], snr[30, 40] = -6.0, 3.6, 4.9
+    found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
+    assert len(found) == 1 and found.is_negative[0] and found.is_balanced[0]
+    assert found.positive[0] == np.float32(3.6) and found.positive_peak[:, 0].tolist() == [33, 26]
+    assert found.negative_peak[:, 0].tolist() == [30, 30]
+    snr[26, 33] = 2.4  # and the other is 10 pixels away
+    assert not footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).has_both_signs[0]
+
+
 def test_detection_planes_mark_the_footprints_of_each_sign():
     difference, science, template, x, y = ten_transients()
     difference.mask[:] = bits("DETECTED", "DETECTED_NEGATIVE", "SUSPECT")  # left over from the calexp
