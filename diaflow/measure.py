@@ -199,6 +199,15 @@ def planes_within(mask: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float)
     return out
 
 
+def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, half: int) -> np.ndarray:
+    """Boxes of 2 half + 1 pixels around whole-pixel positions, (n, m, m); 0 outside the image."""
+    t = np.arange(-half, half + 1)
+    rows, columns = np.asarray(y)[:, None, None] + t[:, None], np.asarray(x)[:, None, None] + t
+    inside = is_inside(image.shape, columns, rows)
+    ny, nx = image.shape
+    return np.where(inside, image[rows.clip(0, ny - 1), columns.clip(0, nx - 1)], 0)
+
+
 def is_inside(shape: tuple[int, int], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether positions are on the pixels of an image (ny, nx): -0.5 <= x < nx - 0.5."""
     return (x >= -0.5) & (x < shape[1] - 0.5) & (y >= -0.5) & (y < shape[0] - 0.5)

@@ -12,6 +12,7 @@ from numba import njit
 TAPS = 5  # the interpolation kernel has 2 TAPS + 1 weights
 MIN_WEIGHT = 0.1  # smallest share of sum(P**2) on usable pixels: less is extrapolation from the wings
 MAX_ITERATIONS = 20
+DAMPING, MAX_DAMPING = 1e-3, 1e6  # of a Levenberg-Marquardt step: at the start, and where no step helps any more
 SINGULAR = 1e-6  # normalised determinant below which the position cannot be fitted
 CONVERGED = 1e-3  # centroid step at which the fit stops [pixel]; the next one would be its square
 LARGEST = 3e38  # beyond it a float32 pixel is infinite
@@ -19,7 +20,7 @@ FAST = {"contract", "reassoc", "nsz"}  # sums may be vectorised; NaN and infinit
 
 
 @njit(cache=True, error_model="numpy")
-def _shift_weights(shift, weight, slope):
+def shift_weights(shift, weight, slope):
     """Weights that move samples by `shift` in [-0.5, 0.5], and their derivatives in `shift`.
 
     A sinc with a Blackman window of half-width TAPS + 0.5 and unit sum.  It moves a Gaussian of FWHM >= 2.5 pixels
@@ -46,7 +47,7 @@ def _shift_weights(shift, weight, slope):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _filter_rows(padded, weight, out):
+def filter_rows(padded, weight, out):
     """out[j, i] = sum_a weight[a] padded[j, i + a]: along x, the padding consumed."""
     for j in range(out.shape[0]):
         for i in range(out.shape[1]):
@@ -57,7 +58,7 @@ def _filter_rows(padded, weight, out):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _filter_columns(rows, weight, out):
+def filter_columns(rows, weight, out):
     """out[j, i] = sum_b weight[b] rows[j + b, i]: along y, the padding consumed."""
     for j in range(out.shape[0]):
         for i in range(out.shape[1]):
@@ -65,6 +66,40 @@ def _filter_columns(rows, weight, out):
             for b in range(2 * TAPS + 1):
                 total += weight[b] * rows[j + b, i]
             out[j, i] = total
+
+
+@njit(cache=True)
+def damped_step(normal, projection, damping):
+    """Step of Levenberg and Marquardt; parameters without any effect do not move."""
+    n = len(projection)
+    matrix = normal.copy()
+    for a in range(n):
+        matrix[a, a] = normal[a, a] * (1 + damping) if normal[a, a] > 0 else 1.0
+    return np.linalg.solve(matrix, projection)
+
+
+@njit(cache=True, error_model="numpy")
+def place(stamp, dx, dy, work, out):
+    """out = (P, dP/dx, dP/dy) of a source (dx, dy) away from the centre pixel of a grid.
+
+    `out` is (3, m, m), `work` (2 m + 4 TAPS, m + 2 TAPS), m odd; what the stamp does not reach is zero.
+    """
+    m = out.shape[1]
+    padded, rows = work[: m + 2 * TAPS], work[m + 2 * TAPS :, :m]
+    h, ix, iy = stamp.shape[0] // 2, math.floor(dx + 0.5), math.floor(dy + 0.5)
+    first_x, first_y = TAPS + m // 2 + ix - h, TAPS + m // 2 + iy - h
+    padded[:] = 0.0
+    for j in range(max(0, -first_y), min(stamp.shape[0], padded.shape[0] - first_y)):
+        for i in range(max(0, -first_x), min(stamp.shape[1], padded.shape[1] - first_x)):
+            padded[first_y + j, first_x + i] = stamp[j, i]
+    wx, wy, sx, sy = (np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1))
+    shift_weights(dx - ix, wx, sx)
+    shift_weights(dy - iy, wy, sy)
+    filter_rows(padded, sx, rows)
+    filter_columns(rows, wy, out[1])
+    filter_rows(padded, wx, rows)
+    filter_columns(rows, wy, out[0])
+    filter_columns(rows, sy, out[2])
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -122,11 +157,11 @@ def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data
         n_data[n] = _cut_out(image, variance, good, ix, iy, data, noise, use)
         if not math.isfinite(stamp[h, h]):
             continue
-        _shift_weights(x[n] - ix, wx, slope)
-        _shift_weights(y[n] - iy, wy, slope)
+        shift_weights(x[n] - ix, wx, slope)
+        shift_weights(y[n] - iy, wy, slope)
         padded[TAPS : TAPS + k, TAPS : TAPS + k] = stamp
-        _filter_rows(padded, wx, rows)
-        _filter_columns(rows, wy, p)
+        filter_rows(padded, wx, rows)
+        filter_columns(rows, wy, p)
         flux[n], err[n], chi2[n] = _fit_amplitude(p, data, noise, use)
 
 
@@ -169,13 +204,13 @@ def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y
             if not (on_image and math.hypot(x_now - x[n], y_now - y[n]) <= max_shift):
                 break
             ix, iy = math.floor(x_now + 0.5), math.floor(y_now + 0.5)
-            _shift_weights(x_now - ix, wx, sx)
-            _shift_weights(y_now - iy, wy, sy)
-            _filter_rows(padded, wx, rows)
-            _filter_rows(padded, sx, slope_rows)
-            _filter_columns(rows, wy, model[0])
-            _filter_columns(slope_rows, wy, model[1])
-            _filter_columns(rows, sy, model[2])
+            shift_weights(x_now - ix, wx, sx)
+            shift_weights(y_now - iy, wy, sy)
+            filter_rows(padded, wx, rows)
+            filter_rows(padded, sx, slope_rows)
+            filter_columns(rows, wy, model[0])
+            filter_columns(slope_rows, wy, model[1])
+            filter_columns(rows, sy, model[2])
             _cut_out(image, variance, good, ix, iy, data, noise, use)
             _normal_equations(model, data, use, normal, projection)
             if not np.linalg.det(normal) > SINGULAR * normal[0, 0] * normal[1, 1] * normal[2, 2]:

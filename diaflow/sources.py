@@ -7,9 +7,10 @@ positions and calibration are filled in by `diaflow.calexp`.
 import numpy as np
 import sep
 
-from diaflow import detect, ids, measure, tables
+from diaflow import ids, measure, tables
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
+from diaflow.matchedfilter import smooth_snr
 from diaflow.stampfield import moments_sigma
 
 PIXSTACK = 2_000_000  # sep's limit of pixels in sources; a bleeding star takes 10**5
@@ -51,7 +52,7 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
         When nothing is found, or more than an identifier can hold.
     """
     stamp = exposure.psf.centre()
-    snr = detect.smooth_snr(exposure.image, exposure.variance, exposure.flagged("BAD", "NO_DATA"), stamp)
+    snr = smooth_snr(exposure.image, exposure.variance, exposure.flagged("BAD", "NO_DATA"), stamp)
     found, segments = _extract(snr, threshold)
     if not 0 < len(found) <= 2**ids.NUMBER_BITS:
         raise BadData(f"{len(found)} sources detected")

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from diaflow import detect, job, parallel, subtract, tables, template
+from diaflow.detect import quality
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 
@@ -17,10 +18,10 @@ def difference(row, snakemake, sources):
             raise BadData("no calexp")
         science = Exposure.read(Path(snakemake.input.calexps) / f"{detector}.fits")
         static = template.assemble(snakemake.input.templates, science.wcs, science.shape)
-        diffim, matched, summary = subtract.subtract(
-            science, static, sources[sources["detector"] == detector], snakemake.params.subtract
-        )
+        stars = sources[sources["detector"] == detector]
+        diffim, matched, summary = subtract.subtract(science, static, stars, snakemake.params.subtract)
         dia_sources = detect.dia_sources(diffim, science, matched, snakemake.params.detect)
+        summary |= quality.metrics(diffim, science, matched, stars, dia_sources)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", visit, detector, error)
         return tables.empty("dia_source"), subtract.failed(row, str(error))

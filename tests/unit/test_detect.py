@@ -6,9 +6,11 @@ from astropy.wcs import WCS
 from scipy.special import erf
 from scipy.stats import poisson
 
-from diaflow import detect, footprints, ids
+from diaflow import detect, ids
+from diaflow.detect import footprints
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
+from diaflow.matchedfilter import smooth_snr
 from diaflow.stampfield import StampField
 
 CONFIG = {"threshold": 5.0, "aperture": 12.0}
@@ -109,7 +111,8 @@ def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
     np.testing.assert_allclose(table["scienceFlux"][rows], sign * 1000, atol=4 * 8.6)
     np.testing.assert_allclose(table["templateFlux"][rows], 0, atol=4 * 2.2)
     # A pixel adds 1/12 to the variance; the noise of a moment at S/N 114 is about 2 sigma**2 / 114 without the weight.
-    np.testing.assert_allclose(np.median(table["ixx"] + table["iyy"]) / 2, SIGMA**2, rtol=0.1)
+    np.testing.assert_allclose(np.median(table["ixx"] + table["iyy"]) / 2, (0.2 * SIGMA) ** 2, rtol=0.1)
+    np.testing.assert_allclose(table["ixxPSF"], 0.04 * (SIGMA**2 + 1 / 12), rtol=0.01)
 
 
 def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
@@ -178,10 +181,21 @@ def test_a_bright_transient_with_a_faint_ring_is_no_dipole():
     snr = np.zeros((60, 60), np.float32)
     snr[30, 30], snr[30, 35] = 40.0, -6.0
     found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
-    assert len(found) == 1 and not found.is_dipole[0] and not found.is_negative[0]
+    assert len(found) == 1 and not found.is_balanced[0] and not found.is_negative[0]
     assert (found.x[0], found.y[0]) == (30, 30)
     snr[30, 35] = -39.0
-    assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_dipole[0]
+    assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_balanced[0]
+
+
+def test_the_fainter_lobe_may_be_below_the_threshold_but_not_below_half_of_it():
+    snr = np.zeros((60, 60), np.float32)
+    snr[30, 30], snr[26, 33], snr[30, 40] = -6.0, 3.6, 4.9
+    found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
+    assert len(found) == 1 and found.is_negative[0] and found.is_balanced[0]
+    assert found.positive[0] == np.float32(3.6) and found.positive_peak[:, 0].tolist() == [33, 26]
+    assert found.negative_peak[:, 0].tolist() == [30, 30]
+    snr[26, 33] = 2.4  # and the other is 10 pixels away
+    assert not footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).has_both_signs[0]
 
 
 def test_detection_planes_mark_the_footprints_of_each_sign():
@@ -254,7 +268,7 @@ def test_snr_of_noise_has_unit_width_whatever_the_variance_and_the_mask():
     image = (rng.normal(size=shape) * np.sqrt(variance)).astype(np.float32)
     bad = rng.uniform(size=shape) < 0.1
     image[bad] = np.nan
-    snr = detect.smooth_snr(image, variance, bad, pixel_gaussian(31, 1.8))
+    snr = smooth_snr(image, variance, bad, pixel_gaussian(31, 1.8))
     assert (snr[bad] == 0).all()
     # The filter joins 8 pi sigma**2 = 81 pixels for the square of S/N: 1.3e4 independent values, 0.6 % of error.
     assert abs(snr[~bad].std() - 1) < 4 / np.sqrt(2 * shape[0] * shape[1] / 81)
@@ -262,7 +276,7 @@ def test_snr_of_noise_has_unit_width_whatever_the_variance_and_the_mask():
 
 def test_snr_is_the_psf_flux_over_its_error():
     difference, science, template, *_ = ten_transients()
-    snr = detect.smooth_snr(difference.image, difference.variance, difference.mask != 0, difference.psf.centre())
+    snr = smooth_snr(difference.image, difference.variance, difference.mask != 0, difference.psf.centre())
     yy, xx = np.mgrid[60:240:7, 60:240:7]
     fit = detect.measure.psf_flux(
         difference.image, difference.variance, difference.mask == 0, difference.psf, xx.ravel(), yy.ravel()
@@ -277,7 +291,7 @@ def test_false_positives_of_either_sign_are_those_of_gaussian_noise(threshold):
     counts = np.zeros(2)
     for _ in range(n_images):
         noise = rng.normal(size=shape).astype(np.float32)
-        snr = detect.smooth_snr(noise, np.ones_like(noise), np.zeros(shape, bool), pixel_gaussian(31, sigma))
+        snr = smooth_snr(noise, np.ones_like(noise), np.zeros(shape, bool), pixel_gaussian(31, sigma))
         negative = footprints.find(snr, threshold, sigma, np.zeros(shape, np.int32)).is_negative
         counts += (~negative).sum(), negative.sum()
     # Peaks per area of smoothed white noise (Slosar & Lupton, DMTN-006), for the PSF after pixel integration.
@@ -314,9 +328,10 @@ def test_two_transients_whose_wings_touch_are_two_sources():
 
 
 def test_noise_on_a_plateau_as_large_as_the_image_makes_one_source():
-    difference, science, template = triplet(np.full((400, 400), 10.0))
-    table = detect.dia_sources(difference, science, template, CONFIG)
-    assert len(table) == 1 and table["bboxSize"][0] == 400
+    difference, *_ = triplet(np.full((400, 400), 10.0))
+    snr = smooth_snr(difference.image, difference.variance, difference.mask != 0, difference.psf.centre())
+    found = footprints.find(snr, 5.0, SIGMA, difference.mask)
+    assert len(found) == 1 and found.bbox_size[0] == 400
 
 
 def test_a_psf_that_is_not_finite_is_bad_data():
@@ -324,3 +339,115 @@ def test_a_psf_that_is_not_finite_is_bad_data():
     difference.psf = StampField(np.full((1, 31, 31), np.nan), 0, difference.shape)
     with pytest.raises(BadData, match="PSF"):
         detect.dia_sources(difference, science, template, CONFIG)
+
+
+def test_dipoles_are_at_the_middle_of_their_lobes_and_have_their_separation_and_direction():
+    shape = (300, 320)
+    rng = np.random.default_rng(6)
+    x, y = scattered(rng, shape, 10)
+    flux = rng.uniform(1000, 1500, 10)
+    difference, science, template = triplet(np.zeros(shape), static=stars(shape, x, y, flux))
+    template.image = np.roll(template.image, 1, axis=0)
+    difference.image = science.image - template.image
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, distance = matched(table, x, y + 0.5)
+    assert table["isDipole"].all() and table["dipoleFitAttempted"].all() and not table["pixelFlags"].any()
+    # The centroid of a star on the science image is good to sqrt(8 pi) sigma**2 / 1000 = 0.03 pixel.
+    assert distance.max() < 5 * 0.03
+    np.testing.assert_allclose(table["dipoleLength"], 0.2, atol=5 * 0.03 * 0.2)
+    # The positive lobe is at lower y, south; 0.03 pixel across one pixel is 1.7 degrees.
+    np.testing.assert_allclose(table["dipoleAngle"], 180, atol=5 * 1.7)
+    np.testing.assert_allclose(table["dipoleMeanFlux"][rows], flux, atol=4 * 8)
+    pull = table["dipoleFluxDiff"] / table["dipoleFluxDiffErr"]
+    assert np.abs(pull).max() < 4 and abs(pull.std() - 1) < 4 / np.sqrt(20)
+
+
+def test_a_variable_star_that_leaves_a_faint_ring_is_no_dipole():
+    """Its fluxes on science image and template are nearly equal, but not the lobes of the difference."""
+    shape = (300, 320)
+    x, y = scattered(np.random.default_rng(5), shape, 10)
+    static = stars(shape, x, y, 4000.0)
+    ring = stars(shape, x + 6, y, -120.0)
+    difference, science, template = triplet(stars(shape, x, y, 1000.0) + ring, static=static)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, distance = matched(table, x, y)
+    assert table["dipoleFitAttempted"][rows].any()
+    assert not table["isDipole"].any() and distance.max() < 0.5
+
+
+def test_trails_are_measured_on_the_sky():
+    shape = (300, 320)
+    x, y = scattered(np.random.default_rng(9), shape, 10)
+    trails = np.zeros(shape)
+    for t in 5 * ((np.arange(40) + 0.5) / 20 - 1):
+        trails += stars(shape, x + t * np.cos(0.5), y + t * np.sin(0.5), 2000.0 / 40)
+    difference, science, template = triplet(trails)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, _ = matched(table, x, y)
+    assert len(table) == 10 and not (table["trail_flag"] | table["pixelFlags"] | table["isDipole"]).any()
+    for column, truth in (("trailFlux", 2000.0), ("trailLength", 10 * 0.2)):
+        assert np.abs((table[column] - truth) / table[f"{column}Err"]).max() < 4
+    # x grows to the west: a line that rises with x leans west of north
+    assert np.abs((table["trailAngle"] - (90 + np.degrees(0.5))) / table["trailAngleErr"]).max() < 4
+    ra, dec = wcs_at().all_pix2world(x, y, 0)
+    np.testing.assert_allclose([table["trailRa"][rows], table["trailDec"][rows]], [ra, dec], rtol=0, atol=0.05 / 3600)
+    assert (table["extendedness"] == 1).all()
+    _, science, template, *_ = ten_transients()
+    points = detect.dia_sources(ten_transients()[0], science, template, CONFIG)
+    assert (points["extendedness"] == 0).all() and points["trail_flag"].all()
+    np.testing.assert_array_equal(np.isnan(points["trailLength"]), True)
+
+
+def test_a_trail_across_the_image_flags_what_is_on_it():
+    shape = (400, 420)
+    x, y = np.array([100.0, 210.0, 300.0]), np.array([180.0, 200.0, 80.0])
+    yy, xx = np.mgrid[: shape[0], : shape[1]]
+    off = (xx - 210) * np.sin(0.8) - (yy - 200) * np.cos(0.8)
+    difference, science, template = triplet(stars(shape, x, y, 1000.0) + 3 * np.exp(-0.5 * (off / SIGMA) ** 2))
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, distance = matched(table, x, y)
+    on_trail = np.abs((x - 210) * np.sin(0.8) - (y - 200) * np.cos(0.8)) < 3
+    assert on_trail.tolist() == [False, True, False]
+    np.testing.assert_array_equal(table["pixelFlags_streakCenter"][rows][~on_trail], False)
+    along_it = np.abs((table["x"] - 210) * np.sin(0.8) - (table["y"] - 200) * np.cos(0.8)) < 5
+    assert along_it.any() and table["pixelFlags"][along_it].all() and table["pixelFlags_streak"][along_it].all()
+
+
+def test_a_sky_that_was_left_over_does_no_harm():
+    """LSST's differential background, Chebyshev polynomials of order 2."""
+    shape = (512, 512)
+    rng = np.random.default_rng(100)
+    x, y = scattered(rng, shape, 10)
+    difference, science, template = triplet(stars(shape, x, y, 1000.0), wcs=wcs_at(123, 456))
+    v, u = np.mgrid[-1:1:512j, -1:1:512j]
+    sky = 2.2 + 2.1 * u + 2.0 * v + 1.2 * (2 * u**2 - 1) + 1.1 * u * v + 1.0 * (2 * v**2 - 1)
+    difference.image += sky.astype(np.float32)
+    table = detect.dia_sources(difference, science, template, CONFIG)
+    rows, distance = matched(table, x, y)
+    assert len(table) == 10 and len(set(rows)) == 10 and distance.max() < 5 * 0.03
+    # A cell's mean is known to 0.026; times the PSF's noise-equivalent area of 74 pixels, 1.9 on the flux's 8.9.
+    np.testing.assert_allclose(table["psfFlux"][rows], 1000, atol=4 * np.hypot(8.9, 1.9))
+    assert not table["pixelFlags"].any()
+
+
+@pytest.mark.parametrize("sky", [0.0, 0.1])
+def test_fluxes_of_dia_sources_pass_a_pull_test(sky):
+    """16 images of 100 transients; the sky of the second case has waves of 0.1 sigma per pixel."""
+    pulls = []
+    yy, xx = np.mgrid[:850, :850]
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        x, y = (g.ravel() * 80 + 65 + rng.uniform(-20, 20, 100) for g in np.mgrid[:10, :10])
+        flux = rng.uniform(150, 400, 100) * rng.choice([-1, 1], 100)
+        image = stars(xx.shape, x, y, flux) + rng.normal(size=xx.shape)
+        difference = exposure(image + sky * np.sin(xx / 70) * np.sin(yy / 90), 1.0)
+        table = detect.dia_sources(difference, exposure(image, 1.0), exposure(0 * image, 1.0), CONFIG)
+        rows, distance = matched(table, x, y)
+        assert distance.max() < 2
+        pulls.append((table["psfFlux"][rows] - flux) / table["psfFluxErr"][rows])
+        # a fitted position gains the square of its own error, half a chi-squared of two: 1 / (S/N)
+        pulls[-1] -= np.sign(flux) / np.abs(table["snr"][rows])
+    pulls = np.concatenate(pulls)
+    # The bar is 0.05 for both; 1600 values have errors of 0.03 and 0.018.  The waves alone would add 0.1 to the width.
+    assert abs(np.median(pulls)) < 0.05 + 0.03
+    assert abs(pulls.std() - 1) < 0.05 + 0.018

@@ -83,6 +83,7 @@ UNITS = [
     "deg",
     "deg2",
     "arcsec",
+    "arcsec2",
     "pixel",
     "pixel2",
     "mag",

@@ -1,21 +1,25 @@
 """Detection on a difference image: what is above the threshold, of either sign, becomes a DIASource.
 
-The matched filter of the PSF turns the difference into a signal-to-noise image, `diaflow.footprints` finds the peaks
-in it, and each becomes one source, placed and measured by PSF fits on the difference, and on the calexp and the
-template at the same place.
+What is left of the sky goes (`binned`), lines are masked (`streaks`), the matched filter of the PSF turns the
+difference into a signal-to-noise image, `footprints` finds the peaks in it, and each becomes one source, placed and
+measured by PSF fits on the difference, and on the calexp and the template at the same place.  `shapes` tells dipoles
+and trails; `quality` sums up the image.
 """
 
 import numpy as np
+from astropy.wcs import WCS
 
-from diaflow import footprints, ids, measure, tables
+from diaflow import ids, measure, tables
+from diaflow.detect import footprints, shapes, streaks
+from diaflow.detect.binned import BIN, MESH, Bins, background, expanded
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch.convolution import convolve
-from diaflow.stampfield import StampField, moments_sigma
+from diaflow.matchedfilter import smooth_snr
+from diaflow.stampfield import moments_sigma
 
 # A source is unreliable with the first planes in its footprint or with any of these in its central 3 x 3.
 UNRELIABLE_FOOTPRINT = ("SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE")
-UNRELIABLE_CENTRE = ("BAD", "CR", "INTRP", "SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE", "SUSPECT")
+UNRELIABLE_CENTRE = ("BAD", "CR", "INTRP", "SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE", "SUSPECT", "STREAK")
 
 METADATA_COLUMNS = {
     "visit": "visit",
@@ -34,46 +38,12 @@ FLAG_COLUMNS = {
     "saturatedTemplate": "SAT_TEMPLATE",
     "highVariance": "HIGH_VARIANCE",
     "suspect": "SUSPECT",
+    "streak": "STREAK",
 }
-CENTRE_COLUMNS = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplate", "suspect")
+CENTRE_COLUMNS = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplate", "suspect", "streak")
 
 MAX_SHIFT = 2.0  # largest distance of the centroid from the peak [sigma of the PSF]; at S/N 5 its error is 0.3
 MAX_SOURCES = 2**ids.NUMBER_BITS
-
-
-def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_stamp: np.ndarray) -> np.ndarray:
-    """Signal-to-noise ratio of a point source at every pixel.
-
-    Parameters
-    ----------
-    image, variance : (ny, nx) arrays
-        Pixels with white noise, and their variances.
-    bad : (ny, nx) bool array
-        Pixels that do not count; those that are not finite or have no positive variance do not either.
-    psf_stamp : (k, k) array
-        PSF, k odd.
-
-    Returns
-    -------
-    (ny, nx) float32 array
-        sum(P I) / sqrt(sum(P**2 V)), of unit variance where there is noise only; 0 where the pixel itself does not
-        count.  It is the flux over its error of `measure.psf_flux` at the pixel.
-
-    Notes
-    -----
-    The filter has no weights 1/V: pixels that fluctuate low have a lower V, and with 100 photons of sky per pixel
-    such weights would pull the ratio to -0.6 for a PSF of 4 pixels FWHM.
-    """
-    good = ~bad & np.isfinite(image) & (variance > 0) & np.isfinite(variance)
-    stamp = np.asarray(psf_stamp, np.float32)[None, ::-1, ::-1]
-    signal = convolve(np.where(good, image, 0), StampField(stamp, 0, image.shape))
-    variance = np.where(good, variance, 0).astype(np.float32, copy=False)
-    noise = convolve(variance, StampField(stamp**2, 0, image.shape))
-    # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
-    np.maximum(noise, variance * stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2, out=noise)
-    np.divide(signal, np.sqrt(noise, out=noise), out=signal, where=good)
-    signal[~good] = 0
-    return signal
 
 
 def dia_sources(difference: Exposure, science: Exposure, matched_template: Exposure, config_detect: dict) -> np.ndarray:
@@ -82,7 +52,8 @@ def dia_sources(difference: Exposure, science: Exposure, matched_template: Expos
     Parameters
     ----------
     difference : Exposure
-        Decorrelated difference with its own PSF; its mask gets DETECTED and DETECTED_NEGATIVE.
+        Decorrelated difference with its own PSF.  What is left of the sky is subtracted from it, its mask gets STREAK,
+        DETECTED and DETECTED_NEGATIVE.
     science, matched_template : Exposure
         The calexp, and the template as it was subtracted, on the same pixels.
     config_detect : dict
@@ -100,23 +71,47 @@ def dia_sources(difference: Exposure, science: Exposure, matched_template: Expos
     Notes
     -----
     A source is kept when the peak of the matched filter of the central PSF is beyond the threshold; its `snr`, from
-    the PSF at its place and its sub-pixel position, may be a little below.
+    the PSF at its place and its sub-pixel position, may be a little below.  A dipole is at the middle of its lobes,
+    where the star is; its `psfFlux` is what the star has gained there.
     """
     stamp = _central_stamp(difference)
     sigma = moments_sigma(stamp)
     unusable = difference.flagged(*measure.UNUSABLE)
+    _clean(difference, unusable)
     snr = smooth_snr(difference.image, difference.variance, unusable, stamp)
     found = footprints.find(snr, config_detect["threshold"], sigma, difference.mask)
     if len(found) > MAX_SOURCES:
         raise BadData(f"{len(found)} sources on the difference image")
     table = tables.empty("dia_source", len(found))
     _set_data_id(table, difference)
-    table["isNegative"], table["isDipole"], table["bboxSize"] = found.is_negative, found.is_dipole, found.bbox_size
-    _set_position(table, difference, ~unusable, found, MAX_SHIFT * sigma)
+    table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size
+    fit = measure.psf_centroid(
+        difference.image, difference.variance, difference.psf, found.x, found.y, ~unusable, MAX_SHIFT * sigma
+    )
+    table["x"], table["y"], table["xErr"], table["yErr"], table["centroid_flag"] = fit
+    sky = _steps_on_sky(difference.wcs, found.x, found.y)
+    middle = shapes.set_dipoles(table, difference, science, matched_template, found, sky, sigma)
+    table["x"], table["y"] = np.where(table["isDipole"], middle, [table["x"], table["y"]])
+    _set_sky_position(table, difference.wcs, sky)
     _set_fluxes(table, difference, science, matched_template, config_detect["aperture"])
-    table["ixx"], table["iyy"], table["ixy"] = measure.moments(difference.image, table["x"], table["y"], sigma)
     _set_flags(table, difference.mask, found)
+    scale = np.sqrt(np.abs(np.linalg.det(sky)))
+    excess = shapes.set_shapes(table, difference, scale, sigma)
+    shapes.set_trails(table, difference, excess, sky, sigma)
     return table
+
+
+def _clean(difference: Exposure, unusable: np.ndarray) -> None:
+    """Take off what is left of the sky and mark streaks."""
+    bins = Bins.of(difference.image, difference.variance, unusable)
+    left = background(bins)
+    bins.subtract(left.cells)
+    sky = expanded(left.cells, difference.shape, MESH * BIN) if left.scatter else np.float32(left.cells.flat[0])
+    difference.image -= sky
+    difference.image[difference.flagged("NO_DATA")] = 0
+    difference.metadata["background_scatter"] = left.scatter
+    difference.mask &= ~np.int32(bits("STREAK"))
+    streaks.paint(difference.mask, streaks.find(bins), bits("STREAK"))
 
 
 def _central_stamp(difference: Exposure) -> np.ndarray:
@@ -135,22 +130,20 @@ def _set_data_id(table: np.ndarray, difference: Exposure) -> None:
     table["visitInTemplate"] = metadata.get("visit_in_template", False)
 
 
-def _set_position(
-    table: np.ndarray, difference: Exposure, good: np.ndarray, found: footprints.Footprints, max_shift: float
-) -> None:
-    """PSF centroid from the peak, on the pixels and on the sky."""
-    x, y, x_err, y_err, failed = measure.psf_centroid(
-        difference.image, difference.variance, difference.psf, found.x, found.y, good, max_shift
-    )
-    table["x"], table["y"], table["xErr"], table["yErr"], table["centroid_flag"] = x, y, x_err, y_err, failed
-    ra, dec = difference.wcs.all_pix2world(x, y, 0)
-    table["ra"], table["dec"] = ra, dec
-    steps = [difference.wcs.all_pix2world(x + dx, y + dy, 0) for dx, dy in ((1, 0), (0, 1))]
-    cos_dec = np.cos(np.radians(dec))
-    along_ra = [((step[0] - ra + 180) % 360 - 180) * cos_dec for step in steps]
-    along_dec = [step[1] - dec for step in steps]
-    table["raErr"] = np.hypot(along_ra[0] * x_err, along_ra[1] * y_err)
-    table["decErr"] = np.hypot(along_dec[0] * x_err, along_dec[1] * y_err)
+def _steps_on_sky(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Steps to the east and to the north for one pixel in x and in y, (n, 2, 2) [arcsec]."""
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    steps = []
+    for dx, dy in ((1, 0), (0, 1)):
+        ra_there, dec_there = wcs.all_pix2world(x + dx, y + dy, 0)
+        steps.append([((ra_there - ra + 180) % 360 - 180) * np.cos(np.radians(dec)), dec_there - dec])
+    return 3600 * np.transpose(steps, (2, 1, 0))
+
+
+def _set_sky_position(table: np.ndarray, wcs: WCS, sky: np.ndarray) -> None:
+    table["ra"], table["dec"] = wcs.all_pix2world(table["x"], table["y"], 0)
+    errors = np.stack([table["xErr"], table["yErr"]], 1)
+    table["raErr"], table["decErr"] = np.hypot(*(sky * errors[:, None]).transpose(2, 1, 0)) / 3600
 
 
 def _set_fluxes(

@@ -3,7 +3,7 @@
 For each sign the pixels are flooded from the highest to the lowest.  A peak stands for a source when it rises by the
 threshold above the saddle that joins it to a higher one (its topological persistence), so that neither noise on a
 bright wing nor on a plateau makes sources, and two transients whose wings touch stay two.  Peaks of opposite sign
-within the reach of one misplaced star are the lobes of one source.
+within the reach of one misplaced star are the lobes of one source; the fainter lobe may stay below the threshold.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from diaflow import measure
 from diaflow.exposure import bits
 
-DIPOLE_LOBE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
+FAINT_LOBE = 0.5  # least S/N of the fainter lobe, of the threshold
+MAX_SHARE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
 
 
 @dataclass(frozen=True)
@@ -28,32 +30,43 @@ class Footprints:
     x, y : (n,) int arrays
         Peak: the pixel of highest |S/N|.
     positive, negative : (n,) float arrays
-        |S/N| of the highest peak of each sign; 0 where there is none.
+        |S/N| of the highest peak of each sign; 0 where there is none above half the threshold.
+    positive_peak, negative_peak : (2, n) int arrays
+        x and y of these peaks; 0 where there is none.
     planes : (n,) int32 array
         All mask bits set in the footprint.
     bbox_size : (n,) int array
         Larger side of the footprint [pixel].
+    threshold : float
     """
 
     x: np.ndarray
     y: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
+    positive_peak: np.ndarray
+    negative_peak: np.ndarray
     planes: np.ndarray
     bbox_size: np.ndarray
+    threshold: float
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def is_negative(self) -> np.ndarray:
-        """No positive peak."""
-        return self.positive == 0
+        """No positive peak above the threshold."""
+        return self.positive <= self.threshold
 
     @property
-    def is_dipole(self) -> np.ndarray:
+    def has_both_signs(self) -> np.ndarray:
+        """Peaks of both signs."""
+        return (self.positive > 0) & (self.negative > 0)
+
+    @property
+    def is_balanced(self) -> np.ndarray:
         """Peaks of both signs, neither of which dominates."""
-        return np.maximum(self.positive, self.negative) < DIPOLE_LOBE * (self.positive + self.negative)
+        return np.maximum(self.positive, self.negative) < MAX_SHARE * (self.positive + self.negative)
 
 
 def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> Footprints:
@@ -76,7 +89,32 @@ def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> F
     for peaks, plane in zip(signs, ("DETECTED", "DETECTED_NEGATIVE")):
         _paint(peaks.pixels_x, peaks.pixels_y, radius, np.int32(bits(plane)), mask)
     # The filtered lobes of a source subtracted at a slightly wrong place peak 2 sqrt(2) sigma apart.
-    return _linked(*signs, 4 * sigma)
+    found = _linked(*signs, 4 * sigma, threshold)
+    _add_faint_lobes(found, snr, 4 * sigma)
+    return found
+
+
+def _add_faint_lobes(found: Footprints, snr: np.ndarray, distance: float) -> None:
+    """Where there are peaks of one sign only, what the other has nearby above half the threshold.
+
+    The model error in the variance of a bright star often leaves one lobe of its dipole below the threshold.
+    """
+    half = int(distance)
+    t = np.arange(-half, half + 1)
+    far = t[:, None] ** 2 + t**2 > distance**2
+    lobes = (found.positive, found.positive_peak, 1), (found.negative, found.negative_peak, -1)
+    for height, peak, sign in lobes:
+        rows = np.flatnonzero(height == 0)
+        boxes = np.where(far, 0, sign * measure.cutouts(snr, found.x[rows], found.y[rows], half)).reshape(
+            len(rows), far.size
+        )
+        best = boxes.argmax(axis=1)
+        value = np.take_along_axis(boxes, best[:, None], 1)[:, 0]
+        # above the threshold it is the wing of another source
+        seen = (value > FAINT_LOBE * found.threshold) & (value <= found.threshold)
+        height[rows[seen]] = value[seen]
+        dy, dx = np.divmod(best[seen], 2 * half + 1)
+        peak[:, rows[seen]] = found.x[rows[seen]] + dx - half, found.y[rows[seen]] + dy - half
 
 
 @dataclass(frozen=True)
@@ -103,7 +141,7 @@ def _peaks(snr: np.ndarray, threshold: float, radius: float, mask: np.ndarray) -
     return _Peaks(x[peak], y[peak], height[peak], planes[peak], box[peak], x, y)
 
 
-def _linked(positive: _Peaks, negative: _Peaks, distance: float) -> Footprints:
+def _linked(positive: _Peaks, negative: _Peaks, distance: float, threshold: float) -> Footprints:
     """One source for each set of peaks connected by pairs of opposite sign within `distance`."""
     n_positive, n = len(positive.x), len(positive.x) + len(negative.x)
     x, y, height, planes = (
@@ -114,9 +152,12 @@ def _linked(positive: _Peaks, negative: _Peaks, distance: float) -> Footprints:
     pairs = trees[0].sparse_distance_matrix(trees[1], distance, output_type="coo_matrix")
     links = coo_array((np.ones(pairs.nnz), (pairs.row, pairs.col + n_positive)), shape=(n, n))
     n_sources, source = connected_components(links, directed=False)
-    lobes = np.zeros((2, n_sources))
-    np.maximum.at(lobes[0], source[:n_positive], height[:n_positive])
-    np.maximum.at(lobes[1], source[n_positive:], height[n_positive:])
+    lobes, peaks = np.zeros((2, n_sources)), np.zeros((2, 2, n_sources), np.int32)
+    for sign, rows in enumerate((slice(0, n_positive), slice(n_positive, n))):
+        upwards = rows.start + np.lexsort((x[rows], y[rows], height[rows]))
+        # of several peaks of a source the last one written is the highest
+        lobes[sign, source[upwards]] = height[upwards]
+        peaks[sign][:, source[upwards]] = x[upwards], y[upwards]
     all_planes = np.zeros(n_sources, np.int32)
     np.bitwise_or.at(all_planes, source, planes)
     low, high = np.full((n_sources, 2), np.iinfo(np.int32).max), np.full((n_sources, 2), -1)
@@ -130,8 +171,11 @@ def _linked(positive: _Peaks, negative: _Peaks, distance: float) -> Footprints:
         y=y[highest][rows],
         positive=lobes[0][rows],
         negative=lobes[1][rows],
+        positive_peak=peaks[0][:, rows],
+        negative_peak=peaks[1][:, rows],
         planes=all_planes[rows],
         bbox_size=(high - low + 1).max(axis=1)[rows],
+        threshold=threshold,
     )
 
 
