@@ -15,10 +15,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from diaflow import measure
+from diaflow.dipole import MAX_SHARE
 from diaflow.exposure import bits
 
 FAINT_LOBE = 0.5  # least S/N of the fainter lobe, of the threshold
-MAX_SHARE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ import numpy as np
 from diaflow import measure
 from diaflow.exposure import Exposure, bits
 from diaflow.photocal import NANOJANSKY_ZERO_POINT
+from diaflow.psfmatch.solution import MIN_STARS
 from diaflow.robust import robust_width
 from diaflow.stampfield import fwhm, moments_sigma
 from diaflow.subtract import noise
 from diaflow.subtract.sources import kernel_sources
 
 N_SKY, TRIALS = 1000, 5  # sky sources, of which so many times more places are tried
+RATIO_SNR = 100.0  # of the stars whose residuals count: noise alone is 2 % of the flux there
 DEPTH_ROWS = 500  # that tell the variance
 SKY_RADIUS = 8.0  # free of the planes below around a sky source [pixel]
 OCCUPIED = ("DETECTED", "DETECTED_NEGATIVE", "STREAK", *measure.UNUSABLE)
@@ -91,10 +93,14 @@ def radical_inverse(n: int, base: int) -> np.ndarray:
 
 
 def residual_ratios(difference: Exposure, science: Exposure, sources: np.ndarray) -> np.ndarray:
-    """|Mean of the difference| over the mean of the science image, for each star that a kernel may rest on.
+    """|Mean of the difference| over the mean of the science image, for each star above S/N 100 a kernel may rest on.
 
     In boxes of twice the FWHM (LSST's differenceFootprintRatio, there in the footprints of the stars).
     """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sources = sources[sources["psfFlux"] / sources["psfFluxErr"] > RATIO_SNR]
+    if len(sources) < MIN_STARS:
+        return np.zeros(0)
     x, y = kernel_sources(sources, science, difference.flagged(*measure.UNUSABLE))
     half = max(1, round(fwhm(science.psf.centre())))
     residual, flux = (
