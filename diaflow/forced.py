@@ -12,7 +12,7 @@ from diaflow import measure, tables
 from diaflow.exposure import Exposure, bits
 
 # Planes that make a measurement suspect when they are in its central 3 x 3.
-UNRELIABLE = (*measure.UNUSABLE, "INTRP", "SUSPECT")
+UNRELIABLE = (*measure.UNUSABLE, "INTRP", "SUSPECT", "STREAK")
 
 
 def photometry(difference: Exposure, science: Exposure, ra: np.ndarray, dec: np.ndarray, ids: np.ndarray) -> np.ndarray:
