@@ -8,8 +8,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from astropy.io import fits
-
 HALF_WIDTH, KERNEL_ORDER, BACKGROUND_ORDER = 10, 1, 2
 
 

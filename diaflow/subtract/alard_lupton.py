@@ -20,8 +20,8 @@ from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.sources import kernel_sources
 
-# By which frequencies are amplified after preconvolution; those that need more have 3 % of the power of a star.
-MAX_SHARPENING = 6.0
+# By which frequencies are amplified after preconvolution; those that need more have 6 % of the power of a star.
+MAX_SHARPENING = 4.0
 # Of the fit: numbers in the Gram matrices of all stars.
 MAX_GRAM = 25_000_000
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")

@@ -16,7 +16,7 @@ from diaflow.subtract import noise
 TRUNCATION = 1e-4
 MAX_SIZE = 71
 # Where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
-MAX_AMPLIFICATION = 12.0
+MAX_AMPLIFICATION = 20.0
 WHITE = np.ones((1, 1))
 
 
@@ -53,7 +53,8 @@ def decorrelation_stamps(
     power = v_c * convolved_power + v_o * other_power
     total = power[:, :1, :1]
     # a smooth limit: a kink would ring far
-    response = np.sqrt(total / np.hypot(power, total / max_amplification**2))
+    limited = np.hypot(power, total / max_amplification**2)
+    response = np.sqrt(limited[:, :1, :1] / limited)
     return scipy.fft.fftshift(scipy.fft.irfft2(response, (side, side)), axes=(1, 2))
 
 

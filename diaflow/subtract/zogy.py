@@ -32,6 +32,8 @@ UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "EDGE")
 # What is replaced by the pixels of the other image, because it would ring.
 REPLACED = ("NO_DATA", "BAD", "SAT", "CR")
 MAX_ORDER, SIDE = 3, 160
+# Of any frequency by either kernel.
+MAX_AMPLIFICATION = 12.0
 # Cut of the kernels: rms amplitude that may be lost, largest side [pixel], and the outer part that is tapered.
 TRUNCATION, MAX_SIZE, TAPER = 5e-4, 61, 0.4
 # Amplitude of the transform of a PSF below which it is noise: at least, at most, and frequencies that tell [1/pixel].
@@ -127,7 +129,7 @@ def kernel_stamps(
     floor = _noise_floor(p_n, p_r)
     filling = floor * np.exp(-(np.abs(p_n) ** 2 + np.abs(p_r) ** 2) / (2 * floor**2))
     q_n, q_r = p_n + filling, p_r + filling
-    least = (v_n + v_r) / decorrelate.MAX_AMPLIFICATION**2
+    least = (v_n + v_r) / MAX_AMPLIFICATION**2
     power = np.maximum(v_r, least) * np.abs(q_n * a_r) ** 2 + np.maximum(v_n, least) * np.abs(q_r * a_n) ** 2
     whitening = np.sqrt(power[:, :1, :1] / power)
     stamps = np.stack([q_r * whitening, q_n * whitening, p_n * q_r * whitening])
