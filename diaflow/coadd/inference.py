@@ -13,7 +13,7 @@ from diaflow.coadd.files import ExposureFile
 from diaflow.exposure import Exposure
 
 # Inverse power of the prior at the Nyquist frequency, in units of S (see `likelihood.combine`).
-RIDGE = 1e-3
+RIDGE = 1e-5
 # A warp that covers less than this fraction of what others do does not set the PSF.
 MIN_COVERAGE = 0.9
 

@@ -179,7 +179,8 @@ def combine(
     has_data = ~coadd.flagged("NO_DATA") & (weight > 0)
     weight[~has_data] = 1
     coadd.image = np.where(has_data, image / weight, np.float32(np.nan))
-    coadd.variance = np.where(has_data, coadd.variance * noise / weight, np.float32(np.inf))
+    coadd.variance = np.where(has_data, coadd.variance, np.float32(np.inf))
+    coadd.variance[has_data] *= (noise / weight)[has_data]
     coadd.mask[~has_data] |= NO_DATA
     for key, value in zip(("covariance_factor", "psf_covariance_factor"), np.mean(factors, axis=0)):
         coadd.metadata[key] = float(value)
