@@ -86,7 +86,7 @@ def graph(plan: planning.Plan) -> dict:
         },
         "diffim": {v: ["coadd/" + "/".join(map(str, key)) for key in plan.template_patches(v)] for v in plan.science},
         "associate": {
-            f"{t}/{p}": [f"dia_source/{v}" for v in plan.science_visits(t, p)] for t, p in plan.science_patches()
+            f"{t}/{p}": [f"dia_source/{v}" for v in plan.science_visits[t, p]] for t, p in plan.science_patches()
         },
         "forced": {v: [f"dia_object/{t}/{p}" for t, p in plan.patches[v]] for v in plan.science},
         "collected": [f"source/{v}" for v in plan.visits]

@@ -3,7 +3,7 @@
 
 rule ingest:
     input:
-        plan.exposures["path"].tolist(),
+        sorted(set(plan.exposures["path"].tolist())),
     output:
         exposures=product("exposures.parquet"),
     log:
@@ -14,5 +14,6 @@ rule ingest:
         mem_mb=1000,
     params:
         config={key: config[key] for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate")},
+        instrument=INSTRUMENT,
     script:
         "../scripts/ingest.py"

@@ -4,7 +4,6 @@
 rule warp:
     input:
         calexps=product("calexp/{visit}"),
-        skymap=ancient(product("skymap.json")),
     output:
         warps=directory(product("warp/{tract}/{visit}")),
     log:

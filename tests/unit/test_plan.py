@@ -36,7 +36,7 @@ def test_template_and_science_visits_follow_from_the_configuration(tmp_path):
     assert chosen == set(plan.visits) - set(plan.science)
     for visit in plan.science:
         assert {band for _, _, band in plan.template_patches(visit)} == {plan.bands[visit]}
-        assert all(visit in plan.science_visits(*patch) for patch in plan.patches[visit])
+        assert all(visit in plan.science_visits[patch] for patch in plan.patches[visit])
 
 
 def test_bands_and_detectors_restrict_the_survey(tmp_path):
