@@ -45,7 +45,9 @@ def inputs(before: list[str] | None, now: list[str]) -> list[str]:
     if before is None:
         return []
     added, gone = len(set(now) - set(before)), len(set(before) - set(now))
-    words = [f"{count} inputs {what}" for count, what in ((added, "added"), (gone, "left out")) if count]
+    words = [
+        f"{count} input{'s' * (count > 1)} {what}" for count, what in ((added, "added"), (gone, "left out")) if count
+    ]
     return [", ".join(words)] if words else []
 
 
@@ -63,23 +65,17 @@ def _likeness(old, new) -> int:
 
 
 def _key(name: str, value, config: dict) -> str:
-    """Where the configuration has a parameter: under its name, or else anywhere with the same value."""
+    """Where the configuration has a parameter: as a section or part of one, or under its name in a section."""
     if name in MEANING and config.get(name) != value:
         return MEANING[name]
-    if config.get(name) == value:
-        return name
-    places = [
-        (f"{section}.{key}", entry)
-        for section, keys in config.items()
-        if isinstance(keys, dict)
-        for key, entry in keys.items()
-    ]
-    same_name = [place for place, entry in places if place.endswith(f".{name}") and entry == value]
-    if same_name:
-        return same_name[0]
-    if isinstance(value, dict):
-        return next((section for section, entry in config.items() if value and entry == value), "")
-    return name
+    for key, entry in [(name, config.get(name)), ("", config), *config.items()]:
+        if entry == value or (isinstance(entry, dict) and isinstance(value, dict) and _part_of(value, entry)):
+            return key
+    return next((f"{key}.{name}" for key, keys in config.items() if isinstance(keys, dict) and name in keys), name)
+
+
+def _part_of(value: dict, whole: dict) -> bool:
+    return bool(value) and all(key in whole and whole[key] == entry for key, entry in value.items())
 
 
 def _differences(key: str, old, new) -> list[str]:

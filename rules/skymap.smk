@@ -33,6 +33,6 @@ checkpoint select_template:
     resources:
         mem_mb=1000,
     params:
-        template=config["template"],
+        template={key: config["template"][key] for key in ("visits", "mjd", "fwhm", "best")},
     script:
         "../scripts/select_template.py"
