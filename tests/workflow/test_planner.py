@@ -168,9 +168,9 @@ def image(finished):
     yield write
     for path in set(images.glob("*.fits")) - set(kept):
         path.unlink()
-    for path, (content, time) in kept.items():
+    for path, (content, mtime) in kept.items():
         path.write_bytes(content)
-        os.utime(path, ns=(time, time))
+        os.utime(path, ns=(mtime, mtime))
 
 
 def test_new_science_visit_leaves_calibrated_visits_and_template_alone(root, finished, image):
