@@ -89,8 +89,9 @@ def _job(job: Job, work: float, area: float, known: dict) -> dict:
 
 
 def _rules(jobs: list[Job], described: list[dict], known: dict) -> list[dict]:
-    """One entry for each rule, in the order of the data."""
-    groups = defaultdict(list)
+    """One entry for each rule, in the order in which their last jobs can run."""
+    last = {job.rule: place for place, job in enumerate(jobs)}
+    groups: dict[str, list] = {rule: [] for rule in sorted(last, key=last.get)}
     for job, entry in zip(jobs, described):
         groups[job.rule].append((job, entry))
     return [

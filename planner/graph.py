@@ -4,6 +4,8 @@ Snakemake decides what runs; this module only reads its decision.  It uses the A
 (it executes graphs but does not hand them out), the `Workflow` object behind it.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,11 +53,11 @@ class Job:
 def planned(
     snakefile: Path,
     directory: Path,
-    targets: list[str] = (),
-    configfiles: list[Path] = (),
+    targets: Sequence[str] = (),
+    configfiles: Sequence[Path] = (),
     config: dict | None = None,
     cores: int = 1,
-    forcerun: list[str] = (),
+    forcerun: Sequence[str] = (),
 ) -> tuple[list[Job], dict]:
     """The jobs that ``snakemake`` would run with the same arguments, in an order in which they can run.
 
@@ -66,6 +68,26 @@ def planned(
     namespace : dict
         The names of the Snakefile: its `config` and `plan` among them.
     """
+    with built(snakefile, directory, targets, configfiles, config, cores, forcerun) as workflow:
+        needed = list(to_run(workflow.dag))
+        place = {job: k for k, job in enumerate(needed)}
+        jobs = [_described(job, workflow) for job in needed]
+        for job, described in zip(needed, jobs):
+            described.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
+        return jobs, workflow.globals
+
+
+@contextmanager
+def built(
+    snakefile: Path,
+    directory: Path,
+    targets: Sequence[str] = (),
+    configfiles: Sequence[Path] = (),
+    config: dict | None = None,
+    cores: int = 1,
+    forcerun: Sequence[str] = (),
+) -> Iterator:
+    """Snakemake's workflow with its graph of jobs as ``snakemake --dry-run`` builds it."""
     output = settings.OutputSettings(dryrun=True, quiet={settings.Quietness.ALL}, enable_file_logging=False)
     with SnakemakeApi(output) as api:
         workflow_api = api.workflow(
@@ -76,26 +98,20 @@ def planned(
         )
         asked = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
         workflow = workflow_api.dag(asked).workflow_api._workflow
-        dag = _build(workflow)
-        needed = [job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun]
-        place = {job: k for k, job in enumerate(needed)}
-        jobs = [_described(job, workflow) for job in needed]
-        for job, described in zip(needed, jobs):
-            described.after = [place[other] for other in dag.dependencies[job] if other in place]
-        return jobs, workflow.globals
+        workflow._executor_plugin = ExecutorPluginRegistry().get_plugin("dryrun")
+        workflow.execution_settings = settings.ExecutionSettings(lock=False)
+        workflow.group_settings = settings.GroupSettings()
+        workflow.remote_execution_settings = settings.RemoteExecutionSettings()
+        workflow.scheduling_settings = settings.SchedulingSettings()
+        workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
+        workflow._build_dag()
+        workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
+        yield workflow
 
 
-def _build(workflow):
-    """The graph of jobs as ``snakemake --dry-run`` builds it."""
-    workflow._executor_plugin = ExecutorPluginRegistry().get_plugin("dryrun")
-    workflow.execution_settings = settings.ExecutionSettings(lock=False)
-    workflow.group_settings = settings.GroupSettings()
-    workflow.remote_execution_settings = settings.RemoteExecutionSettings()
-    workflow.scheduling_settings = settings.SchedulingSettings()
-    workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
-    workflow._build_dag()
-    workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
-    return workflow.dag
+def to_run(dag) -> Iterator:
+    """Snakemake's jobs that would run, each after those that it waits for."""
+    return (job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun)
 
 
 def _described(job, workflow) -> Job:

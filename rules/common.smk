@@ -122,7 +122,7 @@ def template_coadds(wildcards):
 
 def patch_sources(kind):
     def sources(wildcards):
-        visits = plan.science_visits[int(wildcards.tract), wildcards.patch]
+        visits = plan.science_visits.get((int(wildcards.tract), wildcards.patch), [])
         return [product(f"{kind}/{visit}.parquet") for visit in visits]
 
     return sources
