@@ -26,8 +26,8 @@ benchmarks: $(INSTALLED)  ## timings beside peer tools, as ratios; writes benchm
 figures: $(INSTALLED)  ## the pictures in the docs, from the demo run
 	$(BIN)/python docs/figures.py
 
-plan: $(INSTALLED)  ## what would run, and why
-	$(BIN)/snakemake --dry-run --quiet rules
+plan: $(INSTALLED)  ## what would run and why, for how long and on how much disk; e.g. make plan ARGS="--configfile my.yaml"
+	$(BIN)/python -m planner $(ARGS)
 
 clean:  ## products and logs of all runs; the environment stays
 	rm -rf results demo logs .snakemake

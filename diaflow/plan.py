@@ -4,17 +4,19 @@ Everything follows from the exposure table (image headers) and the configuration
 needs for each job are dictionaries, built once.
 """
 
+import functools
 import glob
 import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from diaflow import geometry, instruments, select, simulate, skymap, tables
+from diaflow import geometry, instruments, select, simulate, skymap, tables, visitlist
 from diaflow.errors import InputError
 from diaflow.skymap import SkyMap
 
@@ -37,40 +39,85 @@ class Plan:
     skymap : SkyMap
     overlaps : "overlap" table
     selection : "selection" table
-        Template visits by header seeing; final when the selection does not ask for the measured one.
+        Template visits as `seeing` tells; final when the selection does not ask for the seeing.
+    template : dict
+        Planned visits of each (tract, patch, band) that has any by list and date; empty where the seeing excludes all.
     science : list of int
         Visits to difference.
+    seeing : str
+        What the selection was planned with: "measured" where every visit is, "header" where some are known from
+        headers, "none" where all visits are planned because the seeing of some is unknown, "" where none is asked for.
     """
 
     exposures: np.ndarray
     skymap: SkyMap
     overlaps: np.ndarray
     selection: np.ndarray
+    template: dict[tuple[int, str, str], list[int]]
     science: list[int]
+    seeing: str = ""
 
     def __post_init__(self):
         usable = self.exposures[self.exposures["status"] == "ok"]
+        frames = self.exposures[self.exposures["status"] == "calibration"]
         images, bands, exptimes, patches = defaultdict(dict), {}, {}, defaultdict(dict)
-        for row in usable:
-            images[int(row["visit"])][str(row["path"])] = None
-            bands[int(row["visit"])], exptimes[int(row["visit"])] = str(row["band"]), float(row["exptime"])
-        for tract, patch, visit in zip(*(self.overlaps[c].tolist() for c in ("tract", "patch", "visit"))):
+        for visit, path, band, exptime in _tuples(usable, "visit", "path", "band", "exptime"):
+            images[visit][path] = None
+            bands[visit], exptimes[visit] = band, exptime
+        for tract, patch, visit in _tuples(self.overlaps, "tract", "patch", "visit"):
             patches[visit][tract, patch] = None
-        calibrations = defaultdict(dict)
-        for row in self.exposures[self.exposures["status"] == "calibration"]:
-            calibrations[str(row["imagetype"]), str(row["band"])][str(row["path"])] = None
+        calibrations, science_visits = defaultdict(dict), defaultdict(list)
+        for imagetype, band, path in _tuples(frames, "imagetype", "band", "path"):
+            calibrations[imagetype, band][path] = None
+        for visit in self.science:
+            for patch in patches[visit]:
+                science_visits[patch].append(visit)
         # A file that holds several detectors counts once.
         for name, paths in (("images", images), ("calibrations", calibrations)):
             object.__setattr__(self, name, {key: list(unique) for key, unique in paths.items()})
         object.__setattr__(self, "bands", bands)
         object.__setattr__(self, "patches", {visit: list(patches[visit]) for visit in images})
-        object.__setattr__(self, "template", template_visits(self.selection))
+        object.__setattr__(self, "science_visits", dict(science_visits))
         object.__setattr__(self, "reference_visits", _reference_visits(bands, exptimes))
 
     @property
     def visits(self) -> list[int]:
         """All visits with at least one usable image."""
         return sorted(self.images)
+
+    @property
+    def detectors(self) -> list[int]:
+        """All detectors with at least one usable image."""
+        return np.unique(self.exposures["detector"][self.exposures["status"] == "ok"]).tolist()
+
+    @functools.cached_property
+    def _rows(self) -> dict[int, list[tuple]]:
+        usable = self.exposures[self.exposures["status"] == "ok"]
+        rows = defaultdict(list)
+        for visit, row in zip(usable["visit"].tolist(), usable.tolist()):
+            rows[visit].append(row)
+        return dict(rows)
+
+    def rows(self, *visits: int) -> list[tuple]:
+        """Rows of the exposure table: the usable images of some visits."""
+        return [row for visit in visits for row in self._rows[visit]]
+
+    def calibration_rows(self, imagetype: str, band: str = "") -> list[tuple]:
+        """Rows of the exposure table: the calibration frames of a kind."""
+        table = self.exposures
+        of_kind = (table["status"] == "calibration") & (table["imagetype"] == imagetype) & (table["band"] == band)
+        return table[of_kind].tolist()
+
+    def sky_around(self, tract: int) -> dict:
+        """The sky map without the tracts that reach no position of a tract, in plain types."""
+        tracts = self.skymap.tracts
+        centres = np.array([(other.ra, other.dec) for other in tracts.values()])
+        distance = geometry.separation(
+            geometry.unit_vectors(*centres.T), geometry.unit_vectors(tracts[tract].ra, tracts[tract].dec)
+        )
+        reach = 2 * np.sqrt(2) * np.radians([other.radius for other in tracts.values()]).max()
+        near = {number: tracts[number] for number, apart in zip(tracts, distance) if apart <= reach}
+        return SkyMap(self.skymap.kind, near).to_dict()
 
     def joint_visits(self, number: int) -> list[int]:
         """The first `number` visits of each band, in order of the visits."""
@@ -86,14 +133,10 @@ class Plan:
 
     def science_patches(self) -> list[Patch]:
         """(tract, patch) that visits to difference touch."""
-        return sorted({patch for visit in self.science for patch in self.patches[visit]})
-
-    def science_visits(self, tract: int, patch: str) -> list[int]:
-        """Visits to difference that touch a patch."""
-        return [visit for visit in self.science if (tract, patch) in self.patches[visit]]
+        return sorted(self.science_visits)
 
 
-def make(config: dict, exposures_path: str | Path) -> Plan:
+def make(config: dict, exposures_path: str | Path, summary_path: str | Path = "") -> Plan:
     """Plan a run from a validated configuration.
 
     Parameters
@@ -102,6 +145,8 @@ def make(config: dict, exposures_path: str | Path) -> Plan:
         The whole configuration.
     exposures_path : path
         Exposure table of an earlier ingest; used when it is still that of the same files, else headers are read.
+    summary_path : path
+        Table "visit_summary" of an earlier run: the measured seeing, where the template selection asks for it.
 
     Raises
     ------
@@ -112,17 +157,35 @@ def make(config: dict, exposures_path: str | Path) -> Plan:
     sky = skymap.make(config["skymap"], exposures)
     overlaps = geometry.overlaps(exposures, sky, MARGIN_ARCSEC)
     usable = exposures[exposures["status"] == "ok"]
-    candidates = select.candidates(overlaps, exposures, select.header_fwhm(exposures))
-    planned = dict(config["template"])
-    if not np.isfinite(candidates["fwhm"]).all():
-        planned |= dict.fromkeys(select.SEEING_RULES)
+    fwhm, seeing = _seeing(config["template"], exposures, summary_path)
+    candidates = select.candidates(overlaps, exposures, fwhm)
     science = select.science_visits(usable, config["science"])
-    selection = select.template_visits(candidates, planned, science)
-    return Plan(exposures, sky, overlaps, selection, science)
+    whatever_seeing = config["template"] | dict.fromkeys(select.SEEING_RULES)
+    unseen = select.template_visits(candidates, whatever_seeing, science)
+    selection = unseen
+    if seeing in ("header", "measured"):
+        selection = select.template_visits(candidates, config["template"], science)
+    # Which templates there are must not depend on the seeing: they are the same before and after it is measured.
+    template = dict.fromkeys(template_visits(unseen), []) | template_visits(selection)
+    return Plan(exposures, sky, overlaps, selection, template, science, seeing)
+
+
+def _seeing(config_template: dict, exposures: np.ndarray, summary_path: str | Path) -> tuple[dict[int, float], str]:
+    """PSF FWHM [pixel] of each visit, measured before from headers, and what `Plan.seeing` says of it."""
+    fwhm = select.header_fwhm(exposures)
+    if not select.needs_measured_seeing(config_template):
+        return fwhm, ""
+    measured = {}
+    if os.path.exists(summary_path):
+        measured = select.measured_fwhm(tables.read("visit_summary", summary_path))
+    if fwhm.keys() <= measured.keys():
+        return measured, "measured"
+    known = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
+    return fwhm | measured, "header" if known else "none"
 
 
 def exposure_table(config: dict, path: str | Path) -> np.ndarray:
-    """The exposure table: simulated, from an earlier ingest of the same files, or from the headers."""
+    """The exposure table: simulated, of a list of visits, from an earlier ingest of the same files, or from headers."""
     if config["images"] == "simulated":
         planned = simulate.plan(config["simulate"])
         for column, wanted in (("band", config["bands"]), ("detector", config["detectors"])):
@@ -130,6 +193,8 @@ def exposure_table(config: dict, path: str | Path) -> np.ndarray:
                 planned[np.isin(planned[column].astype(str), [str(value) for value in wanted])] if wanted else planned
             )
         return planned
+    if visitlist.is_list(config["images"]):
+        return visitlist.exposures(config["images"], config["camera"], config["bands"], config["detectors"])
     digest = ingest_digest(config)
     if os.path.exists(path) and tables.note(path) == digest:
         return tables.read("exposure", path)
@@ -137,7 +202,15 @@ def exposure_table(config: dict, path: str | Path) -> np.ndarray:
 
 
 def ingest(config: dict) -> np.ndarray:
-    """The exposure table from the headers of the configured images."""
+    """The exposure table from the headers of the configured images.
+
+    Raises
+    ------
+    InputError
+        When there is no usable image, or only a list of visits to plan with.
+    """
+    if visitlist.is_list(config["images"]):
+        raise InputError(f"images: {config['images']} lists visits; it can be planned but has no pixels to process")
     return instruments.ingest(
         image_globs(config), config["instrument"], config["metadata"], config["bands"], config["detectors"]
     )
@@ -161,14 +234,12 @@ def ingest_digest(config: dict) -> str:
 
 
 def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[int]]:
-    """Selected visits of every (tract, patch, band) that has a candidate."""
-    chosen: dict[tuple[int, str, str], list[int]] = {}
-    for row in selection:
-        key = (int(row["tract"]), str(row["patch"]), str(row["band"]))
-        visits = chosen.setdefault(key, [])
-        if row["selected"]:
-            visits.append(int(row["visit"]))
-    return {key: visits for key, visits in chosen.items() if visits}
+    """Selected visits of every (tract, patch, band) that has one."""
+    chosen = defaultdict(list)
+    taken = selection[selection["selected"]]
+    for tract, patch, band, visit in _tuples(taken, "tract", "patch", "band", "visit"):
+        chosen[tract, patch, band].append(visit)
+    return dict(chosen)
 
 
 def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
@@ -191,5 +262,10 @@ def check_selection(plan: Plan) -> None:
     """Raise an InputError when nothing is left to difference or to build a template from."""
     if not plan.science:
         raise InputError("config: science: no visit is left to difference")
-    if not plan.template:
+    if not any(plan.template.values()):
         raise InputError("config: template: no visit is left to build a template from")
+
+
+def _tuples(table: np.ndarray, *columns: str) -> Iterator[tuple]:
+    """Rows as tuples of Python values, which are much faster to loop over than rows of numpy."""
+    return zip(*(table[column].tolist() for column in columns))

@@ -70,6 +70,11 @@ def from_columns(name: str, bands: Sequence[str] = (), **values: np.ndarray) -> 
     return table
 
 
+def from_rows(name: str, rows: Sequence[tuple]) -> np.ndarray:
+    """A table without per-band columns from tuples in the order of its columns, as ``table.tolist()`` gives them."""
+    return np.array(rows, empty(name).dtype)
+
+
 def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> None:
     """Write a table to parquet; the file appears under its name only when it is complete.
 

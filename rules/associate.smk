@@ -4,7 +4,6 @@
 rule associate:
     input:
         dia_sources=patch_sources("dia_source"),
-        skymap=ancient(product("skymap.json")),
     output:
         dia_objects=product("dia_object/{tract}/{patch}.parquet"),
         links=product("dia_link/{tract}/{patch}.parquet"),
@@ -16,6 +15,6 @@ rule associate:
         mem_mb=2000,
     params:
         associate=config["associate"],
-        tract=tract_geometry,
+        skymap=sky_around,
     script:
         "../scripts/associate.py"

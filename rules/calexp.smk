@@ -4,7 +4,6 @@
 rule jointcal:
     input:
         images=[path for visit in JOINT_VISITS for path in images_of(visit)],
-        exposures=ancient(product("exposures.parquet")),
         refcat=REFCAT,
     output:
         camera=product("jointcal/camera.parquet"),
@@ -17,12 +16,12 @@ rule jointcal:
     resources:
         mem_mb=lambda wildcards, threads: 1000 * threads,
     params:
-        visits=JOINT_VISITS,
+        exposures=plan.rows(*JOINT_VISITS),
         calexp=config["calexp"],
         instrument=config["instrument"],
         detrended=DETRENDED,
         metadata=config["metadata"],
-        detectors=config["detectors"],
+        pixels=PIXELS,
     script:
         "../scripts/jointcal.py"
 
@@ -30,7 +29,6 @@ rule jointcal:
 rule calexp:
     input:
         images=images,
-        exposures=ancient(product("exposures.parquet")),
         refcat=REFCAT,
         jointcal=JOINTCAL,
         reference_visit=reference_visit,
@@ -46,12 +44,13 @@ rule calexp:
     resources:
         mem_mb=2000,
     params:
+        exposures=exposures,
         calexp=config["calexp"],
         instrument=config["instrument"],
         detrended=DETRENDED,
         metadata=config["metadata"],
-        detectors=config["detectors"],
         compress=config["storage"]["compress"],
+        pixels=PIXELS,
     script:
         "../scripts/calexp.py"
 

@@ -5,7 +5,6 @@ rule coadd_template:
     input:
         warps=coadd_warps("warp"),
         matched=coadd_warps("warp_matched"),
-        skymap=ancient(product("skymap.json")),
     output:
         coadd=product("coadd/template/{tract}/{patch}/{band}.fits"),
     log:

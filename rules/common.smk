@@ -27,7 +27,7 @@ TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
 
 try:
     config = validated(config)
-    plan = planning.make(config, product("exposures.parquet"))
+    plan = planning.make(config, product("exposures.parquet"), product("visit_summary.parquet"))
     planning.check_selection(plan)
     if config["refcat"]:
         refcat.check(config["refcat"], plan.bands.values())
@@ -40,7 +40,9 @@ SIMULATED = config["images"] == "simulated"
 SELECTION = ["visits", "mjd", "guard", "fwhm", "seeing", "best", "quantile", "min_visits"]
 MEASURED_SEEING = select.needs_measured_seeing(config["template"])
 REFCAT = product("refcat.parquet") if config["refcat"] else []
-DETRENDED = product("post_isr") if instruments.is_raw(config["instrument"]) else None
+INSTRUMENT = {key: value for key, value in instruments.load(config["instrument"]).items() if key != "folder"}
+PIXELS = {key: INSTRUMENT[key] for key in ("hdu", "masks", "variance", "raw", "pointing")}
+DETRENDED = product("post_isr") if INSTRUMENT["raw"] is not None else None
 
 
 # Nothing is left to calibrate against anything.
@@ -87,9 +89,9 @@ def measured_selection(path):
 
 
 def template_visits(tract, patch, band):
-    """Visits of a template coadd; by header seeing while the measured seeing is not there yet in a dry run."""
+    """Visits of a template coadd; a dry run takes the planned ones where the run waits for the measured seeing."""
     key = int(tract), patch, band
-    if not MEASURED_SEEING or (workflow.dryrun and not os.path.exists(product("selection.parquet"))):
+    if not MEASURED_SEEING or workflow.dryrun:
         return plan.template.get(key, [])
     return measured_selection(checkpoints.select_template.get().output.selection).get(key, [])
 
@@ -102,14 +104,18 @@ def coadd_warps(kind):
     return warps
 
 
+@functools.cache
+def model_summaries_of(tract, band):
+    keys = [key for key in plan.template if key[0] == tract and key[2] == band]
+    visits = sorted({visit for key in keys for visit in template_visits(*key)})
+    return [product(f"visit_summary/{visit}.parquet") for visit in visits]
+
+
 def model_summaries(wildcards):
     """Summaries of the visits whose seeing decides the PSF that warps are matched to."""
     if config["template"]["model_fwhm"]:
         return []
-    band = plan.bands[int(wildcards.visit)]
-    keys = [key for key in plan.template if key[0] == int(wildcards.tract) and key[2] == band]
-    visits = sorted({visit for key in keys for visit in template_visits(*key)})
-    return [product(f"visit_summary/{visit}.parquet") for visit in visits]
+    return model_summaries_of(int(wildcards.tract), plan.bands[int(wildcards.visit)])
 
 
 def template_coadds(wildcards):
@@ -119,7 +125,7 @@ def template_coadds(wildcards):
 
 def patch_sources(kind):
     def sources(wildcards):
-        visits = plan.science_visits(int(wildcards.tract), wildcards.patch)
+        visits = plan.science_visits.get((int(wildcards.tract), wildcards.patch), [])
         return [product(f"{kind}/{visit}.parquet") for visit in visits]
 
     return sources
@@ -129,12 +135,32 @@ def visit_objects(wildcards):
     return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[int(wildcards.visit)]]
 
 
+TRACTS = {tract.id: asdict(tract) for tract in plan.skymap.tracts.values()}
+
+
 def tract_geometry(wildcards):
-    return asdict(plan.skymap.tracts[int(wildcards.tract)])
+    return TRACTS[int(wildcards.tract)]
 
 
-if MEASURED_SEEING and not os.path.exists(product("selection.parquet")):
-    logger.info("template: planned with header seeing where headers have it, with all visits else; measured in the run")
+def sky_around(wildcards):
+    return plan.sky_around(int(wildcards.tract))
+
+
+def exposures(wildcards):
+    """Rows of the exposure table.
+
+    Rules get what they use of the exposure table and the sky map as parameters: those files are made anew for every new
+    image, and rules that depend on them would run for every visit (or, if `ancient`, miss other changes).
+    """
+    return plan.rows(int(wildcards.visit))
+
+
+SEEING = {
+    "header": "template: planned with the header seeing of visits that are not measured yet; the run measures it",
+    "none": "template: planned with all visits, the seeing of some is unknown; the run measures it and selects",
+}
+if plan.seeing in SEEING:
+    logger.info(SEEING[plan.seeing])
 
 if DETRENDED:
     for band in sorted(set(plan.bands.values())):

@@ -14,5 +14,6 @@ rule ingest:
         mem_mb=1000,
     params:
         config={key: config[key] for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate")},
+        instrument=INSTRUMENT,
     script:
         "../scripts/ingest.py"

@@ -6,7 +6,6 @@ if DETRENDED:
     rule master_bias:
         input:
             frames=frames("bias"),
-            exposures=ancient(product("exposures.parquet")),
         output:
             masters=directory(product("calib/bias")),
         log:
@@ -18,10 +17,12 @@ if DETRENDED:
             mem_mb=2000,
         params:
             imagetype="bias",
+            exposures=plan.calibration_rows("bias"),
             isr=config["isr"],
             instrument=config["instrument"],
             metadata=config["metadata"],
-            detectors=config["detectors"],
+            detectors=plan.detectors,
+            pixels=PIXELS,
         script:
             "../scripts/master.py"
 
@@ -29,7 +30,6 @@ if DETRENDED:
         input:
             frames=frames("dark"),
             bias=master("bias"),
-            exposures=ancient(product("exposures.parquet")),
         output:
             masters=directory(product("calib/dark")),
         log:
@@ -41,10 +41,12 @@ if DETRENDED:
             mem_mb=2000,
         params:
             imagetype="dark",
+            exposures=plan.calibration_rows("dark"),
             isr=config["isr"],
             instrument=config["instrument"],
             metadata=config["metadata"],
-            detectors=config["detectors"],
+            detectors=plan.detectors,
+            pixels=PIXELS,
         script:
             "../scripts/master.py"
 
@@ -53,7 +55,6 @@ if DETRENDED:
             frames=lambda wildcards: frames("flat", wildcards.band),
             bias=master("bias"),
             dark=master("dark"),
-            exposures=ancient(product("exposures.parquet")),
         output:
             masters=directory(product("calib/flat/{band}")),
         log:
@@ -65,10 +66,12 @@ if DETRENDED:
             mem_mb=2000,
         params:
             imagetype="flat",
+            exposures=lambda wildcards: plan.calibration_rows("flat", wildcards.band),
             isr=config["isr"],
             instrument=config["instrument"],
             metadata=config["metadata"],
-            detectors=config["detectors"],
+            detectors=plan.detectors,
+            pixels=PIXELS,
         script:
             "../scripts/master.py"
 
@@ -78,7 +81,6 @@ if DETRENDED:
             bias=master("bias"),
             dark=master("dark"),
             flat=lambda wildcards: master("flat", plan.bands[int(wildcards.visit)]),
-            exposures=ancient(product("exposures.parquet")),
         output:
             detrended=directory(product("post_isr/{visit}")),
         log:
@@ -89,9 +91,10 @@ if DETRENDED:
         resources:
             mem_mb=2000,
         params:
+            exposures=exposures,
             isr=config["isr"],
             instrument=config["instrument"],
             metadata=config["metadata"],
-            detectors=config["detectors"],
+            pixels=PIXELS,
         script:
             "../scripts/isr.py"

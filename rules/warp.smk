@@ -6,7 +6,6 @@ kept = directory if config["storage"]["keep_warps"] else lambda path: temp(direc
 rule warp:
     input:
         calexps=product("calexp/{visit}"),
-        skymap=ancient(product("skymap.json")),
     output:
         warps=kept(product("warp/{tract}/{visit}")),
     log:

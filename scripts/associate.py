@@ -2,11 +2,12 @@
 
 import logging
 
-from diaflow import associate, job, skymap, tables
+from diaflow import associate, job, tables
+from diaflow.skymap import SkyMap
 
 
 def main(snakemake):
-    sky = skymap.load(snakemake.input.skymap)
+    sky = SkyMap.from_dict(snakemake.params.skymap)
     tract, patch = int(snakemake.wildcards.tract), snakemake.wildcards.patch
     parts = [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
     near = [part[associate.in_outer_box(part, sky.tracts[tract], patch)] for part in parts]

@@ -32,8 +32,7 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
 def main(snakemake):
     folder = Path(snakemake.output.calexps)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = tables.read("exposure", snakemake.input.exposures)
-    rows = rows[(rows["visit"] == int(snakemake.wildcards.visit)) & (rows["status"] == "ok")]
+    rows = tables.from_rows("exposure", snakemake.params.exposures)
     reference = snakemake.input.reference_visit
     joint = [tables.read(name, path) for name, path in zip(("camera", "joint_star"), snakemake.input.jointcal)]
     one = partial(

@@ -29,8 +29,7 @@ def detrend(row, instrument, config, folders, folder):
 
 
 def main(snakemake):
-    rows = tables.read("exposure", snakemake.input.exposures)
-    rows = rows[(rows["visit"] == int(snakemake.wildcards.visit)) & (rows["status"] == "ok")]
+    rows = tables.from_rows("exposure", snakemake.params.exposures)
     one = partial(
         detrend,
         instrument=snakemake.params.instrument,

@@ -22,8 +22,7 @@ def observe(row, instrument, detrended, config, catalogue):
 
 
 def main(snakemake):
-    rows = tables.read("exposure", snakemake.input.exposures)
-    rows = rows[np.isin(rows["visit"], snakemake.params.visits) & (rows["status"] == "ok")]
+    rows = tables.from_rows("exposure", snakemake.params.exposures)
     config = snakemake.params.calexp
     read = {"instrument": snakemake.params.instrument, "detrended": snakemake.params.detrended}
     one = partial(observe, **read, config=config, catalogue=snakemake.input.refcat)

@@ -4,17 +4,15 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from diaflow import job, parallel, tables
 from diaflow.errors import BadData
 from diaflow.isr import files, masters
 
 
-def make(detector, rows, imagetype, band, instrument, config, bias, dark, folder):
+def make(detector, rows, imagetype, instrument, config, bias, dark, folder):
     """Write the master of one detector, or why there is none."""
     path = folder / f"{detector}.fits"
-    rows = rows[(rows["imagetype"] == imagetype) & (rows["band"] == band) & (rows["detector"] == detector)]
+    rows = rows[rows["detector"] == detector]
     try:
         bias, dark = (files.read(Path(master) / path.name) if master else None for master in (bias, dark))
         noise = masters.known_read_noise(bias)
@@ -28,20 +26,18 @@ def make(detector, rows, imagetype, band, instrument, config, bias, dark, folder
 
 
 def main(snakemake):
-    rows = tables.read("exposure", snakemake.input.exposures)
-    detectors = np.unique(rows["detector"][rows["status"] == "ok"])
+    rows = tables.from_rows("exposure", snakemake.params.exposures)
     one = partial(
         make,
-        rows=rows[rows["status"] == "calibration"],
+        rows=rows,
         imagetype=snakemake.params.imagetype,
-        band=snakemake.wildcards.get("band", ""),
         instrument=snakemake.params.instrument,
         config=snakemake.params.isr,
         bias=snakemake.input.get("bias"),
         dark=snakemake.input.get("dark"),
         folder=Path(snakemake.output.masters),
     )
-    parallel.each(one, detectors, snakemake.threads)
+    parallel.each(one, snakemake.params.detectors, snakemake.threads)
 
 
 if __name__ == "__main__":

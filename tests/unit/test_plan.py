@@ -1,6 +1,7 @@
 """A run is known from headers alone, and an exposure table is used again as long as its files are the same."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from diaflow import simulate, tables
 from diaflow.config import validated
 from diaflow.errors import InputError
 from diaflow.exposure import write_fits
+from diaflow.skymap import SkyMap
 
 SURVEY = {"bands": ["g", "r"], "template_visits": 2, "science_visits": 2, "detectors": 1, "size": 256}
 
@@ -36,7 +38,7 @@ def test_template_and_science_visits_follow_from_the_configuration(tmp_path):
     assert chosen == set(plan.visits) - set(plan.science)
     for visit in plan.science:
         assert {band for _, _, band in plan.template_patches(visit)} == {plan.bands[visit]}
-        assert all(visit in plan.science_visits(*patch) for patch in plan.patches[visit])
+        assert all(visit in plan.science_visits[patch] for patch in plan.patches[visit])
 
 
 def test_guard_keeps_visits_to_difference_out_of_templates(tmp_path):
@@ -93,3 +95,45 @@ def test_every_visit_but_the_first_has_a_reference_visit_of_its_band_or_the_firs
         else:
             same = [other for other in plan.visits if plan.bands[other] == plan.bands[visit]]
             assert reference == (first if visit == min(same) else min(same))
+
+
+def write_summary(path, plan, fwhm) -> None:
+    """Table "visit_summary" with the given PSF FWHM [pixel] of each visit."""
+    summary = tables.from_columns("visit_summary", visit=list(fwhm), psf_fwhm=list(fwhm.values()), status="ok")
+    summary["band"] = [plan.bands[visit] for visit in fwhm]
+    tables.write("visit_summary", summary, path)
+
+
+def test_seeing_that_is_measured_goes_before_that_of_headers(tmp_path):
+    config = simulated(template={"best": 1, "mjd": [60000, 60400]})
+    planned = planning.make(config, tmp_path / "absent", tmp_path / "summary.parquet")
+    assert planned.seeing == "header"
+    first, *others = planned.visits
+    write_summary(tmp_path / "some.parquet", planned, {first: 1.0})
+    some = planning.make(config, tmp_path / "absent", tmp_path / "some.parquet")
+    assert some.seeing == "header"
+    assert all(visits == [first] for (_, _, band), visits in some.template.items() if band == some.bands[first])
+    write_summary(tmp_path / "all.parquet", planned, {first: 9.0} | {visit: 2.0 + visit / 100 for visit in others})
+    measured = planning.make(config, tmp_path / "absent", tmp_path / "all.parquet")
+    assert measured.seeing == "measured" and first not in {v for visits in measured.template.values() for v in visits}
+
+
+def test_which_templates_there_are_does_not_depend_on_the_seeing(tmp_path):
+    every = planning.make(simulated(template={"mjd": [60000, 60400]}), tmp_path / "absent")
+    none = planning.make(simulated(template={"mjd": [60000, 60400], "fwhm": [0.0, 0.1]}), tmp_path / "absent")
+    assert every.template.keys() == none.template.keys() and not any(none.template.values())
+    assert every.seeing == "" and none.seeing == "header"
+
+
+def test_rows_of_a_visit_are_its_part_of_the_exposure_table(tmp_path):
+    plan = planning.make(simulated(), tmp_path / "absent")
+    rows = tables.from_rows("exposure", plan.rows(3))
+    assert (rows == plan.exposures[plan.exposures["visit"] == 3]).all()
+
+
+def test_sky_around_a_tract_holds_what_its_corners_can_reach(tmp_path):
+    plan = planning.make(simulated(), tmp_path / "absent")
+    (tract,) = plan.skymap.tracts.values()
+    near, far = (replace(tract, id=k, ra=tract.ra + k * tract.radius) for k in (2, 4))
+    neighbours = replace(plan, skymap=SkyMap("rings", {each.id: each for each in (tract, near, far)}))
+    assert [entry["id"] for entry in neighbours.sky_around(tract.id)["tracts"]] == [tract.id, near.id]

@@ -1,0 +1,69 @@
+"""``python -m planner``: what Snakemake would run with the same arguments, why, for how long and on how much disk."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from planner import graph, page
+from planner.answer import answer
+
+
+def arguments() -> argparse.Namespace:
+    """Those of ``snakemake`` that decide what runs, and where to write the answer."""
+    parser = argparse.ArgumentParser(prog="planner", description=__doc__)
+    parser.add_argument("targets", nargs="*", help="products or rules; none for everything")
+    parser.add_argument("--snakefile", type=Path, default=Path(__file__).parent.parent / "Snakefile")
+    parser.add_argument("--directory", type=Path, default=Path.cwd(), help="where the run is")
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="of the run, or another")
+    parser.add_argument("--what-if", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. associate.radius=0.6")
+    parser.add_argument("--forcerun", nargs="+", default=[], help="products or rules to make again")
+    parser.add_argument(
+        "--cores", type=int, nargs="+", default=[os.cpu_count()], help="cores to give the wall time for"
+    )
+    parser.add_argument("--json", type=Path, help="write every job with its reasons")
+    parser.add_argument("--html", type=Path, help="write the answer as a page")
+    return parser.parse_args()
+
+
+def overrides(words: list[str]) -> dict:
+    """The configuration that ``section.key=value`` words stand for; values are YAML."""
+    config: dict = {}
+    for word in words:
+        path, equals, value = word.partition("=")
+        if not equals:
+            sys.exit(f"error: --what-if {word}: not KEY=VALUE")
+        *sections, key = path.split(".")
+        inner = config
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[key] = yaml.safe_load(value)
+    return config
+
+
+def main() -> None:
+    """Print the answer, and write it where asked."""
+    asked = arguments()
+    written = {path: path.resolve() for path in (asked.json, asked.html) if path}
+    directory, configfiles = asked.directory.resolve(), [path.resolve() for path in asked.configfile]
+    config, cores = overrides(asked.what_if), max(asked.cores)
+    try:
+        jobs, names = graph.planned(
+            asked.snakefile, directory, asked.targets, configfiles, config, cores, asked.forcerun
+        )
+    except WorkflowError as error:
+        sys.exit(f"error: {error}")
+    found = answer(jobs, names["config"], names["plan"], directory, asked.cores)
+    if asked.json:
+        written[asked.json].write_text(json.dumps(found, indent=1) + "\n")
+    if asked.html:
+        written[asked.html].write_text(page.html(found))
+    print(page.text(found), end="")
+
+
+if __name__ == "__main__":
+    main()

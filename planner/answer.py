@@ -1,0 +1,148 @@
+"""The answer of the planner as one dictionary: what JSON holds, and what text and page are written from."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from planner import cost
+from planner.graph import Job
+
+SEEING = {
+    "": "the selection does not ask for the seeing",
+    "measured": "by measured seeing",
+    "header": "by header seeing where a visit is not measured yet; the run measures it and may select others",
+    "none": "all visits are planned: the seeing of some is unknown; the run measures it and selects",
+}
+
+
+def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int]) -> dict:
+    """What the jobs are, why they run and what they cost.
+
+    Parameters
+    ----------
+    jobs : list of Job
+    config : dict
+    plan : diaflow.plan.Plan
+    directory : path
+        Where the run is; earlier jobs there tell what jobs cost.
+    cores : list of int
+        Numbers of cores to give the wall time for.
+
+    Returns
+    -------
+    dict with run, rules, total, wall, template, science, failed, jobs.  Times are in hours, sizes in GB.
+    """
+    known, works = cost.history(directory), _works(jobs, plan, config["skymap"])
+    described = [_job(job, *work, known) for job, work in zip(jobs, works)]
+    rules = _rules(jobs, described, known)
+    requirements = [job.threads for job in jobs], [job.memory for job in jobs], [job.after for job in jobs]
+    seconds = [job["core_seconds"] for job in described]
+    return {
+        "run": config["run"],
+        "total": {
+            "jobs": len(jobs),
+            "core_hours": sum(rule["core_hours"] for rule in rules),
+            "gb": sum(rule["gb"] for rule in rules),
+            "temporary_gb": sum(rule["temporary_gb"] for rule in rules),
+        },
+        "rules": rules,
+        "wall": [_wall(seconds, *requirements, number) for number in cores],
+        "template": _template(plan),
+        "science": _science(plan, config["science"]),
+        "failed": [
+            {"path": path, "reason": reason}
+            for path, reason, status in zip(*(plan.exposures[name].tolist() for name in ("path", "reason", "status")))
+            if status == "failed"
+        ],
+        "jobs": described,
+    }
+
+
+def _works(jobs: list[Job], plan, config_skymap: dict) -> list[tuple[float, float]]:
+    """Megapixels of the images that each job works on, and of the images or patches that it makes."""
+    pixels = cost.megapixels(plan.exposures)
+    of_a_file = sum(pixels.values()) / max(sum(map(len, plan.images.values())), 1)
+    patch = (config_skymap["patch_size"] + 2 * config_skymap["patch_border"]) ** 2 / 1e6
+    works = []
+    for job in jobs:
+        visit = job.wildcards.get("visit")
+        images = pixels[visit] if visit else of_a_file * max(job.inputs, len(job.output))
+        if "tract" in job.wildcards:
+            tract = int(job.wildcards["tract"])
+            patches = [place for place in plan.patches[int(visit)] if place[0] == tract] if visit else [tract]
+            works.append((images, patch * len(patches)))
+        else:
+            works.append((images, images))
+    return works
+
+
+def _job(job: Job, work: float, area: float, known: dict) -> dict:
+    seconds, volume = cost.estimate(job.rule, job.threads, job.inputs, work, area, known)
+    return {
+        "rule": job.rule,
+        "wildcards": job.wildcards,
+        "output": job.output,
+        "why": job.why,
+        "core_seconds": seconds,
+        "bytes": volume,
+        "temporary": len(job.temporary) / max(len(job.output), 1),
+    }
+
+
+def _rules(jobs: list[Job], described: list[dict], known: dict) -> list[dict]:
+    """One entry for each rule, in the order in which their last jobs can run."""
+    last = {job.rule: place for place, job in enumerate(jobs)}
+    groups: dict[str, list] = {rule: [] for rule in sorted(last, key=last.get)}
+    for job, entry in zip(jobs, described):
+        groups[job.rule].append((job, entry))
+    return [
+        {
+            "rule": rule,
+            "jobs": len(group),
+            "why": dict(Counter(_in_short(entry["why"]) for _, entry in group).most_common()),
+            "core_hours": sum(entry["core_seconds"] for _, entry in group) / 3600,
+            "gb": sum(entry["bytes"] for _, entry in group) / 1e9,
+            "temporary_gb": sum(entry["bytes"] * entry["temporary"] for _, entry in group) / 1e9,
+            "memory_mb": max(job.memory for job, _ in group),
+            "earlier_jobs": known[rule].earlier_jobs if rule in known else 0,
+        }
+        for rule, group in groups.items()
+    ]
+
+
+def _in_short(why: list[str]) -> str:
+    """The causes without the names of files; where there is none, what the job comes after."""
+    causes = ["newer input" if reason.startswith("newer input ") else reason for reason in why]
+    own = [reason for reason in dict.fromkeys(causes) if not reason.startswith("after ")]
+    return "; ".join(own or causes)
+
+
+def _wall(seconds, threads, memory, after, cores: int) -> dict:
+    wall, peak = cost.schedule(seconds, threads, memory, after, cores)
+    return {"cores": cores, "hours": wall / 3600, "memory_gb": peak / 1000}
+
+
+def _template(plan) -> dict:
+    """How the template visits were chosen, and why others were not."""
+    columns = (plan.selection[name].tolist() for name in ("visit", "selected", "reason"))
+    left_out = defaultdict(set)
+    taken = set()
+    for visit, selected, reason in zip(*columns):
+        taken.add(visit) if selected else left_out[reason].add(visit)
+    return {
+        "seeing": SEEING[plan.seeing],
+        "visits": sorted(taken),
+        "left_out": {reason: sorted(visits - taken) for reason, visits in left_out.items() if visits - taken},
+        "left_out_of_some_patches": {
+            reason: sorted(visits & taken) for reason, visits in left_out.items() if visits & taken
+        },
+    }
+
+
+def _science(plan, config_science: dict) -> dict:
+    out = [visit for visit in plan.visits if visit not in set(plan.science)]
+    not_listed = [visit for visit in out if config_science["visits"] and visit not in config_science["visits"]]
+    reasons = {"not in science.visits": not_listed}
+    if config_science["mjd"]:
+        first, last = config_science["mjd"]
+        reasons[f"outside science.mjd {first:g} to {last:g}"] = [visit for visit in out if visit not in not_listed]
+    return {"visits": plan.science, "left_out": {reason: visits for reason, visits in reasons.items() if visits}}

@@ -1,0 +1,161 @@
+"""What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
+
+Earlier jobs are those in Snakemake's metadata (start and end of every job, of all runs in the directory); what their
+outputs take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
+"""
+
+import base64
+import heapq
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+START_UP = 1.5  # of a job [s]
+SAMPLE = 20  # jobs of a rule whose outputs are measured
+# Rules that get slower with every input; others do the same work however many there are.
+PER_INPUT = {"ingest", "visit_summary", "select_template", "coadd_template", "associate", "tables"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one job: time [s] (wall of earlier jobs, of one core built in) and size of its outputs [byte].
+
+    The time has a fixed part and one per unit of work, the size a fixed part and one per unit of area.
+    """
+
+    seconds: float
+    seconds_per_unit: float
+    size: float
+    size_per_area: float
+    earlier_jobs: int = 0
+
+
+# Of one core, for sparse fields; docs/planning.md has the measurement.  Work: megapixels of images, or an input for the
+# rules in PER_INPUT.  Area: megapixels of images made, or of patches for warps and coadds.
+BUILT_IN = {
+    "simulate": Cost(START_UP, 0.13, 0, 2e6),
+    "isr": Cost(START_UP, 0.2, 0, 12e6),
+    "jointcal": Cost(START_UP, 0.39, 3e5, 0),
+    "calexp": Cost(START_UP, 0.46, 0, 12e6),
+    "warp": Cost(START_UP, 0.27, 0, 11.5e6),
+    "warp_matched": Cost(START_UP, 0.6, 0, 11.5e6),
+    "coadd_template": Cost(START_UP, 0.35, 0, 11.5e6),
+    "diffim": Cost(START_UP, 0.74, 0, 24e6),
+    "associate": Cost(START_UP, 0.02, 1e5, 0),
+    "forced_diffim": Cost(START_UP, 0.07, 1e5, 0),
+    "tables": Cost(START_UP, 0.01, 5e6, 0),
+    "validate": Cost(4.0, 0, 1e4, 0),
+    "report": Cost(7.0, 0, 1e6, 0),
+}
+OTHER = Cost(START_UP, 0, 1e5, 0)
+
+
+def history(directory: Path) -> dict[str, Cost]:
+    """Costs by rule of the jobs that were run in a directory; median over its jobs, however many detectors they had."""
+    times, sizes, inputs = defaultdict(dict), defaultdict(dict), defaultdict(list)
+    for record, output in _records(directory / ".snakemake/metadata"):
+        rule, job = record["rule"], (record["starttime"], *record["log"])
+        if job not in times[rule]:
+            times[rule][job] = record["endtime"] - record["starttime"]
+            inputs[rule].append(len(record["input"]))
+        if job in sizes[rule] or len(sizes[rule]) < SAMPLE:
+            sizes[rule][job] = sizes[rule].get(job, 0) + _size(directory / output)
+    return {rule: _from_jobs(rule, times[rule].values(), sizes[rule].values(), inputs[rule]) for rule in times}
+
+
+def _from_jobs(rule: str, times: Iterable[float], sizes: Iterable[int], inputs: list[int]) -> Cost:
+    seconds, size = statistics.median(times), statistics.median(sizes)
+    if rule not in PER_INPUT:
+        return Cost(seconds, 0, size, 0, len(inputs))
+    n_inputs = max(statistics.median(inputs), 1)
+    start = min(START_UP, seconds)
+    return Cost(start, (seconds - start) / n_inputs, size, 0, len(inputs))
+
+
+def _records(folder: Path) -> Iterable[tuple[dict, str]]:
+    """Snakemake's records of finished jobs, one for each output, and the path of that output."""
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        if path.is_file():
+            record = json.loads(path.read_text())
+            if record.get("starttime") and record.get("endtime") and not record.get("incomplete"):
+                name = str(path.relative_to(folder)).replace("@", "").replace("/", "")
+                yield record, base64.urlsafe_b64decode(name).decode()
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    return path.stat().st_size if path.exists() else 0
+
+
+def megapixels(exposures: np.ndarray) -> dict[str, float]:
+    """Of the usable images of each visit."""
+    usable = exposures[exposures["status"] == "ok"]
+    visits, which = np.unique(usable["visit"], return_inverse=True)
+    pixels = np.bincount(which, usable["nx"].astype(float) * usable["ny"]) / 1e6
+    return {str(visit): size for visit, size in zip(visits.tolist(), pixels.tolist())}
+
+
+def estimate(
+    rule: str, threads: int, files: int, work: float, area: float, known: dict[str, Cost]
+) -> tuple[float, float]:
+    """Time of all its cores [s] and bytes of output of one job.
+
+    Parameters
+    ----------
+    rule : str
+    threads : int
+    files : int
+        Number of its input files.
+    work, area : float
+        Of the images that it reads, and of the images or patches that it makes [megapixel].
+    known : dict
+        From `history`; rules that are not in it get the built-in figures.
+    """
+    cost, cores = (known[rule], threads) if rule in known else (BUILT_IN.get(rule, OTHER), 1)
+    units = files if rule in PER_INPUT else work
+    return (cost.seconds + cost.seconds_per_unit * units) * cores, cost.size + cost.size_per_area * area
+
+
+def schedule(
+    seconds: list[float], threads: list[int], memory: list[int], after: list[list[int]], cores: int
+) -> tuple[float, int]:
+    """Wall time [s] and peak of the memory that is asked for [MB] when jobs start as soon as they can.
+
+    Parameters
+    ----------
+    seconds, threads, memory : list
+        Of each job: time of all its cores, number of them, memory [MB].
+    after : list of list of int
+        Jobs that each waits for; they come before it.
+    cores : int
+    """
+    waiting = [len(jobs) for jobs in after]
+    followers = defaultdict(list)
+    for job, jobs in enumerate(after):
+        for other in jobs:
+            followers[other].append(job)
+    ready = [job for job, count in enumerate(waiting) if not count]
+    heapq.heapify(ready)
+    running, now, free, used, peak = [], 0.0, cores, 0, 0
+    while ready or running:
+        while ready and free >= min(threads[ready[0]], cores):
+            job = heapq.heappop(ready)
+            taken = min(threads[job], cores)
+            free -= taken
+            used += memory[job]
+            heapq.heappush(running, (now + seconds[job] / taken, job))
+        peak = max(peak, used)
+        now, job = heapq.heappop(running)
+        free += min(threads[job], cores)
+        used -= memory[job]
+        for other in followers[job]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                heapq.heappush(ready, other)
+    return now, peak

@@ -1,0 +1,151 @@
+"""The jobs that a run would do, with the reason for each, from Snakemake's own graph built in this process.
+
+Snakemake decides what runs; this module only reads its decision.  It uses the API of Snakemake 9 and, where that ends
+(it executes graphs but does not hand them out), the `Workflow` object behind it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from snakemake.api import SnakemakeApi
+from snakemake.io import is_flagged
+from snakemake.settings import types as settings
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+
+from planner import changes
+
+
+@dataclass
+class Job:
+    """One job that would run.
+
+    Attributes
+    ----------
+    rule : str
+    wildcards : dict of str to str
+    output : list of str
+    temporary : list of str
+        Those of the outputs that are removed when no job needs them any more.
+    inputs : int
+        Number of input files.
+    threads : int
+    memory : int
+        What the rule asks for [MB].
+    why : list of str
+        The reasons, the cause before the consequence.
+    after : list of int
+        Places in the list of jobs of those whose products it waits for.
+    """
+
+    rule: str
+    wildcards: dict[str, str]
+    output: list[str]
+    temporary: list[str]
+    inputs: int
+    threads: int
+    memory: int
+    why: list[str]
+    after: list[int] = field(default_factory=list)
+
+
+def planned(
+    snakefile: Path,
+    directory: Path,
+    targets: Sequence[str] = (),
+    configfiles: Sequence[Path] = (),
+    config: dict | None = None,
+    cores: int = 1,
+    forcerun: Sequence[str] = (),
+) -> tuple[list[Job], dict]:
+    """The jobs that ``snakemake`` would run with the same arguments, in an order in which they can run.
+
+    Returns
+    -------
+    jobs : list of Job
+        Without rules that only collect targets.
+    namespace : dict
+        The names of the Snakefile: its `config` and `plan` among them.
+    """
+    with built(snakefile, directory, targets, configfiles, config, cores, forcerun) as workflow:
+        needed = list(to_run(workflow.dag))
+        place = {job: k for k, job in enumerate(needed)}
+        jobs = [_described(job, workflow) for job in needed]
+        for job, described in zip(needed, jobs):
+            described.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
+        return jobs, workflow.globals
+
+
+@contextmanager
+def built(
+    snakefile: Path,
+    directory: Path,
+    targets: Sequence[str] = (),
+    configfiles: Sequence[Path] = (),
+    config: dict | None = None,
+    cores: int = 1,
+    forcerun: Sequence[str] = (),
+) -> Iterator:
+    """Snakemake's workflow with its graph of jobs as ``snakemake --dry-run`` builds it."""
+    output = settings.OutputSettings(dryrun=True, quiet={settings.Quietness.ALL}, enable_file_logging=False)
+    with SnakemakeApi(output) as api:
+        workflow_api = api.workflow(
+            resource_settings=settings.ResourceSettings(cores=cores),
+            config_settings=settings.ConfigSettings(config=config or {}, configfiles=list(configfiles)),
+            snakefile=snakefile.resolve(),
+            workdir=directory,
+        )
+        asked = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
+        workflow = workflow_api.dag(asked).workflow_api._workflow
+        workflow._executor_plugin = ExecutorPluginRegistry().get_plugin("dryrun")
+        workflow.execution_settings = settings.ExecutionSettings(lock=False)
+        workflow.group_settings = settings.GroupSettings()
+        workflow.remote_execution_settings = settings.RemoteExecutionSettings()
+        workflow.scheduling_settings = settings.SchedulingSettings()
+        workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
+        workflow._build_dag()
+        workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
+        yield workflow
+
+
+def to_run(dag) -> Iterator:
+    """Snakemake's jobs that would run, each after those that it waits for."""
+    return (job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun)
+
+
+def _described(job, workflow) -> Job:
+    return Job(
+        rule=job.rule.name,
+        wildcards=dict(job.wildcards_dict),
+        output=[str(path) for path in job.output],
+        temporary=[str(path) for path in job.output if is_flagged(path, "temp")],
+        inputs=len(job.input),
+        threads=job.threads,
+        memory=job.resources.get("mem_mb", 0),
+        why=_why(job, workflow),
+    )
+
+
+def _why(job, workflow) -> list[str]:
+    """Reasons of a job in words.  Snakemake stops at the first cause on the way down: parameters are compared here."""
+    reason, known = workflow.dag.reason(job), workflow.persistence
+    why = []
+    if reason.forced:
+        why.append("asked for")
+    if reason.missing_output and not known.has_metadata(job):
+        why.append("missing")
+    elif reason.missing_output:
+        why.append("was made, is missing")
+    if reason._incomplete_output:
+        why.append("incomplete")
+    if reason.code_changed:
+        why.append("script changed")
+    if known.has_metadata(job):
+        why += changes.parameters(known.params_changed(job), job.params, workflow.globals["config"])
+        before = known.input(job.output[0]) if job.output else None
+        why += changes.inputs(before, [str(path) for path in job.input])
+    why += [f"newer input {path}" for path in sorted(map(str, reason.updated_input))]
+    makers = {other.rule.name for other, files in workflow.dag.dependencies[job].items() if workflow.dag.needrun(other)}
+    why += [f"after {rule}" for rule in sorted(makers)]
+    return why
