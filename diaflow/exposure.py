@@ -82,6 +82,8 @@ class Exposure:
         Called with pixel positions x, y of shape (n,), gives unit-sum stamps (n, k, k).
     metadata : dict
         Scalars by lower-case name: visit, detector, band, mjd, exptime, ...
+    extra : dict
+        Further arrays that are written by HDU name; `diaflow.coadd.files.ExposureFile` reads them.
     """
 
     image: np.ndarray
@@ -90,6 +92,7 @@ class Exposure:
     wcs: WCS
     psf: StampField | CoaddPsf | None = None
     metadata: dict = field(default_factory=dict)
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -121,6 +124,7 @@ class Exposure:
             hdus += self.psf.to_hdus()
         elif self.psf is not None:
             hdus.append(stampfield_to_hdu(self.psf))
+        hdus += [fits.ImageHDU(array, name=name) for name, array in self.extra.items()]
         write_fits(hdus, path)
 
     @classmethod

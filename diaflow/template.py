@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 from astropy.wcs import WCS
 
+from diaflow.coadd import subbands
 from diaflow.coadd.files import ExposureFile
 from diaflow.colour import excess_variance
 from diaflow.errors import BadData, InputError
@@ -28,7 +29,7 @@ MIN_UNMASKED_FRACTION = 0.1
 NO_DATA = bits("NO_DATA")
 
 
-def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int]) -> Exposure:
+def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int], mjd: float | None = None) -> Exposure:
     """The template on the grid of a science image.
 
     Parameters
@@ -37,6 +38,8 @@ def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int]) -> Exposure:
         Patch coadds that may overlap the image; any number of tracts.
     wcs, shape
         Grid of the science image.
+    mjd : float, optional
+        Its date, TAI [d], from which coadds with sub-bands (method dcr) take the refraction.
 
     Returns
     -------
@@ -47,11 +50,11 @@ def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int]) -> Exposure:
     Raises
     ------
     BadData
-        When no coadd overlaps the image.
+        When no coadd overlaps the image, or the date is needed and unknown.
     InputError
         When a coadd is unreadable or of another band than the first.
     """
-    tracts = [_resampled_tract(patches, wcs, shape) for patches in _tracts(paths)]
+    tracts = [_resampled_tract(patches, wcs, shape, mjd) for patches in _tracts(paths)]
     tracts = [tract for tract in tracts if tract is not None and not (tract.mask & NO_DATA).all()]
     if not tracts:
         raise BadData("no template: no coadd overlaps the image")
@@ -74,7 +77,9 @@ def _tracts(paths: list[str]) -> list[list[ExposureFile]]:
     return [list(patches) for _, patches in groupby(sorted(files, key=frame), key=frame)]
 
 
-def _resampled_tract(patches: list[ExposureFile], wcs: WCS, shape: tuple[int, int]) -> Exposure | None:
+def _resampled_tract(
+    patches: list[ExposureFile], wcs: WCS, shape: tuple[int, int], mjd: float | None
+) -> Exposure | None:
     """The patches of one tract on the science grid, or None when none overlaps it."""
     origin = patches[0].wcs
     boxes = [_box(patch, origin) for patch in patches]
@@ -87,7 +92,7 @@ def _resampled_tract(patches: list[ExposureFile], wcs: WCS, shape: tuple[int, in
     region = _intersect((*region[:, :2].min(0), *region[:, 2:].max(0)), needed)
     mosaic_wcs = origin.deepcopy()
     mosaic_wcs.wcs.crpix -= region[:2]
-    mosaic = _mosaic(overlapping, region, mosaic_wcs)
+    mosaic = _mosaic(overlapping, region, mosaic_wcs, mjd)
     resampled = warp(mosaic, wcs, shape)
     first, total = (exposure.metadata["covariance_factor"] for exposure in (mosaic, resampled))
     excess = excess_variance(first, total / first)
@@ -149,7 +154,9 @@ class _Mean:
         return Exposure(self.image, self.variance, self.mask, wcs)
 
 
-def _mosaic(patches: list[tuple[ExposureFile, tuple]], region: tuple[int, int, int, int], wcs: WCS) -> Exposure:
+def _mosaic(
+    patches: list[tuple[ExposureFile, tuple]], region: tuple[int, int, int, int], wcs: WCS, mjd: float | None
+) -> Exposure:
     """Part of a tract from its patches, read row by row where they have it."""
     x0, y0, x1, y1 = region
     mean, used = _Mean((y1 - y0, x1 - x0)), []
@@ -158,12 +165,11 @@ def _mosaic(patches: list[tuple[ExposureFile, tuple]], region: tuple[int, int, i
         if common is None:
             continue
         cx0, cy0, cx1, cy1 = common
-        planes = []
-        for name, dtype in (("IMAGE", np.float32), ("VARIANCE", np.float32), ("MASK", np.int32)):
-            rows = np.empty((cy1 - cy0, patch.shape[1]), dtype)
-            patch.read_rows(name, cy0 - box[1], rows)
-            planes.append(rows[:, cx0 - box[0] : cx1 - box[0]])
-        mean.add(*planes, np.s_[cy0 - y0 : cy1 - y0, cx0 - x0 : cx1 - x0])
+        rows = [np.empty((cy1 - cy0, patch.shape[1]), dtype) for dtype in (np.float32, np.float32, np.int32)]
+        for name, plane in zip(("IMAGE", "VARIANCE", "MASK"), rows):
+            patch.read_rows(name, cy0 - box[1], plane)
+        subbands.refract(patch, cy0 - box[1], *rows[:2], mjd)
+        mean.add(*(plane[:, cx0 - box[0] : cx1 - box[0]] for plane in rows), np.s_[cy0 - y0 : cy1 - y0, cx0 - x0 : cx1 - x0])
         used.append((patch, (cx1 - cx0) * (cy1 - cy0)))
     mosaic = mean.exposure(wcs)
     factors = [patch.metadata.get("covariance_factor", 1.0) for patch, _ in used]

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from diaflow import plan as planning
-from diaflow import instruments, refcat, select, tables
+from diaflow import instruments, refcat, refraction, select, tables
 from diaflow.config import validated
 from diaflow.errors import InputError
 
@@ -29,6 +29,7 @@ try:
     config = validated(config)
     plan = planning.make(config, product("exposures.parquet"), product("visit_summary.parquet"))
     planning.check_selection(plan)
+    refraction.check(config["template"], plan.bands.values())
     if config["refcat"]:
         refcat.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]

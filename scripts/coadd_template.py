@@ -15,7 +15,7 @@ def main(snakemake):
     reached = [warp.exists() and match.exists() for warp, match in zip(warps, matched)]
     warps, matched = ([path for path, there in zip(paths, reached) if there] for paths in (warps, matched))
     try:
-        template = coadd.coadd(warps, matched, snakemake.params.method)
+        template = coadd.coadd(warps, matched, snakemake.params.method, **snakemake.params.options)
     except BadData as error:
         template = coadd.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), str(error))
     template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}

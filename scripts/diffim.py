@@ -17,7 +17,7 @@ def difference(row, snakemake, sources):
         if row["status"] != "ok":
             raise BadData("no calexp")
         science = Exposure.read(Path(snakemake.input.calexps) / f"{detector}.fits")
-        static = template.assemble(snakemake.input.templates, science.wcs, science.shape)
+        static = template.assemble(snakemake.input.templates, science.wcs, science.shape, science.metadata.get("mjd"))
         stars = sources[sources["detector"] == detector]
         diffim, matched, summary = subtract.subtract(science, static, stars, snakemake.params.subtract)
         dia_sources = detect.dia_sources(diffim, science, matched, snakemake.params.detect)

@@ -1,12 +1,12 @@
 """Template methods: how the warps of a patch become one image.
 
-A method is a file beside this one with ``combine(warps, matched) -> Exposure`` and one line in `METHODS`.
+A method is a file beside this one with ``combine(warps, matched, **options) -> Exposure`` and one line in `METHODS`.
 """
 
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow.coadd import constant_psf, decorrelated, direct, inference, psf_matched, stack
+from diaflow.coadd import constant_psf, dcr, decorrelated, direct, inference, psf_matched, stack
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
 from diaflow.psf.coadd import CoaddPsf
@@ -17,10 +17,11 @@ METHODS = {
     "decorrelated": decorrelated.combine,
     "constant_psf": constant_psf.combine,
     "inference": inference.combine,
+    "dcr": dcr.combine,
 }
 
 
-def coadd(paths: list[str], matched_paths: list[str], method: str = "direct") -> Exposure:
+def coadd(paths: list[str], matched_paths: list[str], method: str = "direct", **options) -> Exposure:
     """Coadd of the warps of a patch; memory does not grow with their number.
 
     Parameters
@@ -30,6 +31,8 @@ def coadd(paths: list[str], matched_paths: list[str], method: str = "direct") ->
         `diaflow.psfmatch.homogenise`), in the same order.
     method : str
         A key of `METHODS`.
+    **options
+        What the method needs besides: `settings` of `dcr`.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def coadd(paths: list[str], matched_paths: list[str], method: str = "direct") ->
     visits, matched_visits = ([file.metadata.get("visit") for file in files] for files in (warps, matched))
     if visits != matched_visits:
         raise InputError(f"{matched_paths[0]}: PSF-matched warps are of visits {matched_visits}, not {visits}")
-    return METHODS[method](warps, matched)
+    return METHODS[method](warps, matched, **options)
 
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:

@@ -56,7 +56,7 @@ def max_epochs(n: np.ndarray) -> np.ndarray:
     return np.minimum(0.4 * n, 2 + 0.03 * n).astype(int)
 
 
-def find(matched: list[ExposureFile], weights: np.ndarray) -> list[np.ndarray]:
+def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGHT_N_SIGMA) -> list[np.ndarray]:
     """Pixels of each warp that belong to artefacts.
 
     Parameters
@@ -64,6 +64,8 @@ def find(matched: list[ExposureFile], weights: np.ndarray) -> list[np.ndarray]:
     matched : list of ExposureFile
         PSF-matched warps of one patch; their `psf` is the common model.
     weights : (n,) array
+    bright : float
+        Pixels of the mean that are brighter than this many sigma belong to sources whose image may change.
 
     Returns
     -------
@@ -74,21 +76,21 @@ def find(matched: list[ExposureFile], weights: np.ndarray) -> list[np.ndarray]:
         return [np.empty(0, np.int64) for _ in matched]
     ny, nx = shape = matched[0].shape
     sigma = moments_sigma(matched[0].psf.centre())
-    candidates, coverage, bright = _deviations(matched, weights)
+    candidates, coverage, sources = _deviations(matched, weights, bright)
     regions = [_regions(pixels, shape, max(1, round(GROW_SIGMA * sigma))) for pixels in candidates]
     epochs = np.zeros(ny * nx, np.int16)
     for region in regions:
         epochs[region.pixels] += 1
-    near_bright = _grown(bright, shape, round(BRIGHT_GROW_SIGMA * sigma))
+    near_bright = _grown(sources, shape, round(BRIGHT_GROW_SIGMA * sigma))
     return [_artefacts(region, epochs, coverage, near_bright) for region in regions]
 
 
-def _deviations(matched: list[ExposureFile], weights: np.ndarray):
+def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float):
     """Deviating pixels (flat indices) of each warp, number of inputs, pixels of bright sources."""
     ny, nx = matched[0].shape
     noise = stack.noise_scale(matched, weights)
     found = [[] for _ in matched]
-    bright = []
+    sources = []
     coverage = np.zeros((ny, nx), np.int16)
     for first, image, variance, mask in stack.blocks(matched):
         deviates = np.zeros(image.shape, np.bool_)
@@ -99,8 +101,8 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray):
         _mark_deviations(image, variance, mask, model, model_variance, limit, deviates, rows)
         for k, pixels in enumerate(found):
             pixels.append(np.flatnonzero(deviates[k]) + first * nx)
-        bright.append(np.flatnonzero(model**2 > BRIGHT_N_SIGMA**2 * model_variance) + first * nx)
-    return [np.concatenate(pixels) for pixels in found], coverage.ravel(), np.concatenate(bright)
+        sources.append(np.flatnonzero(model**2 > bright**2 * model_variance) + first * nx)
+    return [np.concatenate(pixels) for pixels in found], coverage.ravel(), np.concatenate(sources)
 
 
 @njit(**stack.JIT)

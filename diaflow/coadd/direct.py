@@ -31,14 +31,17 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
 
 
 def clean_mean(
-    warps: list[ExposureFile], matched: list[ExposureFile], psf_jumps: bool = True
+    warps: list[ExposureFile],
+    matched: list[ExposureFile],
+    psf_jumps: bool = True,
+    bright: float = artefacts.BRIGHT_N_SIGMA,
 ) -> tuple[Exposure, list[np.ndarray]]:
     """The coadd, and the pixels of each warp that were left out as artefacts (flat indices, sorted).
 
-    `psf_jumps` is explained in `stack.weighted_mean`.
+    `psf_jumps` is explained in `stack.weighted_mean`, `bright` in `artefacts.find`.
     """
     weights = stack.warp_weights(warps)
-    clipped = artefacts.find(matched, weights)
+    clipped = artefacts.find(matched, weights, bright)
     coadd = stack.empty(warps, weights)
     nx = coadd.shape[1]
     for first, image, variance, mask in stack.blocks(warps):

@@ -17,6 +17,9 @@ from diaflow.psf.coadd import CoaddPsf
 # The planes and the only pixel type in which `Exposure.write` stores each.
 PLANES = {"IMAGE": -32, "VARIANCE": -32, "MASK": 32}
 
+# Further images of the same shape, which a coadd may have, are read as the image is; their names begin with this.
+SUBBAND = "SUBBAND_"
+
 
 class ExposureFile:
     """An exposure on disk.
@@ -42,7 +45,8 @@ class ExposureFile:
                 if any(hdus[name].header["BITPIX"] != bitpix for name, bitpix in PLANES.items()):
                     raise ValueError("pixels of another type")
                 self.shape = hdus["IMAGE"].shape
-                self.offsets = {name: hdus[name].fileinfo()["datLoc"] for name in PLANES}
+                names = [*PLANES, *(hdu.name for hdu in hdus if hdu.name.startswith(SUBBAND))]
+                self.offsets = {name: hdus[name].fileinfo()["datLoc"] for name in names}
                 if os.path.getsize(path) < max(hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] for hdu in hdus):
                     raise ValueError("truncated")
                 self.metadata = header_metadata(hdus[0].header)
@@ -60,9 +64,15 @@ class ExposureFile:
 
     def read_box(self, plane: str, rows: slice, columns: slice) -> np.ndarray:
         """Some rows and columns, in a new array of the machine's byte order."""
-        dtype = np.dtype(">i4" if PLANES[plane] > 0 else ">f4")
+        dtype = np.dtype(">i4" if plane == "MASK" else ">f4")
         pixels = np.memmap(self.path, dtype, "r", self.offsets[plane], self.shape)[rows, columns]
         return pixels.astype(dtype.newbyteorder("="))
+
+    def array(self, name: str) -> np.ndarray:
+        """A small HDU as a whole."""
+        with fits.open(self.path, memmap=False) as hdus:
+            data = hdus[name].data
+            return data.astype(data.dtype.newbyteorder("="))
 
 
 def _psf(hdus: fits.HDUList, wcs):

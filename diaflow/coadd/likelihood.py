@@ -258,6 +258,37 @@ def _solved(
     patch: Patch, node: Node, clipped: list[np.ndarray], fill: np.ndarray, response: spectra.Response, ridge: float
 ) -> np.ndarray:
     """The coadd in the box of a cell."""
+    use = patch.present(node)
+    images, used, inner = cell_pixels(patch, node, clipped, fill)
+    shape = images.shape[1:]
+    transforms = spectra.transform(spectra.floored(patch.stamps[node][use]), shape)
+    sky = solve(images, used, transforms, patch.variances[use], ridge)
+    power = spectra.information(transforms, patch.choice(node))
+    return fft.irfft2(response(power, shape) * sky, shape)[inner]
+
+
+def cell_pixels(
+    patch: Patch, node: Node, clipped: list[np.ndarray], fill: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    """The warps that are present in a cell.
+
+    Parameters
+    ----------
+    patch, node
+    clipped : list of int arrays
+        Pixels of each warp of the patch that are artefacts (flat indices, sorted).
+    fill : (ny, nx) array
+        What stands where a warp has no pixel.
+
+    Returns
+    -------
+    images : (n, ny, nx) float32 array
+        With a margin around the cell, and 0 where that leaves the patch.
+    used : (n, ny, nx) bool array
+        Where they are of the warp.
+    inner : two slices
+        Rows and columns that are the box of the cell.
+    """
     (rows, columns), use = patch.box(node, MARGIN), patch.present(node)
     inside = rows.stop - rows.start, columns.stop - columns.start
     # room for what lies outside the patch and reaches into it
@@ -274,13 +305,8 @@ def _solved(
     used = (rank == rank.min(0)) & (rank < stack.UNUSABLE)
     guess = np.zeros(shape, np.float32)
     guess[: inside[0], : inside[1]] = fill[rows, columns]
-    images = np.where(used, images, guess)
-    transforms = spectra.transform(spectra.floored(patch.stamps[node][use]), shape)
-    sky = solve(images, used, transforms, patch.variances[use], ridge)
-    power = spectra.information(transforms, patch.choice(node))
-    coadd = fft.irfft2(response(power, shape) * sky, shape)
-    inner = patch.box(node)
-    return coadd[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, (rows, columns)))]
+    inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(patch.box(node), (rows, columns)))
+    return np.where(used, images, guess), used, inner
 
 
 def _psf_and_noise(
