@@ -31,7 +31,7 @@ def folder(tmp_path_factory, shared) -> Path:
 @pytest.fixture(scope="module")
 def run(folder, root, snakemake) -> Path:
     """Folder of the products of a run up to the calibrated exposures."""
-    done = snakemake(folder, configuration(root), "--until", "visit_summary")
+    done = snakemake(folder, configuration(root), "--until", "ingest", "visit_summary")
     assert done.returncode == 0, done.stderr[-5000:]
     return folder / "results/cafos"
 
