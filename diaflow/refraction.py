@@ -78,9 +78,7 @@ def refraction(
     pressure, temperature, humidity : float
         [mbar, deg C, %]; by default the pressure of the standard atmosphere at the altitude.
     """
-    excess = refractivity(
-        wavelength, pressure_at(altitude) if pressure is None else pressure, temperature, humidity
-    )
+    excess = refractivity(wavelength, pressure_at(altitude) if pressure is None else pressure, temperature, humidity)
     beta = 4.5908e-6 * (temperature + CELSIUS)
     sin2, sin2_double = np.sin(np.radians([latitude, 2 * latitude])) ** 2
     kappa = 1 + 0.005302 * sin2 - 0.00000583 * sin2_double - 3.15e-7 * altitude
