@@ -216,8 +216,9 @@ def check(config_template: dict, bands: Iterable[str]) -> None:
     if config_template["method"] != "dcr":
         return
     settings = config_template["dcr"]
-    if settings is None:
-        raise InputError("config: template.dcr: method dcr needs the position of the observatory and the bands")
+    for name in ("latitude", "longitude"):
+        if settings[name] is None:
+            raise InputError(f"config: template.dcr.{name}: method dcr needs the position of the observatory")
     missing = sorted(set(bands) - set(settings["bands"]))
     if missing:
         raise InputError(f"config: template.dcr.bands: no wavelengths of band {', '.join(missing)}")

@@ -7,7 +7,7 @@ from chromatic import SETTINGS, SHAPE, Sky
 from scenes import CONFIG
 
 from diaflow import coadd, subtract, template
-from diaflow.coadd import subbands
+from diaflow.coadd import artefacts, subbands
 from diaflow.coadd.files import ExposureFile
 from diaflow.errors import BadData, InputError
 from diaflow.exposure import Exposure, bits
@@ -85,7 +85,6 @@ def test_stars_of_all_colours_vanish_at_any_airmass(sky, coadds, mjd):
         assert left["dcr"] < left["direct"] / 4
     else:
         assert left["dcr"] <= left["direct"]
-    print(airmass, left, expected)
 
 
 def test_it_is_a_plain_coadd_with_subbands_beside(coadds):
@@ -107,8 +106,11 @@ def test_it_is_a_plain_coadd_with_subbands_beside(coadds):
 
 @pytest.fixture(scope="module")
 def noiseless(sky, folder):
-    """The coadd of the same visits without noise."""
-    return make(folder / "noiseless", chromatic.warps(sky, TEMPLATE_DATES, SIGMAS, NOISE, noiseless=True))
+    """The coadd of the same visits without noise; all that differs would be significant, so nothing is clipped."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(artefacts, "THRESHOLD", np.inf)
+        patched.setattr(artefacts, "BRIGHT_N_SIGMA", np.inf)
+        return make(folder / "noiseless", chromatic.warps(sky, TEMPLATE_DATES, SIGMAS, NOISE, noiseless=True))
 
 
 def test_stars_keep_their_flux_at_any_geometry(sky, noiseless):
@@ -119,9 +121,10 @@ def test_stars_keep_their_flux_at_any_geometry(sky, noiseless):
         static = template.assemble([path], chromatic.wcs(), SHAPE, mjd)
         image = np.where(static.flagged("NO_DATA"), 0, static.image).astype(float)
         flux = image[rows + t[:, None], cols + t].sum((1, 2))
-        # Neighbours are 45 pixels apart and 1e-6 of a star is outside of its box; the prior holds what it cannot see of a
-        # colour, at scales of the box and above, to the middle sub-band, whose light stays where it is.
-        np.testing.assert_allclose(flux, sky.flux, rtol=1e-3)
+        # Of a colour the prior holds back what is broader than some 25 pixels.  Spread over 2 pi 25^2 pixels, displaced
+        # by up to a pixel, through the sides of a box of 25 pixels: 6e-3 times the colour (0.1) of a neighbour.
+        assert np.abs(flux - sky.flux).max() < 6e-4 * sky.flux.max()
+        assert np.std(flux / sky.flux) < 1e-3
         # what a geometry changes moves light, and makes none
         change = image - np.where(image == 0, 0, made.image)
         assert abs(change.sum()) < 1e-5 * sky.flux.sum()
@@ -149,7 +152,6 @@ def test_noise_is_what_the_variance_plane_says(sky, folder, coadds, noiseless):
             variance = np.median(noisy.variance[rows + t[6:-6, None], cols + t[6:-6]], axis=(1, 2)) / power
             pulls[kind].append(flux / np.sqrt(variance))
     for kind, values in pulls.items():
-        print(kind, np.std(values))
         # 180 fluxes: 5 % of the width at one sigma.
         assert np.std(values) == pytest.approx(1, abs=0.12), kind
 
@@ -175,7 +177,6 @@ def test_a_transient_on_a_coloured_star_survives(sky, coadds):
     weights = stamps / difference.variance[rows, cols]
     power = (weights * stamps).sum((1, 2))
     pull = ((weights * difference.image[rows, cols]).sum((1, 2)) / power - flux) * np.sqrt(power)
-    print('transients', np.median(pull), np.sqrt(np.mean(pull**2)), len(pull))
     assert abs(np.median(pull)) < 3 * 1.25 / np.sqrt(len(pull))
     assert np.sqrt(np.mean(pull**2)) < 1.5
 
@@ -197,8 +198,12 @@ def test_gaps_and_artefacts_do_not_hurt(sky, folder, warps, coadds):
     science = chromatic.exposure(sky, 100, mjd, SEEING, NOISE, GRID, SCIENCE_SHAPE)
     table = chromatic.sources(sky, GRID, SCIENCE_SHAPE, SEEING, NOISE)
     difference = subtract.subtract(science, template.assemble([path], GRID, SCIENCE_SHAPE, mjd), table, CONFIG)[0]
+    # That of the whole warps, from which eight stars lose one visit of eight, and one of the highest airmass: 20 %.
+    static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
+    whole = subtract.subtract(science, static, table, CONFIG)[0]
     bright = table["psfFlux"] > 1e4
-    print("damaged", rms(residuals(difference, table)[bright]))
+    left, before = (rms(residuals(image, table)[bright]) for image in (difference, whole))
+    assert left < 1.2 * before
 
 
 def test_without_a_range_of_geometries_it_is_the_direct_coadd(sky, folder):
@@ -209,7 +214,6 @@ def test_without_a_range_of_geometries_it_is_the_direct_coadd(sky, folder):
     inside = np.s_[10:-10, 10:-10]
     # At the geometry of the visits the template is their mean, but for what their seeing makes better.
     scatter = np.std((static.image - direct.image)[inside]) / np.sqrt(direct.variance.mean())
-    print('scatter', scatter)
     assert scatter < 0.5
 
 

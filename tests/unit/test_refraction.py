@@ -25,7 +25,8 @@ def test_refraction_is_that_of_the_almanac():
 def test_refraction_agrees_with_erfa(altitude, temperature, humidity):
     """Another dispersion formula and another model of the atmosphere (ERFA refco).
 
-    They differ by kappa in total (up to 0.5 %), and by 1 % between colours; ERFA's formula was tested from 400 nm on.
+    They differ by kappa in total (up to 0.5 %).  ERFA's dispersion has two terms in 1 / wavelength^2, Stone's has the
+    resonances of dry air and of water: between 404 and 478 nm they differ by 1.2 % in warm and humid air.
     """
     wavelengths = np.array([404.0, 478, 552, 620, 865])
     pressure = refraction.pressure_at(altitude)
@@ -36,7 +37,7 @@ def test_refraction_agrees_with_erfa(altitude, temperature, humidity):
     seen = np.tan(np.radians(50) - ours * refraction.ARCSEC)
     theirs = (a * seen + b * seen**3) / refraction.ARCSEC
     np.testing.assert_allclose(ours, theirs, rtol=5e-3)
-    np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-2)
+    np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=1.5e-2)
 
 
 def test_blue_light_is_refracted_more():
@@ -87,11 +88,11 @@ def test_subbands_are_read_from_what_they_are_stored_as():
 @pytest.mark.parametrize(
     ("dcr", "message"),
     [
-        (None, "template.dcr: method dcr needs"),
+        ({}, "template.dcr.latitude: method dcr needs"),
         (SETTINGS, "template.dcr.bands: no wavelengths of band r"),
         (SETTINGS | {"bands": {"g": [552, 404], "r": [552, 691]}}, "template.dcr.bands.g"),
         (SETTINGS | {"subbands": 4}, "template.dcr.subbands"),
-        ({"latitude": 10, "longitude": 10}, "template.dcr.bands is missing"),
+        ({"latitude": 10, "longitude": 10}, "template.dcr.bands: no wavelengths of band g, r"),
     ],
 )
 def test_incomplete_configuration_is_refused(dcr, message):
