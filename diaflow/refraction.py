@@ -78,9 +78,7 @@ def refraction(
     pressure, temperature, humidity : float
         [mbar, deg C, %]; by default the pressure of the standard atmosphere at the altitude.
     """
-    excess = refractivity(
-        wavelength, pressure_at(altitude) if pressure is None else pressure, temperature, humidity
-    )
+    excess = refractivity(wavelength, pressure_at(altitude) if pressure is None else pressure, temperature, humidity)
     beta = 4.5908e-6 * (temperature + CELSIUS)
     sin2, sin2_double = np.sin(np.radians([latitude, 2 * latitude])) ** 2
     kappa = 1 + 0.005302 * sin2 - 0.00000583 * sin2_double - 3.15e-7 * altitude
@@ -218,8 +216,9 @@ def check(config_template: dict, bands: Iterable[str]) -> None:
     if config_template["method"] != "dcr":
         return
     settings = config_template["dcr"]
-    if settings is None:
-        raise InputError("config: template.dcr: method dcr needs the position of the observatory and the bands")
+    for name in ("latitude", "longitude"):
+        if settings[name] is None:
+            raise InputError(f"config: template.dcr.{name}: method dcr needs the position of the observatory")
     missing = sorted(set(bands) - set(settings["bands"]))
     if missing:
         raise InputError(f"config: template.dcr.bands: no wavelengths of band {', '.join(missing)}")

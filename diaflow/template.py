@@ -169,7 +169,8 @@ def _mosaic(
         for name, plane in zip(("IMAGE", "VARIANCE", "MASK"), rows):
             patch.read_rows(name, cy0 - box[1], plane)
         subbands.refract(patch, cy0 - box[1], *rows[:2], mjd)
-        mean.add(*(plane[:, cx0 - box[0] : cx1 - box[0]] for plane in rows), np.s_[cy0 - y0 : cy1 - y0, cx0 - x0 : cx1 - x0])
+        planes = (plane[:, cx0 - box[0] : cx1 - box[0]] for plane in rows)
+        mean.add(*planes, np.s_[cy0 - y0 : cy1 - y0, cx0 - x0 : cx1 - x0])
         used.append((patch, (cx1 - cx0) * (cy1 - cy0)))
     mosaic = mean.exposure(wcs)
     factors = [patch.metadata.get("covariance_factor", 1.0) for patch, _ in used]

@@ -19,13 +19,17 @@ from diaflow.stampfield import StampField
 SHAPE = (150, 160)
 WCS = tan_wcs(SHAPE)
 MODEL_SIGMA = 2.2
+# From where the field is near the zenith at the date of the warps.
+OPTIONS = {
+    "dcr": {"settings": {"latitude": -30, "longitude": -70, "altitude": 0, "subbands": 3, "bands": {"r": [552, 691]}}}
+}
 
 
 def make_warp(visit, image, sigma=1.6, variance=1.0):
     """A direct warp of one detector with a Gaussian PSF."""
     psf = StampField(gaussian_stamp(sigma)[None], 0, SHAPE)
     source = PsfInput(visit, 4, 1.0, psf, WCS, (0, 0, SHAPE[1] - 1, SHAPE[0] - 1))
-    metadata = {"visit": visit, "band": "r", "tract": 1, "patch": "0_0"}
+    metadata = {"visit": visit, "band": "r", "tract": 1, "patch": "0_0", "mjd": 60000.766}
     made = exposure(image, WCS, variance, CoaddPsf([source], WCS), **metadata)
     made.metadata |= {"mean_variance": float(np.median(variance)), "covariance_factor": 1.2}
     return made
@@ -88,9 +92,9 @@ def test_result_does_not_depend_on_the_blocks(tmp_path, monkeypatch, method):
     warps[3].mask[:, 90:95] = bits("SAT")
     warps[4].mask[20] |= bits("NO_DATA")
     paths = write(tmp_path, warps)
-    whole = coadd.coadd(*paths, method)
+    whole = coadd.coadd(*paths, method, **OPTIONS.get(method, {}))
     monkeypatch.setattr(stack, "BLOCK_BYTES", 1)
-    by_row = coadd.coadd(*paths, method)
+    by_row = coadd.coadd(*paths, method, **OPTIONS.get(method, {}))
     for name in ("image", "variance", "mask"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(by_row, name))
 
