@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import yaml
 from measure import PYTHON, ROOT
 
-from diaflow import coadd, tables
+from diaflow import coadd, config, tables
 from diaflow.exposure import Exposure
 from diaflow.photocal import NANOJANSKY_ZERO_POINT
 from diaflow.stampfield import fwhm
@@ -28,7 +29,7 @@ CONFIG = {
     "images": "simulated",
     "refcat": {"path": "demo/refcat.parquet", "bands": {"r": "r_mag"}},
     "skymap": {"patch_size": 700, "patch_border": 100},
-    "template": {"mjd": [60000, 60400]},
+    "template": {"mjd": [60000, 60400], "dcr": {"latitude": -30, "longitude": -30, "bands": {"r": [552, 691]}}},
     "science": {"mjd": [60400, 61000]},
     "simulate": {
         "bands": ["r"], "template_visits": 6, "science_visits": 4, "detectors": 1, "size": 1024,
@@ -53,8 +54,8 @@ COLUMNS = {
 
 def run(folder: Path, method: str, *arguments: str) -> None:
     """The workflow with one method."""
-    config = CONFIG | {"run": method, "template": CONFIG["template"] | {"method": method}}
-    (folder / f"{method}.yaml").write_text(yaml.safe_dump(config))
+    survey = CONFIG | {"run": method, "template": CONFIG["template"] | {"method": method}}
+    (folder / f"{method}.yaml").write_text(yaml.safe_dump(survey))
     words = [PYTHON, "-m", "snakemake", f"results/{method}/validation.json", "--snakefile", ROOT / "Snakefile"]
     words += ["--configfile", f"{method}.yaml", "--cores", "1", "--quiet", "rules", *arguments]
     done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True)
@@ -83,9 +84,11 @@ def cpu_per_megapixel(products: Path, method: str) -> float:
     files = [
         [products / f"{kind}/{tract}/{visit}/{patch}.fits" for visit in inputs] for kind in ("warp", "warp_matched")
     ]
-    coadd.coadd(*files, method)
+    options = {"settings": config.validated(CONFIG)["template"]["dcr"]} if method == "dcr" else {}
+    made = partial(coadd.coadd, *files, method, **options)
+    made()
     start = time.process_time()
-    shape = coadd.coadd(*files, method).shape
+    shape = made().shape
     return 1e9 * (time.process_time() - start) / (len(inputs) * shape[0] * shape[1])
 
 

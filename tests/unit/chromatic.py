@@ -56,7 +56,7 @@ class Sky:
         self.y = 30 + (gy.ravel()[:n] + 0.5) * step[1] + rng.uniform(-6, 6, n)
         self.flux = np.exp(rng.uniform(*np.log(flux), n))
         u = np.linspace(-1, 1, N_WAVELENGTHS)
-        # From red to blue stars flux rises by a factor up to 3 either way across the band, with an absorption edge.
+        # A slope of up to a factor 3 either way across the band, and an absorption edge of up to 40 %.
         slope, edge, where = rng.uniform(-0.55, 0.55, n), rng.uniform(0, 0.4, n), rng.uniform(-1, 1, n)
         spectra = np.exp(-slope[:, None] * u) * (1 - edge[:, None] * (u < where[:, None]))
         self.spectra = spectra / spectra.sum(1, keepdims=True)
