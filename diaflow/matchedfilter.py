@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from diaflow.psfmatch.convolution import convolve
+from diaflow.exposure import bands
+from diaflow.psfmatch.convolution import convolved_bands
 from diaflow.stampfield import StampField
 
 
@@ -29,13 +30,24 @@ def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_sta
     The filter has no weights 1/V: pixels that fluctuate low have a lower V, and with 100 photons of sky per pixel
     such weights would pull the ratio to -0.6 for a PSF of 4 pixels FWHM.
     """
-    good = ~bad & np.isfinite(image) & (variance > 0) & np.isfinite(variance)
     stamp = np.asarray(psf_stamp, np.float32)[None, ::-1, ::-1]
-    signal = convolve(np.where(good, image, 0), StampField(stamp, 0, image.shape))
-    variance = np.where(good, variance, 0).astype(np.float32, copy=False)
-    noise = convolve(variance, StampField(stamp**2, 0, image.shape))
-    # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
-    np.maximum(noise, variance * stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2, out=noise)
-    np.divide(signal, np.sqrt(noise, out=noise), out=signal, where=good)
-    signal[~good] = 0
-    return signal
+    ignored = _ignored(image, variance, bad)
+    signals = convolved_bands(image, StampField(stamp, 0, image.shape), ignored)
+    noises = convolved_bands(variance, StampField(stamp**2, 0, image.shape), ignored)
+    own = stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2
+    snr = np.empty(image.shape, np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of ignored pixels
+        for (rows, signal), (_, noise) in zip(signals, noises):
+            # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
+            np.maximum(noise, variance[rows] * own, out=noise)
+            np.divide(signal, np.sqrt(noise, out=noise), out=snr[rows])
+            snr[rows][ignored[rows]] = 0
+    return snr
+
+
+def _ignored(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Pixels that do not count, (ny, nx) bool."""
+    out = bad.copy()
+    for rows in bands(len(image)):
+        out[rows] |= ~(np.isfinite(image[rows]) & (variance[rows] > 0) & np.isfinite(variance[rows]))
+    return out

@@ -16,6 +16,7 @@ DAMPING, MAX_DAMPING = 1e-3, 1e6  # of a Levenberg-Marquardt step: at the start,
 SINGULAR = 1e-6  # normalised determinant below which the position cannot be fitted
 CONVERGED = 1e-3  # centroid step at which the fit stops [pixel]; the next one would be its square
 LARGEST = 3e38  # beyond it a float32 pixel is infinite
+LANES = 16  # rows of blocks are filled up to a multiple of this, so that vector instructions do all of a row
 FAST = {"contract", "reassoc", "nsz"}  # sums may be vectorised; NaN and infinity keep their meaning
 
 
@@ -102,6 +103,12 @@ def place(stamp, dx, dy, work, out):
     filter_columns(rows, sy, out[2])
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def _row_length(k):
+    """Columns of a block for a stamp of k x k pixels; those beyond it are never used."""
+    return (k + LANES - 1) // LANES * LANES
+
+
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _cut_out(image, variance, good, ix, iy, data, noise, use):
     """Copy the pixels around (ix, iy); `use` becomes 1 where they count, everything else 0.  Returns their number."""
@@ -143,11 +150,11 @@ def _fit_amplitude(p, data, noise, use):
 def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data, flag_edge):
     ny, nx = image.shape
     k = stamps.shape[1]
-    h = k // 2
+    h, width = k // 2, _row_length(k)
     wx, wy, slope = np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1)
-    padded = np.zeros((k + 2 * TAPS, k + 2 * TAPS))
-    rows, p = np.empty((k + 2 * TAPS, k)), np.empty((k, k))
-    data, noise, use = np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
+    padded = np.zeros((k + 2 * TAPS, width + 2 * TAPS))
+    rows, p = np.empty((k + 2 * TAPS, width)), np.empty((k, width))
+    data, noise, use = np.empty((k, width)), np.empty((k, width)), np.empty((k, width))
     for stamp, n in zip(stamps, order):
         if not (-0.5 <= x[n] < nx - 0.5 and -0.5 <= y[n] < ny - 0.5):
             flag_edge[n] = True
@@ -183,22 +190,37 @@ def _normal_equations(model, data, weight, normal, projection):
 
 
 @njit(cache=True, error_model="numpy")
+def _invert(matrix, inverse):
+    """Set the inverse of a symmetric 3 x 3 matrix, by cofactors; returns the determinant."""
+    for a in range(3):
+        b, c = (a + 1) % 3, (a + 2) % 3
+        for d in range(3):
+            e, f = (d + 1) % 3, (d + 2) % 3
+            inverse[a, d] = matrix[b, e] * matrix[c, f] - matrix[b, f] * matrix[c, e]
+    determinant = matrix[0, 0] * inverse[0, 0] + matrix[0, 1] * inverse[0, 1] + matrix[0, 2] * inverse[0, 2]
+    inverse /= determinant
+    return determinant
+
+
+@njit(cache=True, error_model="numpy")
 def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y_err, failed):
     """Model f P(i - x, j - y), linearised in (f, f dx, f dy) about the current position; x, y change in place."""
     ny, nx = image.shape
     k = stamps.shape[1]
-    h = k // 2
+    h, width = k // 2, _row_length(k)
     wx, wy, sx, sy = (np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1))
-    padded = np.zeros((k + 2 * TAPS, k + 2 * TAPS))
-    rows, slope_rows = np.empty((k + 2 * TAPS, k)), np.empty((k + 2 * TAPS, k))
-    model = np.empty((3, k, k))  # P, dP/dx, dP/dy
-    data, noise, use = np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
+    padded = np.zeros((k + 2 * TAPS, width + 2 * TAPS))
+    rows, slope_rows = np.empty((k + 2 * TAPS, width)), np.empty((k + 2 * TAPS, width))
+    model = np.empty((3, k, width))  # P, dP/dx, dP/dy
+    data, noise, use = np.empty((k, width)), np.empty((k, width)), np.empty((k, width))
     normal, scatter, projection = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
+    inverse = np.empty((3, 3))
     for stamp, n in zip(stamps, order):
         x_now, y_now = x[n], y[n]
         if not math.isfinite(stamp[h, h]):
             continue
         padded[TAPS : TAPS + k, TAPS : TAPS + k] = stamp
+        cut_x, cut_y = -1, -1
         for _ in range(MAX_ITERATIONS):
             on_image = -0.5 <= x_now < nx - 0.5 and -0.5 <= y_now < ny - 0.5
             if not (on_image and math.hypot(x_now - x[n], y_now - y[n]) <= max_shift):
@@ -211,11 +233,12 @@ def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y
             filter_columns(rows, wy, model[0])
             filter_columns(slope_rows, wy, model[1])
             filter_columns(rows, sy, model[2])
-            _cut_out(image, variance, good, ix, iy, data, noise, use)
+            if ix != cut_x or iy != cut_y:
+                _cut_out(image, variance, good, ix, iy, data, noise, use)
+                cut_x, cut_y = ix, iy
             _normal_equations(model, data, use, normal, projection)
-            if not np.linalg.det(normal) > SINGULAR * normal[0, 0] * normal[1, 1] * normal[2, 2]:
+            if not _invert(normal, inverse) > SINGULAR * normal[0, 0] * normal[1, 1] * normal[2, 2]:
                 break
-            inverse = np.linalg.inv(normal)
             flux, flux_dx, flux_dy = inverse @ projection
             step_x, step_y = flux_dx / flux, flux_dy / flux
             length = math.hypot(step_x, step_y)

@@ -101,13 +101,13 @@ def _centres_and_seeing(image: np.ndarray, found: np.ndarray) -> tuple[np.ndarra
     bright = np.argsort(-found["flux"], kind="stable")[:1000]
     sigma = 1.5
     for _ in range(3):
-        x, y, _ = sep.winpos(image, found["x"][bright], found["y"][bright], sigma)
+        x, y, _ = sep.winpos(image, found["x"][bright], found["y"][bright], sigma, subpix=0)
         size_log = _log_size(image, x, y, sigma)
         finite = np.isfinite(size_log)
         if not finite.any():
             raise BadData("no source has a size: no stars for the PSF")
         sigma = float(np.exp(_clump(size_log[finite], np.ones(finite.sum()))))
-    x, y, _ = sep.winpos(image, found["x"], found["y"], sigma)
+    x, y, _ = sep.winpos(image, found["x"], found["y"], sigma, subpix=0)  # exact overlap with the pixels
     return x, y, sigma
 
 

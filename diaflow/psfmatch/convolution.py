@@ -5,6 +5,8 @@ pixel.  Variances go through the square of the kernel at the centre of each tile
 kernel and close enough for errors otherwise.  The kernel is the one at the output pixel.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
@@ -31,12 +33,34 @@ def convolve(image: np.ndarray, kernel: StampField) -> np.ndarray:
     -------
     (ny, nx) float32 array
     """
+    out = np.empty(image.shape, np.float32)
+    for rows, band in convolved_bands(image, kernel):
+        out[rows] = band
+    return out
+
+
+def convolved_bands(
+    image: np.ndarray, kernel: StampField, ignored: np.ndarray | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The rows of `convolve` from the first to the last, some at a time, where the whole would not be kept.
+
+    Parameters
+    ----------
+    image, kernel
+        As there.  Kernels of one size give the same bands.
+    ignored : (ny, nx) bool array, optional
+        Pixels that count as zero.
+
+    Yields
+    ------
+    rows : slice
+    band : (n_rows, nx) float32 array
+    """
     ny, nx = image.shape
-    tiles = _Tiles(image, kernel.size)
+    tiles = _Tiles(image, kernel.size, ignored)
     transforms = tiles.kernel_transforms(kernel.terms)
     powers_x, powers_y = _powers(nx, kernel.order), _powers(ny, kernel.order)
     exponents = [(degree - j, j) for degree in range(kernel.order + 1) for j in range(degree + 1)]
-    out = np.empty((ny, nx), np.float32)
     for row in range(tiles.n_rows):
         spectrum = tiles.spectrum(row)
         y = tiles.rows(row)
@@ -46,8 +70,7 @@ def convolve(image: np.ndarray, kernel: StampField) -> np.ndarray:
             if i + j:
                 term *= powers_y[j][y, None] * powers_x[i]
             band = term if i + j == 0 else np.add(band, term, out=band)
-        out[y] = band
-    return out
+        yield y, band
 
 
 def convolve_variance(variance: np.ndarray, *kernels: StampField, psf: StampField | None = None) -> np.ndarray:
@@ -117,8 +140,8 @@ def _fitted_power(stamps: np.ndarray, psfs: np.ndarray) -> np.ndarray:
 class _Tiles:
     """An image cut into overlapping square tiles, one row of tiles at a time."""
 
-    def __init__(self, image: np.ndarray, size: int):
-        self.image, self.size = image, size
+    def __init__(self, image: np.ndarray, size: int, ignored: np.ndarray | None = None):
+        self.image, self.size, self.ignored = image, size, ignored
         self.side = max(64, 2 ** int(np.ceil(np.log2(TILE_RATIO * size))))
         self.step = self.side - size + 1
         ny, nx = image.shape
@@ -137,6 +160,8 @@ class _Tiles:
         self.band[:above], self.band[end:] = 0, 0
         pixels = self.band[above:end, half : half + nx]
         pixels[:] = self.image[first + above : first + end]
+        if self.ignored is not None:
+            pixels[self.ignored[first + above : first + end]] = 0
         if not np.isfinite(pixels.sum()):
             pixels[~np.isfinite(pixels)] = 0
         return scipy.fft.rfft2(sliding_window_view(self.band, (self.side, self.side))[0, :: self.step])

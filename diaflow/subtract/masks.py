@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diaflow.exposure import Exposure, bits
+from diaflow.exposure import Exposure, bands, bits
 from diaflow.psfmatch import core_radius, grow
 from diaflow.stampfield import StampField
 
@@ -30,10 +30,24 @@ def combined(
         border.
     lost : (ny, nx) bool array
     """
-    saturated = (template[0].mask & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
-    planes = science[0].mask & ~bits("DETECTED", "DETECTED_NEGATIVE"), template[0].mask & bits(*INHERITED) | saturated
-    kernels = science[1], template[1]
-    mask = grow((planes[0] | planes[1]) & bits(*SATURATED), max(kernel.size // 2 for kernel in kernels))
+    shape = science[0].shape
+    mask, lost = np.empty(shape, np.int32), np.empty(shape, bool)
+    reach = max(kernel.size // 2 for _, kernel in (science, template))
+    for rows in bands(shape[0]):
+        first, window = max(0, rows.start - reach), slice(max(0, rows.start - reach), rows.stop + reach)
+        planes = [exposure.mask[window] for exposure, _ in (science, template)]
+        own = slice(rows.start - first, rows.stop - first)
+        mask[rows], lost[rows] = (of_window[own] for of_window in _combined(planes, (science[1], template[1]), reach))
+    return mask, lost
+
+
+def _combined(
+    masks: list[np.ndarray], kernels: tuple[StampField, StampField], reach: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for the masks of some rows; those within `reach` of rows that are not given are wrong."""
+    saturated = (masks[1] & bits("SAT")) * (bits("SAT_TEMPLATE") // bits("SAT"))
+    planes = masks[0] & ~bits("DETECTED", "DETECTED_NEGATIVE"), masks[1] & bits(*INHERITED) | saturated
+    mask = grow((planes[0] | planes[1]) & bits(*SATURATED), reach)
     lost = np.zeros(mask.shape, bool)
     for own, kernel in zip(planes, kernels):
         missing = own & bits("NO_DATA")
