@@ -4,7 +4,7 @@ import functools
 import os
 from dataclasses import asdict
 
-from snakemake import script
+from snakemake import script as running  # rules use the name script
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -186,4 +186,4 @@ def read_once(get_source):
     return of_script
 
 
-script.get_source = read_once(script.get_source)
+running.get_source = read_once(running.get_source)
