@@ -49,7 +49,7 @@ job.run(calexp.main, SimpleNamespace(
     input=SimpleNamespace(exposures="exposures.parquet", refcat="refcat.parquet", jointcal=[], reference_visit=[]),
     output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
     wildcards=SimpleNamespace(visit=sys.argv[1]),
-    params=SimpleNamespace(calexp=config["calexp"], instrument="generic", detrended=None),
+    params=SimpleNamespace(calexp=config["calexp"], instrument="generic", detrended=None, compress=False),
     threads=1,
 ))
 """

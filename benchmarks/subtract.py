@@ -138,8 +138,7 @@ def compared(size: int, names: tuple[str, ...]) -> list[dict]:
     label = f"of {size} x {size} pixels, whole process"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        # in a process of its own: what this one ever used would count as the peak of those it starts
-        subprocess.run([PYTHON, __file__, folder, "pair", str(size)], check=True)
+        make_pair(folder, size)
         commands = {name: [PYTHON, __file__, folder, name] for name in OURS} | peers(folder, names)
         os.environ["NUMBA_CACHE_DIR"] = str(folder / "cache")
         first = cpu_and_memory(commands["alard_lupton"])
@@ -167,9 +166,7 @@ def main() -> list[dict]:
 
 
 if __name__ == "__main__":
-    if "pair" in sys.argv:
-        make_pair(Path(sys.argv[1]), int(sys.argv[3]))
-    elif len(sys.argv) > 1:
+    if len(sys.argv) > 1:
         subtract_pair(Path(sys.argv[1]), sys.argv[2])
     else:
         print(json.dumps(main(), indent=1))

@@ -39,7 +39,7 @@ def check(config: dict, bands: Iterable[str]) -> None:
 
 
 def convert(paths: Iterable[str | Path], config: dict, out: str | Path) -> int:
-    """Write the store of a catalogue; memory does not grow with it but for 8 bytes per row.
+    """Write the store of a catalogue; memory does not grow with it but for 24 bytes per row.
 
     Parameters
     ----------
@@ -58,21 +58,29 @@ def convert(paths: Iterable[str | Path], config: dict, out: str | Path) -> int:
     Raises
     ------
     InputError
-        When a file cannot be read, a column is missing or is not what it should be, or no row has a position; the
-        message names the file.
+        When a file cannot be read, a column is missing or is not what it should be, no row has a position, or two have
+        one identifier; the message names the file or the column.
     """
     return store.write(_rows(list(paths), config), list(config["bands"]), out)
 
 
 def _rows(paths: list[str | Path], config: dict) -> Iterator[np.ndarray]:
-    n_rows = 0
+    identifiers = [np.empty(0, np.int64)]
     for path in paths:
         try:
             for block in formats.blocks(path, standard.names(config)):
                 rows = standard.rows(block, config)
-                n_rows += len(rows)
+                identifiers.append(rows["id"].copy())
                 yield rows
         except InputError as error:
             raise InputError(f"reference catalogue {path}: {error}") from error
-    if not n_rows:
+    identifiers = np.concatenate(identifiers)
+    if not len(identifiers):
         raise InputError(f"reference catalogue {', '.join(map(str, paths))}: no row with a position on the sky")
+    identifiers.sort()
+    repeated = np.flatnonzero(identifiers[1:] == identifiers[:-1])
+    if len(repeated):
+        raise InputError(
+            f"reference catalogue {', '.join(map(str, paths))}: column '{config['id']}' (refcat.id) must tell the stars "
+            f"apart, but {len(repeated)} rows repeat an identifier, such as {identifiers[repeated[0]]}"
+        )

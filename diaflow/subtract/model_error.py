@@ -9,9 +9,9 @@ the systematic term of Kessler et al. (2015, AJ 150, 172) and the astrometric on
 """
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 
-from diaflow.exposure import Exposure
+from diaflow.exposure import Exposure, bands
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.stampfield import fit_stamps, moments_sigma
 
@@ -20,6 +20,7 @@ N_CELLS = 30
 NOISE_POWER = np.float32(15.0)
 # Share of the structure that is spread, and the width of the Gaussian that it is spread with, in radii of the PSF.
 FAR_SHARE, FAR_WIDTH = 0.1, 2.0
+TRUNCATE = 3.0  # of the Gaussians, in their widths
 # The smooth field is fitted without the samples that are this many times the median error from it, or from the
 # median PSF at first.
 FIELD_ORDER, N_ITERATIONS, CLIP, SMALLEST, MIN_SAMPLES, MEDIAN_STRIDE = 2, 3, 3.0, 1e-3, 30, 5
@@ -80,16 +81,22 @@ def add(difference: Exposure, template: Exposure, flux_error: float, jumps: np.n
     """
     stamp = difference.psf.centre()
     sigma = moments_sigma(stamp)
-    structure = _structure(template.image, sigma)
-    structure = _spread(np.maximum(structure - NOISE_POWER * difference.variance, 0), sigma)
     # so that the variance of the flux of a star in the PSF fit is that of its flux times the fraction
     reach = stamp.shape[-1] // 2
     own = _spread(_structure(np.pad(stamp, reach), sigma), sigma)[reach:-reach, reach:-reach]
-    structure *= np.float32((stamp**2).sum() ** 2 / (stamp**2 * own).sum())
+    scale = (stamp**2).sum() ** 2 / (stamp**2 * own).sum()
     ny, nx = difference.shape
     row, column = (np.arange(n) * len(jumps) // n for n in (ny, nx))
-    structure *= (flux_error**2 + jumps**2).astype(np.float32)[row][:, column]
-    difference.variance += structure
+    fraction2 = (scale * (flux_error**2 + jumps**2)).astype(np.float32)[:, column]
+    added = np.empty((ny, nx), np.float32)
+    margin = 2 + int(TRUNCATE * sigma) + int(TRUNCATE * FAR_WIDTH * sigma)
+    for rows in bands(ny):
+        first = max(0, rows.start - margin)
+        window = slice(first, rows.stop + margin)
+        structure = _structure(template.image[window], sigma) - NOISE_POWER * difference.variance[window]
+        structure = _spread(np.maximum(structure, 0, out=structure), sigma)[rows.start - first : rows.stop - first]
+        np.multiply(structure, fraction2[row[rows]], out=added[rows])
+    difference.variance += added
 
 
 def _structure(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -97,7 +104,7 @@ def _structure(image: np.ndarray, sigma: float) -> np.ndarray:
 
     At the peak of a star it is about the square of the peak.
     """
-    smooth = gaussian_filter(image, sigma, truncate=3.0, mode="nearest")
+    smooth = _blurred(image, sigma)
     square = (2 * (image - smooth)) ** 2
     square[:, 1:-1] += (sigma * (image[:, 2:] - image[:, :-2]) / 2) ** 2
     square[1:-1] += (sigma * (image[2:] - image[:-2]) / 2) ** 2
@@ -106,5 +113,12 @@ def _structure(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _spread(structure: np.ndarray, sigma: float) -> np.ndarray:
     """A part of the structure goes as far as a kernel reaches, since an error of the kernel does too."""
-    far = gaussian_filter(structure, FAR_WIDTH * sigma, truncate=3.0, mode="nearest")
+    far = _blurred(structure, FAR_WIDTH * sigma)
     return (1 - FAR_SHARE) * structure + np.float32(FAR_SHARE) * far
+
+
+def _blurred(image: np.ndarray, width: float) -> np.ndarray:
+    """Convolution with a Gaussian; twice along rows, because scipy needs four times as long for columns."""
+    for _ in range(2):
+        image = gaussian_filter1d(np.ascontiguousarray(image.T), width, truncate=TRUNCATE, mode="nearest")
+    return image

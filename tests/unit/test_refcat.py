@@ -267,6 +267,26 @@ def test_files_of_a_folder_and_of_a_glob_are_one_catalogue(columns, tmp_path):
         refcat.paths(str(tmp_path / "*.dat"))
 
 
+def test_tables_that_are_numbered_alike_are_refused_and_leave_nothing(columns, tmp_path):
+    for name in ("a.fits", "b.fits"):
+        write(columns | {"num": np.arange(N)}, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=rf"column 'num' \(refcat.id\) must tell the stars apart, but {N} rows .* as 0"):
+        refcat.convert(refcat.paths(str(tmp_path)), configuration(tmp_path), tmp_path / "out" / "store")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_identifier_may_come_back_where_there_is_no_position(columns, tmp_path):
+    columns["num"][1] = columns["num"][0]
+    columns["lat"][1] = np.nan
+    path = write(columns, tmp_path / "a.fits")
+    assert len(converted(configuration(path), "r", 0.0, 0.0, 10.0)) == N - 1
+    columns["lat"][1] = 1.0
+    path = write(columns, tmp_path / "b.fits")
+    with pytest.raises(InputError, match=f"b.fits: column 'num' .* 1 rows repeat an identifier, such as {2**60}"):
+        refcat.convert([path], configuration(path), tmp_path / "store")
+
+
 def test_missing_column_names_its_file_of_several(columns, tmp_path):
     write(columns, tmp_path / "0.fits")
     write({name: value for name, value in columns.items() if name != "rerr"}, tmp_path / "1.fits")
