@@ -9,7 +9,8 @@ import sys
 import numpy as np
 from scenes import constant_psf, gaussian, make_image
 
-from diaflow import detect, footprints
+from diaflow import matchedfilter
+from diaflow.detect import footprints
 from diaflow.psfmatch import KernelSolution
 from diaflow.stampfield import StampField, moments_sigma
 from diaflow.subtract import alard_lupton, zogy
@@ -58,7 +59,7 @@ def main(n_images: int) -> None:
             for k in range(n_images):
                 difference = difference_of_noise(algorithm, SIGMAS[k % 2], noise, seed=1000 * case + k)
                 stamp, good = difference.psf.centre(), difference.mask == 0
-                snr = detect.smooth_snr(difference.image, difference.variance, ~good, stamp)
+                snr = matchedfilter.smooth_snr(difference.image, difference.variance, ~good, stamp)
                 for row, threshold in zip(counts, THRESHOLDS):
                     found = footprints.find(snr, threshold, moments_sigma(stamp), difference.mask.copy())
                     row += good[found.y, found.x].sum(), good.sum() * peak_density(threshold, stamp)

@@ -7,7 +7,8 @@ from noisepeaks import peak_density
 from scenes import CONFIG, add_stars, constant_psf, gaussian, psf_flux
 from starfield import moffat, painted
 
-from diaflow import detect, footprints, subtract, tables
+from diaflow import detect, subtract, tables
+from diaflow.detect import footprints
 from diaflow.exposure import Exposure, bits
 from diaflow.stampfield import fit_stamps, moments_sigma
 
