@@ -92,20 +92,22 @@ def _block_sums(image, unusable, limit, masked, side):
     ny, nx = image.shape
     shape = ((ny + side - 1) // side, (nx + side - 1) // side)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
-    values, counted = np.empty(nx, np.float32), np.empty(nx, np.int32)
-    for y in range(ny):
-        for x in range(nx):
-            # The comparison is never true for what is not finite; no branches, so that it is done for many at once.
-            usable = (abs(image[y, x]) < limit) & (not unusable[y, x]) & (not masked[y // BLOCK, x >> SHIFT])
-            values[x] = image[y, x] if usable else np.float32(0)
-            counted[x] = usable
+    sums, counted, hidden = np.empty(nx), np.empty(nx, np.int32), np.empty(nx, np.bool_)
+    for row in range(shape[0]):
+        sums[:], counted[:] = 0, 0
+        for y in range(row * side, min(ny, (row + 1) * side)):
+            if y % BLOCK == 0:
+                for x in range(nx):
+                    hidden[x] = masked[y // BLOCK, x >> SHIFT]
+            for x in range(nx):
+                # The comparison is never true for what is not finite; no branches, so that it is done for many at once.
+                usable = (abs(image[y, x]) < limit) & (not unusable[y, x]) & (not hidden[x])
+                sums[x] += image[y, x] if usable else np.float32(0)
+                counted[x] += usable
         for cell in range(shape[1]):
-            of_row, n = 0.0, 0
             for x in range(cell * side, min(nx, (cell + 1) * side)):
-                of_row += values[x]
-                n += counted[x]
-            total[y // side, cell] += of_row
-            count[y // side, cell] += n
+                total[row, cell] += sums[x]
+                count[row, cell] += counted[x]
     return total, count
 
 
