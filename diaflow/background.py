@@ -8,7 +8,6 @@ clipped means.  Means, because the mode of Poisson counts lies below their mean 
 import numpy as np
 import sep
 from numba import njit
-from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from diaflow.exposure import Exposure, bands
@@ -93,20 +92,22 @@ def _block_sums(image, unusable, limit, masked, side):
     ny, nx = image.shape
     shape = ((ny + side - 1) // side, (nx + side - 1) // side)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
-    values, counted = np.empty(nx, np.float32), np.empty(nx, np.int32)
-    for y in range(ny):
-        for x in range(nx):
-            # The comparison is never true for what is not finite; no branches, so that it is done for many at once.
-            usable = (abs(image[y, x]) < limit) & (not unusable[y, x]) & (not masked[y // BLOCK, x >> SHIFT])
-            values[x] = image[y, x] if usable else np.float32(0)
-            counted[x] = usable
+    sums, counted, hidden = np.empty(nx), np.empty(nx, np.int32), np.empty(nx, np.bool_)
+    for row in range(shape[0]):
+        sums[:], counted[:] = 0, 0
+        for y in range(row * side, min(ny, (row + 1) * side)):
+            if y % BLOCK == 0:
+                for x in range(nx):
+                    hidden[x] = masked[y // BLOCK, x >> SHIFT]
+            for x in range(nx):
+                # The comparison is never true for what is not finite; no branches, so that it is done for many at once.
+                usable = (abs(image[y, x]) < limit) & (not unusable[y, x]) & (not hidden[x])
+                sums[x] += image[y, x] if usable else np.float32(0)
+                counted[x] += usable
         for cell in range(shape[1]):
-            of_row, n = 0.0, 0
             for x in range(cell * side, min(nx, (cell + 1) * side)):
-                of_row += values[x]
-                n += counted[x]
-            total[y // side, cell] += of_row
-            count[y // side, cell] += n
+                total[row, cell] += sums[x]
+                count[row, cell] += counted[x]
     return total, count
 
 
@@ -116,4 +117,16 @@ def _spline_weights(n: int, mesh: int) -> np.ndarray:
     centres = (starts + np.minimum(starts + mesh, n) - 1) / 2
     if len(centres) == 1:
         return np.ones((n, 1), np.float32)
-    return CubicSpline(centres, np.eye(len(centres)), bc_type="natural")(np.arange(n)).astype(np.float32)
+    # The second derivatives at the centres make the first ones continuous; they vanish at the ends (de Boor 1978, IV).
+    values, width = np.eye(len(centres)), np.diff(centres)
+    continuity = np.diag(2 * (width[:-1] + width[1:])) + np.diag(width[1:-1], 1) + np.diag(width[1:-1], -1)
+    bend = np.zeros_like(values)
+    bend[1:-1] = np.linalg.solve(continuity, 6 * np.diff(np.diff(values, axis=0) / width[:, None], axis=0))
+    pixel = np.arange(n)
+    cell = (np.searchsorted(centres, pixel, "right") - 1).clip(0, len(width) - 1)
+    step = width[cell, None]
+    right = (pixel - centres[cell])[:, None] / step
+    left = 1 - right
+    line = left * values[cell] + right * values[cell + 1]
+    curve = (left**3 - left) * bend[cell] + (right**3 - right) * bend[cell + 1]
+    return (line + curve * step**2 / 6).astype(np.float32)

@@ -8,10 +8,10 @@ A weak prior keeps the spatial terms a fraction of the mean profile: noise canno
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.ndimage import maximum_filter, uniform_filter
-from scipy.optimize import nnls
 
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
@@ -131,8 +131,21 @@ def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float)
     widths = sigma * PROFILE_WIDTHS
     root = np.sqrt(power[filled])
     design = np.exp(-0.5 * (middle[:, None] / widths) ** 2)
-    amplitudes = nnls(design * root[:, None], mean * root)[0]
+    amplitudes = _non_negative(design * root[:, None], mean * root)
     return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / widths) ** 2) @ amplitudes
+
+
+def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Least squares by coefficients of which none is negative: of the fits by some of the few columns the best such."""
+    n = design.shape[1]
+    best, least = np.zeros(n), values @ values
+    for some in (columns for k in range(1, n + 1) for columns in combinations(range(n), k)):
+        coefficients = np.linalg.lstsq(design[:, some], values)[0]
+        misfit = ((design[:, some] @ coefficients - values) ** 2).sum()
+        if misfit < least and (coefficients >= 0).all():
+            best, least = np.zeros(n), misfit
+            best[list(some)] = coefficients
+    return best
 
 
 def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
