@@ -35,21 +35,20 @@ CONFIG = {
 }
 PEERS = ("source-extractor", "psfex", "scamp")
 
+SECTION = validated(CONFIG)["calexp"]
 OURS = f"""
 import sys
 from types import SimpleNamespace
 sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
 from diaflow import job
-from diaflow.config import validated
-config = validated({CONFIG!r})
 job.run(calexp.main, SimpleNamespace(
     rule="calexp",
     log=[],
     input=SimpleNamespace(exposures="exposures.parquet", refcat="refcat.parquet", jointcal=[], reference_visit=[]),
     output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
     wildcards=SimpleNamespace(visit=sys.argv[1]),
-    params=SimpleNamespace(calexp=config["calexp"], instrument="generic", detrended=None, compress=False),
+    params=SimpleNamespace(calexp={SECTION!r}, instrument="generic", detrended=None, compress=False),
     threads=1,
 ))
 """

@@ -81,6 +81,6 @@ def _rows(paths: list[str | Path], config: dict) -> Iterator[np.ndarray]:
     repeated = np.flatnonzero(identifiers[1:] == identifiers[:-1])
     if len(repeated):
         raise InputError(
-            f"reference catalogue {', '.join(map(str, paths))}: column '{config['id']}' (refcat.id) must tell the "
-            f"stars apart, but {len(repeated)} rows repeat an identifier, such as {identifiers[repeated[0]]}"
+            f"reference catalogue {', '.join(map(str, paths))}: column '{config['id']}' (refcat.id) must tell stars "
+            f"apart, but {len(repeated)} rows repeat an identifier, such as {identifiers[repeated[0]]}"
         )
