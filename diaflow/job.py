@@ -7,19 +7,28 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from diaflow import files
 from diaflow.errors import InputError
 
 
-class _WithoutPandas(MetaPathFinder):
-    """pyarrow imports pandas, 0.3 CPU s in every job, to ask whether an array is one of its; in scripts none is."""
+class _WithoutPandas(MetaPathFinder, Loader):
+    """pyarrow imports pandas, 0.3 CPU s in every job, to ask whether an array is one of its; in scripts none is.
+
+    Others may ask whether pandas is there (astropy does) and find it; only its import fails.
+    """
 
     def find_spec(self, name, path, target=None):
-        if name == "pandas":
-            raise ModuleNotFoundError("scripts do without pandas", name=name)
+        return ModuleSpec(name, self) if name == "pandas" else None
+
+    def create_module(self, spec):
+        raise ModuleNotFoundError("scripts do without pandas", name=spec.name)
+
+    def exec_module(self, module):
+        """Never reached."""
 
 
 def run(main: Callable, snakemake) -> None:

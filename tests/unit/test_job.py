@@ -27,3 +27,21 @@ def test_error_ends_the_job_with_code_1_and_its_reason_in_the_log(tmp_path, erro
     assert log.read_text().splitlines()[0].startswith("step: error: ")
     assert ("Traceback" in log.read_text()) == traced
     assert ("Traceback" in done.stderr) == traced
+
+
+def test_scripts_do_without_pandas_and_whoever_asks_for_it_is_not_disturbed(tmp_path):
+    script = f"""
+import sys
+from types import SimpleNamespace
+from diaflow import job
+
+def main(snakemake):
+    from astropy.table import Table
+    from diaflow import tables, validate
+    tables.write("dia_link", tables.empty("dia_link", 2), {str(tmp_path / "links.parquet")!r})
+    print("pandas" in sys.modules)
+
+job.run(main, SimpleNamespace(rule="step", log=[], input=[], config={{"run": "demo"}}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip() == "False", done.stderr
