@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 
 from diaflow import geometry, simulate, visitlist
 from diaflow import plan as planning
@@ -73,3 +74,12 @@ def test_what_is_wrong_with_a_list_is_said_in_one_line(tmp_path, content, messag
     config = validated({"images": str(tmp_path / "visits.csv")})
     with pytest.raises(InputError, match=message):
         planning.exposure_table(config, "absent")
+
+
+def test_example_release_has_its_year_as_science_and_the_years_before_as_template(root, monkeypatch):
+    monkeypatch.chdir(root)
+    config = validated(yaml.safe_load((root / "config/deep_field/release.yaml").read_text()))
+    plan = planning.make(config, "absent")
+    template = {visit for visits in plan.template.values() for visit in visits}
+    assert plan.visits == list(range(1, 361)) and plan.science == list(range(241, 361))
+    assert template and max(template) <= 240 and plan.detectors == list(range(9))
