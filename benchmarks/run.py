@@ -7,6 +7,8 @@ import associate
 import calexp
 import dry_run
 import refcat
+import small_visits
+import startup
 import subtract
 import warp
 
@@ -24,7 +26,7 @@ def line(row: dict) -> str:
 def main() -> None:
     """Run every benchmark in turn."""
     rows = []
-    for benchmark in (warp, calexp, subtract, associate, dry_run, refcat):
+    for benchmark in (startup, warp, calexp, subtract, associate, dry_run, refcat, small_visits):
         new = benchmark.main()
         print("\n".join(map(line, new)), flush=True)
         rows += new

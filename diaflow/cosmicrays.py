@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numba import njit
 
+from diaflow.exposure import pixels_where
+
 SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
 NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
 OBJECT_LIMIT = 3.0  # smallest contrast of Laplacian and fine structure; stars of FWHM >= 2 pixels have < 1.3
@@ -39,7 +41,7 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     _laplacian(cleaned, variance, snr)
     # The pixel's own counts may inflate its variance, so the first look is lenient.
     lenient = 0.75 * SIGMA_CLIP
-    pixels = np.argwhere((snr > lenient) & judged)
+    pixels = np.column_stack(pixels_where((snr > lenient) & judged))
     for _ in range(ITERATIONS):
         pixels = pixels[_steepness(variance, snr, pixels) > SIGMA_CLIP]
         pixels = pixels[_contrast(cleaned, variance, snr, pixels) > OBJECT_LIMIT]
@@ -63,7 +65,7 @@ def _judged(bad: np.ndarray) -> np.ndarray:
     """Pixels that are not bad nor next to bad ones in their row or column, nor so close to the edge as `REACH`."""
     judged = np.zeros(bad.shape, bool)
     judged[REACH:-REACH, REACH:-REACH] = True
-    y, x = np.nonzero(bad)
+    y, x = pixels_where(bad)
     judged[y, x] = False
     for step in (-1, 1):
         judged[np.clip(y + step, 0, len(bad) - 1), x] = False

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from diaflow import measure
 from diaflow.dipole import MAX_SHARE
-from diaflow.exposure import bits
+from diaflow.exposure import bits, pixels_where
 
 FAINT_LOBE = 0.5  # least S/N of the fainter lobe, of the threshold
 
@@ -131,7 +131,7 @@ class _Peaks:
 
 
 def _peaks(snr: np.ndarray, threshold: float, radius: float, mask: np.ndarray) -> _Peaks:
-    y, x = np.nonzero(snr > threshold)
+    y, x = pixels_where(snr > threshold)
     order = np.argsort(-snr[y, x], kind="stable")
     y, x = y[order].astype(np.int32), x[order].astype(np.int32)
     height = snr[y, x]

@@ -5,7 +5,7 @@ from scipy.ndimage import binary_dilation
 
 from diaflow import background
 from diaflow.errors import BadData
-from diaflow.exposure import bands, bits, in_planes
+from diaflow.exposure import bands, bits, in_planes, pixels_where
 
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA")
 MIN_GOOD = 0.05  # smallest usable fraction of a detector
@@ -26,7 +26,7 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
     for lines, axis in ((mask.T, 0), (mask, 1)):
         hot = saturated.mean(axis) > HOT
         lines[hot | (np.ptp(counts, axis=axis) == 0)] = bits("BAD")
-    y, x = np.nonzero(saturated & (mask == 0))
+    y, x = pixels_where(saturated & (mask == 0))
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             mask[np.clip(y + dy, 0, len(mask) - 1), np.clip(x + dx, 0, mask.shape[1] - 1)] |= bits("SAT")

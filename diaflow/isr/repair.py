@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from diaflow.exposure import pixels_where
+
 PASSES = 16  # width of the rim of a masked region that is interpolated, in steps of the 5 x 5 stencil
 
 
@@ -16,7 +18,7 @@ def interpolate(image: np.ndarray, bad: np.ndarray, fallback: np.ndarray) -> Non
     fallback : (ny, nx) array
         What becomes of pixels too far from any good one, e.g. the sky.
     """
-    pixels, good = np.argwhere(bad), ~bad
+    pixels, good = np.column_stack(pixels_where(bad)), ~bad
     for _ in range(PASSES):
         if not len(pixels):
             return

@@ -19,7 +19,7 @@ TILE_RATIO = 3.5
 SQUARE_WINGS = 1e-3
 
 
-def convolve(image: np.ndarray, kernel: StampField) -> np.ndarray:
+def convolve(image: np.ndarray, kernel: StampField, ignored: np.ndarray | None = None) -> np.ndarray:
     """Convolve an image with a spatially varying kernel; outside the image is zero.
 
     Parameters
@@ -28,13 +28,15 @@ def convolve(image: np.ndarray, kernel: StampField) -> np.ndarray:
         Pixels that are not finite count as zero; mask the half-kernel around them, as the border.
     kernel : StampField
         Field over an image of this shape.
+    ignored : (ny, nx) bool array, optional
+        Pixels that count as zero.
 
     Returns
     -------
     (ny, nx) float32 array
     """
     out = np.empty(image.shape, np.float32)
-    for rows, band in convolved_bands(image, kernel):
+    for rows, band in convolved_bands(image, kernel, ignored):
         out[rows] = band
     return out
 
@@ -46,10 +48,8 @@ def convolved_bands(
 
     Parameters
     ----------
-    image, kernel
+    image, kernel, ignored
         As there.  Kernels of one size give the same bands.
-    ignored : (ny, nx) bool array, optional
-        Pixels that count as zero.
 
     Yields
     ------

@@ -157,13 +157,13 @@ class _Pair:
         limit = MAX_SHARPENING if self.other_kernel.size > 1 else decorrelate.MAX_AMPLIFICATION
         whitening = decorrelate.kernel_field(noise_kernel, v_c, v_o, other_colour.centre(), limit)
         mask, lost = self.mask, self.lost
-        residual = self.sign * (self.convolved.image - self.other.image)
+        science, template = (self.convolved, self.other) if self.sign > 0 else (self.other, self.convolved)
+        residual = science.image - template.image
         # saturated cores and what lacks data would ring through the filter
         saturated = (mask & bits("SAT", "SAT_TEMPLATE")) != 0
-        image = convolve(np.where(lost | saturated, 0, residual), whitening)
+        image = convolve(residual, whitening, lost | saturated)
         image[saturated] = residual[saturated]
         image[lost] = 0
-        science, template = (self.convolved, self.other) if self.sign > 0 else (self.other, self.convolved)
         psf = self._science_psf().convolved(whitening, max(science.psf.size, template.psf.size)).normalised()
         variance = convolve_variance(self.convolved_variance, noise_kernel, whitening, psf=psf)
         variance += convolve_variance(self.other.variance, other_colour, whitening, psf=psf)
