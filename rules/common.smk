@@ -40,6 +40,8 @@ except InputError as error:
 
 SIMULATED = config["images"] == "simulated"
 SELECTION = ["visits", "mjd", "guard", "fwhm", "seeing", "best", "quantile", "min_visits"]
+# Without a guard it does not matter to the template what is differenced.
+GUARDED = {"visits": [], "mjd": None} if config["template"]["guard"] is None else config["science"]
 MEASURED_SEEING = select.needs_measured_seeing(config["template"])
 REFCAT = product("refcat.parquet") if config["refcat"] else []
 INSTRUMENT = {key: value for key, value in instruments.load(config["instrument"]).items() if key != "folder"}

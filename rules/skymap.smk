@@ -38,7 +38,7 @@ if MEASURED_SEEING:
             mem_mb=1000,
         params:
             template={key: config["template"][key] for key in SELECTION},
-            science=config["science"],
+            science=GUARDED,
         script:
             "../scripts/select_template.py"
 
@@ -59,6 +59,6 @@ else:
             mem_mb=1000,
         params:
             template={key: config["template"][key] for key in SELECTION},
-            science=config["science"],
+            science=GUARDED,
         script:
             "../scripts/select_template.py"
