@@ -41,14 +41,16 @@ import sys
 from types import SimpleNamespace
 sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
-from diaflow import job
+from diaflow import job, tables
+rows = tables.read("exposure", "exposures.parquet")
+rows = rows[rows["visit"] == int(sys.argv[1])].tolist()
+section = {SECTION!r}
 job.run(calexp.main, SimpleNamespace(
     rule="calexp",
     log=[],
-    input=SimpleNamespace(exposures="exposures.parquet", refcat="refcat.parquet", jointcal=[], reference_visit=[]),
+    input=SimpleNamespace(refcat="refcat.parquet", jointcal=[], reference_visit=[]),
     output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
-    wildcards=SimpleNamespace(visit=sys.argv[1]),
-    params=SimpleNamespace(calexp={SECTION!r}, instrument="generic", detrended=None, compress=False),
+    params=SimpleNamespace(exposures=rows, calexp=section, instrument="generic", detrended=None, compress=False),
     threads=1,
 ))
 """
