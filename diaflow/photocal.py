@@ -1,7 +1,8 @@
 """Zero point of an exposure: instrumental fluxes and catalogue magnitudes of the same stars in, AB zero point out.
 
 The most populated magnitude offset starts a clipped median, which settles who takes part; their weighted mean is
-the zero point.  Variable stars, galaxies and wrong matches fall to the clipping (LSST pipe_tasks, photoCal).
+the zero point.  Variable stars, galaxies and wrong matches fall to the clipping (LSST pipe_tasks, photoCal).  What
+the better half of the stars scatters beyond their errors (flat field, colour terms) is added to the error of each.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,7 @@ from diaflow.stampfield import degree, polynomial_terms, scaled
 NANOJANSKY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 MIN_STARS = 3
 MAX_SIGMA = 0.25  # widest clipping scale [mag]
-# Flat-field, aperture and colour-term errors of a single star [mag]; without it a few bright stars would decide.
-INTRINSIC_SCATTER = 0.01
+INTRINSIC_SCATTER = 0.003  # least of a single star [mag]; without it a few bright stars would decide
 STARS_PER_TERM = 10  # of a polynomial in position
 _MODE_BIN = 0.1
 
@@ -54,7 +54,7 @@ def zero_point(
     ref_mag: np.ndarray,
     ref_mag_err: np.ndarray,
     *,
-    n_sigma: float = 3.0,
+    n_sigma: float = 4.0,
     n_iter: int = 20,
 ) -> ZeroPoint:
     """Zero point from matched stars: ref_mag = -2.5 log10(flux) + zero point.
@@ -81,29 +81,30 @@ def zero_point(
     with np.errstate(divide="ignore", invalid="ignore"):
         offset = ref_mag + 2.5 * np.log10(np.asarray(flux, float))
         flux_mag_err = 2.5 / np.log(10) * np.asarray(flux_err, float) / flux
-    variance = flux_mag_err**2 + np.nan_to_num(np.asarray(ref_mag_err, float)) ** 2 + INTRINSIC_SCATTER**2
-    usable = np.isfinite(offset) & np.isfinite(variance)
+    error = np.hypot(flux_mag_err, np.nan_to_num(np.asarray(ref_mag_err, float)))
+    usable = np.isfinite(offset) & np.isfinite(error)
     if usable.sum() < MIN_STARS:
         raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude")
 
     used = usable.copy()
-    used[usable] = _clipped(offset[usable], n_sigma, n_iter)
+    used[usable] = _clipped(offset[usable], error[usable], n_sigma, n_iter)
     n_stars = int(used.sum())
     if n_stars < MIN_STARS:
         raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree")
-    weight = 1 / variance[used]
+    error = np.hypot(error, _intrinsic_scatter(offset[used], error[used]))
+    weight = error[used] ** -2
     weight /= weight.sum()
     value = float(weight @ offset[used])
     residual = offset[used] - value
     bright = flux[used] >= np.median(flux[used])
     return ZeroPoint(
         value=value,
-        error=float(np.sqrt(n_stars / (n_stars - 1) * np.sum((weight * residual) ** 2))),
+        error=float(np.sqrt(np.sum((weight * residual / (1 - weight)) ** 2))),
         scatter=float(1.4826 * np.median(np.abs(residual[bright]))),
         n_stars=n_stars,
         used=used,
         residuals=offset - value,
-        errors=np.sqrt(variance),
+        errors=error,
     )
 
 
@@ -145,19 +146,25 @@ def nanojansky_per_dn(zp: float) -> float:
     return 10 ** ((NANOJANSKY_ZERO_POINT - zp) / 2.5)
 
 
-def _clipped(offset: np.ndarray, n_sigma: float, n_iter: int) -> np.ndarray:
-    """Which offsets remain after iterating a median and an interquartile width from the mode."""
+def _clipped(offset: np.ndarray, error: np.ndarray, n_sigma: float, n_iter: int) -> np.ndarray:
+    """Which offsets remain after iterating a median and the scatter beyond the errors, from the mode."""
     good = np.abs(offset - _mode(offset)) <= n_sigma * MAX_SIGMA
     for _ in range(n_iter):
         if good.sum() < MIN_STARS:
             break
-        centre, sigma = np.median(offset[good]), min(robust_width(offset[good]), MAX_SIGMA)
-        # Identical offsets (a noiseless simulation) have no width but must not clip each other.
-        again = np.abs(offset - centre) <= n_sigma * max(sigma, 1e-4)
+        sigma = np.minimum(np.hypot(error, _intrinsic_scatter(offset[good], error[good])), MAX_SIGMA)
+        again = np.abs(offset - np.median(offset[good])) <= n_sigma * sigma
         if np.array_equal(again, good):
             break
         good = again
     return good
+
+
+def _intrinsic_scatter(offset: np.ndarray, error: np.ndarray) -> float:
+    """What the offsets of the better half of the stars scatter beyond their errors."""
+    better = error <= np.median(error)
+    scatter = robust_width(offset[better])
+    return np.sqrt(max(scatter**2 - np.median(error[better]) ** 2, INTRINSIC_SCATTER**2))
 
 
 def _mode(values: np.ndarray) -> float:

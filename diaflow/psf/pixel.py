@@ -189,7 +189,7 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
         kept = kept & ((stars.data - model) ** 2 < PIXEL_CLIP**2 * stars.variance + (CLIP_MODEL * model) ** 2)
         kept &= ~_neighbours(kept * (stars.data - model), stars.variance, model)
     # Errors of the model fall more slowly from the peak than the PSF: shifts of its core ripple into the wings.
-    scale = np.maximum(model, np.abs(stars.data))
+    scale = np.maximum(model, 0)
     peak = scale.max((1, 2), keepdims=True)
     model_variance = peak * (peak if crude else scale)
     weights = kept / (stars.variance + MODEL_ERROR**2 * model_variance)

@@ -75,11 +75,25 @@ def test_outliers_are_reported_as_not_used():
 
 
 def test_one_very_bright_star_does_not_decide_alone():
-    flux = np.append(np.full(50, 1e4), 1e8)
-    mag = ZERO_POINT - 2.5 * np.log10(flux) + np.append(np.tile([-0.02, 0.02], 25), 0.04)
+    flux = np.append(np.full(50, 1e6), 1e10)
+    mag = ZERO_POINT - 2.5 * np.log10(flux) + np.append(np.full(50, 0.0), 0.01)
     fit = zero_point(flux, np.sqrt(flux), mag, np.zeros(51))
-    # Photon noise of the others is 0.01086 mag, the floor 0.01: the bright one weighs as much as 2.18 of them.
-    assert fit.value - ZERO_POINT == pytest.approx(0.04 * 2.18 / 52.18, rel=0.01)
+    # Photon noise of the others is 0.0010857 mag, the floor 0.003: the bright one weighs as much as 1.131 of them.
+    assert fit.value - ZERO_POINT == pytest.approx(0.01 * 1.131 / 51.131, rel=0.01)
+
+
+def test_stars_weigh_by_what_is_known_of_each():
+    """Of stars with and without good magnitudes the good ones decide: the error is that of the best weights."""
+    errors = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        mag_err = np.tile([0.003, 0.03], 40)
+        flux = 10 ** (0.4 * rng.uniform(10, 12, 80))
+        mag = ZERO_POINT - 2.5 * np.log10(flux) + rng.normal(0, np.hypot(mag_err, 0.003))
+        errors.append(zero_point(flux, 1e-4 * flux, mag, mag_err).value - ZERO_POINT)
+    best = np.sum(1 / (np.tile([0.003, 0.03], 40) ** 2 + 0.003**2)) ** -0.5
+    # Weights that are estimated cost some per cent, 300 repetitions know it to 4 %. Equal weights: 3.6 times.
+    assert np.std(errors) < 1.25 * best
 
 
 def test_stars_without_flux_or_magnitude_are_left_out():

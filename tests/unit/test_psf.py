@@ -93,7 +93,7 @@ def test_model_of_noiseless_stars_is_limited_by_the_interpolation_only(fwhm):
     assert abs((moments_sigma(psf.centre()) / moments_sigma(true)) ** 2 - 1) < 3e-3
     assert np.abs(psf.centre() - true).max() < 3e-3 * true.max()
     bright = measure.psf_flux(image, exposure.variance, image > -1, psf, field.x, field.y).flux / field.flux
-    assert np.median(bright) == pytest.approx(1, abs=2e-3) and np.std(bright) < 2e-3
+    assert np.median(bright) == pytest.approx(1, abs=3e-3) and np.std(bright) < 2e-3
 
 
 def test_selection_takes_stars_and_leaves_galaxies_and_blends():
