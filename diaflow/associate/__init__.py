@@ -38,13 +38,14 @@ def associate(sources: np.ndarray, config: dict) -> np.ndarray:
 
 
 def usable(sources: np.ndarray) -> np.ndarray:
-    """Which sources may found or join an object: a PSF flux, a finite position and no `pixelFlags`.
+    """Which sources may found or join an object: a PSF flux, a finite position, no `pixelFlags`, no `glint_trail`.
 
-    Sources on bad, saturated or missing pixels are left alone, as LSST filters them before it makes DIAObjects.
+    Sources on bad, saturated or missing pixels and flashes of satellites are left alone, as LSST filters them before
+    it makes DIAObjects.
     Sources of visits that are part of the template stay.
     """
     finite = np.isfinite(sources["ra"]) & np.isfinite(sources["dec"])
-    return finite & ~sources["psfFlux_flag"] & ~sources["pixelFlags"]
+    return finite & ~sources["psfFlux_flag"] & ~sources["pixelFlags"] & ~sources["glint_trail"]
 
 
 def patch(sources: np.ndarray, skymap: SkyMap, tract: int, patch: str, config: dict) -> tuple[np.ndarray, np.ndarray]:

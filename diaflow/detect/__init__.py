@@ -3,14 +3,14 @@
 What is left of the sky goes (`binned`), lines are masked (`streaks`), the matched filter of the PSF turns the
 difference into a signal-to-noise image, `footprints` finds the peaks in it, and each becomes one source, placed and
 measured by PSF fits on the difference, and on the calexp and the template at the same place.  `shapes` tells dipoles
-and trails; `quality` sums up the image.
+and trails, `glints` sources on a line; `quality` sums up the image.
 """
 
 import numpy as np
 from astropy.wcs import WCS
 
 from diaflow import ids, measure, tables
-from diaflow.detect import footprints, shapes, streaks
+from diaflow.detect import footprints, glints, shapes, streaks
 from diaflow.detect.binned import BIN, MESH, Bins, background, expanded
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
@@ -98,6 +98,8 @@ def dia_sources(difference: Exposure, science: Exposure, matched_template: Expos
     scale = np.sqrt(np.abs(np.linalg.det(sky)))
     excess = shapes.set_shapes(table, difference, scale, sigma)
     shapes.set_trails(table, difference, excess, sky, sigma)
+    flashes = np.flatnonzero(~(table["isNegative"] | table["isDipole"] | table["pixelFlags"]))
+    table["glint_trail"][flashes] = glints.on_lines(table["x"][flashes], table["y"][flashes])
     return table
 
 

@@ -132,7 +132,8 @@ def test_sources_that_cannot_be_used_have_no_object():
     sources["psfFlux_flag"][2] = True
     sources["ra"][3] = np.nan
     sources["visitInTemplate"][4] = True
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, -1, -1, -1, 0, 0])
+    sources["glint_trail"][5] = True
+    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, -1, -1, -1, 0, -1])
 
 
 def test_no_sources_give_no_objects():

@@ -451,3 +451,15 @@ def test_fluxes_of_dia_sources_pass_a_pull_test(sky):
     # The bar is 0.05 for both; 1600 values have errors of 0.03 and 0.018.  The waves alone would add 0.1 to the width.
     assert abs(np.median(pulls)) < 0.05 + 0.03
     assert abs(pulls.std() - 1) < 0.05 + 0.018
+
+
+def test_flashes_of_a_satellite_are_flagged_and_a_transient_beside_them_is_not():
+    shape = (400, 400)
+    x = np.append(60 + 50.0 * np.arange(6), 300.0)
+    y = np.append(100 + 25.0 * np.arange(6), 80.0)
+    image = stars(shape, x, y, 600) + np.random.default_rng(4).normal(0, SCIENCE_NOISE, shape)
+    blank = exposure(np.zeros(shape), TEMPLATE_NOISE)
+    table = detect.dia_sources(exposure(image, SCIENCE_NOISE), exposure(image, SCIENCE_NOISE), blank, CONFIG)
+    flash = np.hypot(table["x"][:, None] - x[:6], table["y"][:, None] - y[:6]).min(1) < 1
+    assert flash.sum() == 6 and len(table) >= 7
+    assert (table["glint_trail"] == flash).all()
