@@ -1,9 +1,10 @@
 """Subtraction of simulated pairs in whole processes (read, match, decorrelate, write), beside other tools.
 
-Stars with PSFs that change over the detector in both images, white noise.  SFFT runs where
-``python -m venv benchmarks/.peers && benchmarks/.peers/bin/pip install sfft`` has put it (or in the Python named by
-PEERS_PYTHON), HOTPANTS where `hotpants` is on the PATH; what is missing is left out with the reason.  All get the same
-pixels: 4k x 4k, and 1k x 1k for SFFT, whose CPU version takes 3.9 GB for these and was out of memory at 17 GB for 4k.
+Stars with PSFs that change over the detector in both images, white noise.  SFFT, OIS and ProperImage run where
+``python -m venv benchmarks/.peers``, ``pip install sfft properimage`` and ``pip install --no-build-isolation ois`` in it
+have put them (or in the Python named by PEERS_PYTHON), HOTPANTS where `hotpants` is on the PATH; what is missing is left
+out with the reason.  All get the same pixels: 4k x 4k, and 1k x 1k for those that need more memory: the CPU version of
+SFFT takes 3.9 GB for these and was out of memory at 17 GB for 4k.
 What is left of bright stars is compared with the noise of the sky of the same difference.
 """
 
@@ -41,7 +42,7 @@ CONFIG = {
 ROUNDS = 3
 HERE = Path(__file__).parent
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", str(HERE / ".peers/bin/python"))
-PEERS = {1024: ("sfft",), 4096: ("hotpants",)}
+PEERS = {1024: ("sfft", "ois", "properimage"), 4096: ("hotpants", "ois")}
 # Half side of the box around a star that SFFT fits, least S/N of such a star, and of one whose residual counts.
 STAR_BOX, FITTED_SNR, BRIGHT_SNR = 15, 10.0, 300.0
 CORE = 4  # half side of the box that the residual is looked for in [pixel]
