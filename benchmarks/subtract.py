@@ -1,10 +1,10 @@
 """Subtraction of simulated pairs in whole processes (read, match, decorrelate, write), beside other tools.
 
 Stars with PSFs that change over the detector in both images, white noise.  SFFT, OIS and ProperImage run where
-``python -m venv benchmarks/.peers``, ``pip install sfft properimage`` and ``pip install --no-build-isolation ois`` in it
-have put them (or in the Python named by PEERS_PYTHON), HOTPANTS where `hotpants` is on the PATH; what is missing is left
-out with the reason.  All get the same pixels: 4k x 4k, and 1k x 1k for those that need more memory: the CPU version of
-SFFT takes 3.9 GB for these and was out of memory at 17 GB for 4k.
+``python -m venv benchmarks/.peers``, ``pip install sfft properimage`` and ``pip install --no-build-isolation ois`` in
+it have put them (or in the Python named by PEERS_PYTHON), HOTPANTS where `hotpants` is on the PATH; what is missing is
+left out with the reason.  All get the same pixels: 4k x 4k, and 1k x 1k for those that need more memory: the CPU
+version of SFFT takes 3.9 GB for these and was out of memory at 17 GB for 4k.
 What is left of bright stars is compared with the noise of the sky of the same difference.
 """
 
