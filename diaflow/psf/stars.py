@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from diaflow import measure
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure, bits
+from diaflow.extraction import extract
 from diaflow.stampfield import FWHM_PER_SIGMA, polynomial_terms
 
 DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
@@ -25,7 +26,6 @@ CLUMP_REACH = 0.15  # half-width of what is first taken for stars: sizes vary ov
 NEIGHBOUR_FLUX = 0.05  # flux of a neighbour, relative to the star, that spoils it
 CELLS, PER_CELL = 8, 6  # the detector is cut in cells so that no corner decides the fit; 384 stars are plenty
 MIN_SIGMA = 0.6  # sharper sources are cosmic rays or hot pixels [pixel]
-PIXSTACK = 2_000_000  # sep's limit of pixels in sources; a bleeding star takes 10**5
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,9 @@ def select(exposure: Exposure, size: int) -> Stars:
 
 
 def bright_sources(exposure: Exposure) -> np.ndarray:
-    """Sources standing out of the unfiltered image, as `sep.extract` gives them."""
-    sep.set_extract_pixstack(PIXSTACK)
+    """Sources standing out of the unfiltered image, as `extract` gives them."""
     unusable = exposure.flagged("BAD", "NO_DATA", "CR")
-    try:
-        return sep.extract(
-            exposure.image, DETECT_SIGMA, err=np.sqrt(exposure.variance), mask=unusable, minarea=5, filter_kernel=None
-        )
-    except Exception as error:  # sep raises bare Exception when its limits are exceeded
-        raise BadData(f"source detection failed: {error}") from error
+    return extract(exposure.image, DETECT_SIGMA, var=exposure.variance, mask=unusable, minarea=5)
 
 
 def _centres_and_seeing(image: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
