@@ -159,6 +159,10 @@ def test_cosmic_rays_are_found_and_star_cores_are_not(fwhm):
         t = np.arange(0, rng.uniform(1, 15), 0.5)
         tracks[(y + t * np.sin(angle)).astype(int), (x + t * np.cos(angle)).astype(int)] = True
     image[tracks] += rng.uniform(150, 2000, tracks.sum())  # 10 sigma of the sky and more
+    variance = np.maximum(image, 1).astype(np.float32)
+    searched = image.copy()
+    assert cosmicrays.find(searched, variance, np.zeros(image.shape, bool)).sum() > 40
+    np.testing.assert_array_equal(searched, image)  # what was cleaned on the way is back
     found = isr.detrend(Pixels(image), field.row).flagged("CR")
     clear = tracks & (field.noiseless < 20)
     assert found[clear].mean() > 0.97
