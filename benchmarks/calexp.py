@@ -8,6 +8,7 @@ they write no calibrated image and no PSF fluxes.  Without them (Debian packages
 fields are empty.
 """
 
+import json
 import shutil
 import statistics
 import sys
@@ -37,13 +38,13 @@ PEERS = ("source-extractor", "psfex", "scamp")
 
 SECTION = validated(CONFIG)["calexp"]
 OURS = f"""
+import json
 import sys
 from types import SimpleNamespace
 sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
-from diaflow import job, tables
-rows = tables.read("exposure", "exposures.parquet")
-rows = rows[rows["visit"] == int(sys.argv[1])].tolist()
+from diaflow import job
+rows = [tuple(row) for row in json.loads(sys.argv[1])]
 section = {SECTION!r}
 job.run(calexp.main, SimpleNamespace(
     rule="calexp",
@@ -61,22 +62,25 @@ FLUX_AUTO FLUXERR_AUTO FLUX_APER(1) FLUXERR_APER(1) FLUX_RADIUS ELONGATION SNR_W
 """
 
 
-def make_field(folder: Path) -> None:
-    """The raw image, its row, and the reference catalogue for us and as SCAMP reads it."""
+def make_field(folder: Path) -> np.ndarray:
+    """The raw image and the reference catalogue for us and as SCAMP reads it; returns the image's row."""
     config = validated(CONFIG)
     survey = simulate.survey(config["simulate"])
     write_fits([simulate.image_hdu(*simulate.render(survey, 1, 0))], folder / "image.fits")
     row = simulate.plan(config["simulate"])[:1]
     row["path"], row["zero_point"] = "image.fits", np.nan
-    # Visit n has n detectors.
-    rows = np.repeat(row, sum(VISITS))
-    rows["visit"] = np.repeat(VISITS, VISITS)
-    rows["detector"] = np.concatenate([np.arange(n) for n in VISITS])
-    tables.write("exposure", rows, folder / "exposures.parquet")
     simulate.write_refcat(survey, folder / "catalogue.parquet")
     refcat.convert([folder / "catalogue.parquet"], config["refcat"], folder / "refcat.parquet")
     stars = refcat.read(folder / "refcat.parquet", BAND, float(row["ra"][0]), float(row["dec"][0]), 1.0, 60000.0)
     write_ldac(stars[stars["star"]], folder / "reference.cat")
+    return row
+
+
+def visit(row: np.ndarray, n: int) -> str:
+    """The rows of a visit of n detectors, all of them the same image, as JSON."""
+    rows = np.repeat(row, n)
+    rows["visit"], rows["detector"] = n, np.arange(n)
+    return json.dumps(rows.tolist())
 
 
 def write_ldac(stars: np.ndarray, path: Path) -> None:
@@ -140,12 +144,12 @@ def main() -> list[dict]:
         print(f"calexp: no comparison, not on the PATH: {', '.join(missing)}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_field(folder)
+        row = make_field(folder)
         peers = [] if missing else peer_commands(folder)
         ours, theirs = {n: [] for n in VISITS}, []
         for _ in range(ROUNDS):
             for n, runs in ours.items():
-                runs.append(cpu_and_memory([PYTHON, "-c", OURS, n], folder))
+                runs.append(cpu_and_memory([PYTHON, "-c", OURS, visit(row, n)], folder))
             theirs.append([cpu_and_memory(command, folder)[0] for command in peers])
         n_sources = len(tables.read("source", folder / "sources.parquet")) // VISITS[-1]
     peer = ()

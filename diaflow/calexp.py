@@ -109,7 +109,9 @@ def measured(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure, np.n
     """The image before it is calibrated against anything: exposure in DN with PSF, sources, and typical sky [DN]."""
     exposure = isr.detrend(pixels, row, config["edge"], config["cosmic_rays"], _header_fwhm(row))
     exposure.wcs = geometry.header_wcs(pixels.header)
-    sky = np.zeros(1) if "background" in config["trust"] else background.subtract(exposure, config["background_mesh"])
+    sky = 0.0
+    if "background" not in config["trust"]:
+        sky = float(np.median(isr.noise.sparse(background.subtract(exposure, config["background_mesh"]))))
     candidates = stars.select(exposure, config["psf_size"])
     reserved = _reserved(candidates.snr)
     x, y = candidates.x[~reserved], candidates.y[~reserved]
@@ -118,7 +120,7 @@ def measured(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure, np.n
     table["psfStar"] = _at(table, x[used], y[used])
     if reserved.any():
         table["psfReserved"] = _at(table, candidates.x[reserved], candidates.y[reserved])
-    return exposure, table, float(np.median(sky))
+    return exposure, table, sky
 
 
 def matched(
@@ -324,8 +326,9 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
     summary["psf_fwhm"] = fwhm(stamp)
     summary["seeing"] = fwhm(stamp) * geometry.pixel_scale(exposure.wcs, exposure.shape)
     summary["n_sources"] = len(table)
-    usable = (exposure.mask == 0) & np.isfinite(exposure.variance)
-    variance = np.median(exposure.variance[usable]) if usable.any() else np.nan
+    variance, mask = isr.noise.sparse(exposure.variance), isr.noise.sparse(exposure.mask)
+    usable = (mask == 0) & np.isfinite(variance)
+    variance = np.median(variance[usable]) if usable.any() else np.nan
     summary["sky_rms"] = np.sqrt(variance)
     summary["depth"] = photocal.NANOJANSKY_ZERO_POINT - 2.5 * np.log10(5 * np.sqrt(variance / np.sum(stamp**2)))
     summary["ra"], summary["dec"] = geometry.centre(exposure.wcs, exposure.shape)

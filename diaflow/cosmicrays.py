@@ -27,7 +27,7 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     Parameters
     ----------
     image, variance : (ny, nx) float32 arrays
-        Pixels, finite everywhere, and their variances.
+        Pixels, finite everywhere, and their variances; the image is changed on the way and put back.
     bad : (ny, nx) bool array
         Pixels that cannot be judged (saturated, dead); they and their neighbours are never cosmic rays.
 
@@ -35,29 +35,29 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     -------
     (ny, nx) bool array
     """
-    cleaned, hit = image.copy(), np.zeros(image.shape, bool)
-    judged = _judged(bad)
-    snr = np.zeros(image.shape, np.float32)
-    _laplacian(cleaned, variance, snr)
+    hit, judged, originals = np.zeros(image.shape, bool), _judged(bad), []
     # The pixel's own counts may inflate its variance, so the first look is lenient.
     lenient = 0.75 * SIGMA_CLIP
-    pixels = np.column_stack(pixels_where((snr > lenient) & judged))
+    pixels = np.column_stack(pixels_where(_candidates(image, variance, judged, lenient)))
     for _ in range(ITERATIONS):
-        pixels = pixels[_steepness(variance, snr, pixels) > SIGMA_CLIP]
-        pixels = pixels[_contrast(cleaned, variance, snr, pixels) > OBJECT_LIMIT]
+        pixels = pixels[_steepness(image, variance, pixels) > SIGMA_CLIP]
+        pixels = pixels[_contrast(image, variance, pixels) > OBJECT_LIMIT]
         for threshold in (SIGMA_CLIP, NEIGHBOUR_CLIP):
             around = _around(pixels, 1, judged)
-            steep = around[_steepness(variance, snr, around) > threshold]
+            steep = around[_steepness(image, variance, around) > threshold]
             pixels = _distinct(np.concatenate([pixels, steep]), image.shape)
         pixels = pixels[~hit[tuple(pixels.T)]]
         if not len(pixels):
             break
-        hit[tuple(pixels.T)] = True
-        _clean(cleaned, hit, bad, pixels)
+        where = tuple(pixels.T)
+        hit[where] = True
+        originals.append((where, image[where]))
+        _clean(image, hit, bad, pixels)
         # Nothing has changed but near these.
         pixels = _around(pixels, REACH, judged)
-        _laplacian_at(cleaned, variance, pixels, snr)
-        pixels = pixels[snr[tuple(pixels.T)] > lenient]
+        pixels = pixels[_laplacians(image, variance, pixels) > lenient]
+    for where, values in originals:
+        image[where] = values
     return hit
 
 
@@ -88,23 +88,28 @@ def _distinct(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _laplacian(image, variance, out):
-    """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise."""
+def _candidates(image, variance, judged, limit):
+    """Judged pixels whose Laplacian is beyond the limit, (ny, nx) bool."""
     ny, nx = image.shape
+    out = np.zeros((ny, nx), np.bool_)
     for j in range(1, ny - 1):
         for i in range(1, nx - 1):
-            out[j, i] = _laplacian_of(image, variance, j, i)
+            out[j, i] = (_laplacian(image, variance, j, i) > limit) & judged[j, i]
+    return out
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def _laplacian_at(image, variance, pixels, out):
-    """The same at some pixels."""
+def _laplacians(image, variance, pixels):
+    """The Laplacian at some pixels."""
+    out = np.empty(len(pixels))
     for n in range(len(pixels)):
-        out[pixels[n, 0], pixels[n, 1]] = _laplacian_of(image, variance, pixels[n, 0], pixels[n, 1])
+        out[n] = _laplacian(image, variance, pixels[n, 0], pixels[n, 1])
+    return out
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, inline="always")
-def _laplacian_of(image, variance, j, i):
+def _laplacian(image, variance, j, i):
+    """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise."""
     c = 2 * image[j, i]
     left, right, down, up = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
     total = max(c - left - down, 0) + max(c - right - down, 0) + max(c - left - up, 0) + max(c - right - up, 0)
@@ -134,20 +139,23 @@ def _box_median(image, j, i, half, buffer):
 
 
 @njit(cache=True, error_model="numpy")
-def _steepness(variance, snr, pixels):
+def _steepness(image, variance, pixels):
     """Laplacian S/N above that of the surroundings, with the variance that a pixel has without a cosmic ray."""
     buffer, out = np.empty(25), np.empty(len(pixels))
     for n in range(len(pixels)):
         j, i = pixels[n]
+        snr = _laplacian(image, variance, j, i)
         typical = _box_median(variance, j, i, 2, buffer)
-        out[n] = snr[j, i] * math.sqrt(variance[j, i] / typical) - _box_median(snr, j, i, 2, buffer)
+        for a in range(25):
+            buffer[a] = _laplacian(image, variance, j - 2 + a // 5, i - 2 + a % 5)
+        out[n] = snr * math.sqrt(variance[j, i] / typical) - _median(buffer, 25)
     return out
 
 
 @njit(cache=True, error_model="numpy")
-def _contrast(image, variance, snr, pixels):
+def _contrast(image, variance, pixels):
     """Steepness over the fine structure: the 3 x 3 median less the 7 x 7 median of 3 x 3 medians, over the noise."""
-    buffer, smooth, out = np.empty(25), np.empty(49), _steepness(variance, snr, pixels)
+    buffer, smooth, out = np.empty(25), np.empty(49), _steepness(image, variance, pixels)
     for n in range(len(pixels)):
         j, i = pixels[n]
         for a in range(49):

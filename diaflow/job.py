@@ -3,6 +3,7 @@
 Products that something has damaged are found here, when the job that reads them fails.
 """
 
+import gc
 import logging
 import shutil
 import sys
@@ -38,6 +39,7 @@ def run(main: Callable, snakemake) -> None:
     log.  Inputs of the failed job that this run has made and that are damaged are removed, so that the next start
     of the run makes them again.
     """
+    gc.freeze()  # what the imports made stays: to look through it again and again takes a tenth of a short job
     sys.meta_path.insert(0, _WithoutPandas())
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)

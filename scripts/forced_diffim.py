@@ -4,8 +4,6 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from diaflow import forced, job, parallel, tables
 from diaflow.exposure import Exposure
 
@@ -19,7 +17,8 @@ def measure(row, objects, calexps, diffims):
 
 def main(snakemake):
     columns = ["diaObjectId", "ra", "dec"]
-    objects = np.concatenate([tables.read("dia_object", path, columns) for path in snakemake.input.dia_objects])
+    parts = [tables.read("dia_object", path, columns) for path in snakemake.input.dia_objects]
+    objects = tables.concatenate("dia_object", parts)
     rows = tables.read("diffim_summary", snakemake.input.summary)
     one = partial(measure, objects=objects, calexps=snakemake.input.calexps, diffims=snakemake.input.diffims)
     parts = parallel.each(one, rows[rows["status"] == "ok"], snakemake.threads)

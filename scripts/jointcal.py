@@ -1,9 +1,8 @@
 """Distortion of the camera and refined reference stars from the first visits."""
 
 import logging
+import math
 from functools import partial
-
-import numpy as np
 
 from diaflow import isr, job, jointcal, parallel, refcat, tables
 from diaflow.errors import BadData
@@ -13,7 +12,7 @@ def observe(row, instrument, detrended, config, catalogue):
     """The reference stars on one detector image, or None where they cannot be measured."""
     try:
         pixels = isr.read(row, instrument, detrended)
-        radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
+        radius = (math.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
         stars = refcat.read(catalogue, row["band"], row["ra"], row["dec"], radius, row["mjd"])
         return jointcal.observe(pixels, row, stars, config)
     except BadData as error:
@@ -30,7 +29,7 @@ def main(snakemake):
     camera, stars = jointcal.solve(images, config["sip_order"])
     tables.write("camera", camera, snakemake.output.camera)
     tables.write("joint_star", stars, snakemake.output.stars)
-    logging.info("%d of %d images, %d stars", len(images), len(rows), len(np.unique(stars["id"])))
+    logging.info("%d of %d images, %d stars", len(images), len(rows), len(set(stars["id"])))
 
 
 if __name__ == "__main__":

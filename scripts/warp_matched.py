@@ -4,8 +4,6 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from diaflow import job, parallel, psfmatch, tables
 from diaflow.errors import BadData
 from diaflow.exposure import Exposure
@@ -22,7 +20,8 @@ def match(path, model, folder):
 def broadest(summaries):
     """Largest seeing of the usable detectors [arcsec]."""
     rows = tables.concatenate("visit_summary", [tables.read("visit_summary", path) for path in summaries])
-    return float(np.nanmax(rows["seeing"], where=rows["status"] == "ok", initial=0))
+    seeing = rows["seeing"][rows["status"] == "ok"]
+    return float(max(seeing[seeing > 0], default=0))
 
 
 def main(snakemake):

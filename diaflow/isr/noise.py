@@ -55,10 +55,7 @@ def from_counts(
     if delivered_mask is not None:
         mask |= delivered_mask
     sky = fill_with_sky(counts, mask, saturated)
-    residual = counts - sky
-    quiet = quiet_pixels(residual, unusable(mask))
-    level, scatter = np.median(sparse(counts)[quiet]), robust_variance(sparse(residual)[quiet])
-    model = noise_model(float(level), scatter, float(row["gain"]), float(row["read_noise"]))
+    model = noise_model(*_level_and_scatter(counts, sky, mask), float(row["gain"]), float(row["read_noise"]))
     return counts, variance_plane(counts, sky, model), mask, sky, model
 
 
@@ -184,6 +181,13 @@ def _add_photon_noise(counts, sky, first, photons, variance):
             above = counts[y, x] > sky[y, x]
             if above and total > 0 and total * total > (3 * SIGNIFICANT) ** 2 * variance[y, x]:
                 variance[y, x] += photons[y - first, x]
+
+
+def _level_and_scatter(counts: np.ndarray, sky: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Median of the counts without sources [DN] and their variance about the smooth sky [DN**2]."""
+    residual = counts - sky
+    quiet = quiet_pixels(residual, unusable(mask))
+    return float(np.median(sparse(counts)[quiet])), robust_variance(sparse(residual)[quiet])
 
 
 def _known(value: float, default: float) -> float:

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from diaflow.stampfield import StampField, fit_stamps, resized
 
 # Side of the tiles over side of the kernel: below, too little of a tile is useful; above, it leaves the cache.
-TILE_RATIO = 3.5
+TILE_RATIO = 4.2
 # Fraction of the sum of a squared kernel that may be moved from its wings to its core.
 SQUARE_WINGS = 1e-3
 

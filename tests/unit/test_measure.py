@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from diaflow import measure
+from diaflow import extraction, measure, sources
+from diaflow.errors import BadData
 from diaflow.exposure import bits
 from diaflow.stampfield import FWHM_PER_SIGMA, StampField
 
@@ -277,3 +278,26 @@ def test_time_of_ten_thousand_positions():
     fit = measure.psf_flux(image, variance, good, psf, x, y)
     print(f"10,000 PSF fluxes of 31 x 31 pixels: {time.process_time() - start:.2f} s")
     assert np.isfinite(fit.flux).all()
+
+
+def test_source_of_more_pixels_than_usual_is_extracted_whole(monkeypatch):
+    image = np.zeros((200, 200), np.float32)
+    image[50:150, 50:150] = 10  # flat, so that nothing is below it to be split off
+    monkeypatch.setattr(extraction, "PIXSTACKS", (1000, 5_000_000))
+    found = extraction.extract(image, 5.0)
+    assert len(found) == 1 and found["npix"][0] == 100**2
+    monkeypatch.setattr(extraction, "PIXSTACKS", (1000,))
+    with pytest.raises(BadData, match="source detection failed"):
+        extraction.extract(image, 5.0)
+
+
+def test_parabola_through_the_highest_pixels_is_near_the_peak():
+    rng = np.random.default_rng(4)
+    x, y = np.tile(np.arange(20, 400, 20), (19, 1)), np.tile(np.arange(20, 400, 20)[:, None], 19)
+    x0, y0 = x + rng.uniform(-0.5, 0.5, x.shape), y + rng.uniform(-0.5, 0.5, x.shape)
+    t, image = np.arange(-9, 10), np.zeros((420, 420), np.float32)
+    for i, j, dx, dy in zip(x.ravel(), y.ravel(), (x0 - x).ravel(), (y0 - y).ravel()):
+        image[j - 9 : j + 10, i - 9 : i + 10] = np.exp(-((t - dx) ** 2 + (t[:, None] - dy) ** 2) / (2 * 2.2**2))
+    found_x, found_y = sources._summits(image, x.ravel(), y.ravel())
+    # a parabola through a Gaussian errs by less than d / (4 sigma**2) of the displacement d <= 0.5
+    assert np.abs([found_x - x0.ravel(), found_y - y0.ravel()]).max() < 0.5 / (4 * 2.2**2)

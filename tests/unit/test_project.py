@@ -1,6 +1,8 @@
 """The house stands as drawn: pins agree, no Snakemake in the library, small scripts, every key explained."""
 
+import ast
 import re
+import sys
 import tomllib
 
 import pytest
@@ -38,6 +40,15 @@ def test_scripts_have_at_most_60_lines_and_library_files_at_most_400(root):
     for folder, limit in (("scripts", 60), ("diaflow", 400)):
         for path in (root / folder).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= limit, path
+
+
+def test_scripts_import_diaflow_before_anything_that_loads_blas(root):
+    # Snakemake sets OMP_NUM_THREADS to the threads of the rule; diaflow sets it to 1, which BLAS reads when it loads.
+    for path in (root / "scripts").glob("*.py"):
+        imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+        foreign = [name.split(".")[0] for name in names if name.split(".")[0] not in sys.stdlib_module_names]
+        assert foreign[0] == "diaflow", path
 
 
 def test_every_rule_has_a_script_a_log_and_an_environment(root):
