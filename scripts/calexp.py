@@ -1,10 +1,9 @@
 """Calibrate the detectors of one visit: pixels in nJy, PSF, WCS, zero point and source catalogue."""
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from diaflow import calexp, isr, job, jointcal, parallel, refcat, tables
 from diaflow.errors import BadData
@@ -14,7 +13,7 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
     """Write the calexp of one detector; return its sources and summary."""
     try:
         pixels = isr.read(row, instrument, detrended)
-        radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
+        radius = (math.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
         where = row["ra"], row["dec"], radius, row["mjd"]
         stars = refcat.read(catalogue, row["band"], *where) if catalogue else None
         distortion = None
