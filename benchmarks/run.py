@@ -5,6 +5,7 @@ from pathlib import Path
 
 import associate
 import calexp
+import diffim
 import dry_run
 import refcat
 import small_visits
@@ -26,7 +27,7 @@ def line(row: dict) -> str:
 def main() -> None:
     """Run every benchmark in turn."""
     rows = []
-    for benchmark in (startup, warp, calexp, subtract, associate, dry_run, refcat, small_visits):
+    for benchmark in (startup, warp, calexp, subtract, diffim, associate, dry_run, refcat, small_visits):
         new = benchmark.main()
         print("\n".join(map(line, new)), flush=True)
         rows += new
