@@ -43,13 +43,16 @@ sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
 from diaflow import job, tables
 rows = tables.read("exposure", "exposures.parquet")
-rows = rows[rows["visit"] == int(sys.argv[1])].tolist()
+visit = sys.argv[1]
+rows = rows[rows["visit"] == int(visit)].tolist()
 section = {SECTION!r}
 job.run(calexp.main, SimpleNamespace(
     rule="calexp",
     log=[],
     input=SimpleNamespace(refcat="refcat.parquet", jointcal=[], reference_visit=[]),
-    output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
+    output=SimpleNamespace(
+        calexps=["calexp/" + visit], sources=[f"sources/{{visit}}.parquet"], summaries=[f"summary/{{visit}}.parquet"]
+    ),
     params=SimpleNamespace(exposures=rows, calexp=section, instrument="generic", detrended=None, compress=False),
     threads=1,
 ))

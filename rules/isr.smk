@@ -75,26 +75,30 @@ if DETRENDED:
         script:
             "../scripts/master.py"
 
-    rule isr:
-        input:
-            images=lambda wildcards: plan.images[int(wildcards.visit)],
-            bias=master("bias"),
-            dark=master("dark"),
-            flat=lambda wildcards: master("flat", plan.bands[int(wildcards.visit)]),
-        output:
-            detrended=directory(product("post_isr/{visit}")),
-        log:
-            log_of("isr/{visit}"),
-        conda:
-            "../envs/diaflow.yaml"
-        threads: 1
-        resources:
-            mem_mb=2000,
-        params:
-            exposures=exposures,
-            isr=config["isr"],
-            instrument=config["instrument"],
-            metadata=config["metadata"],
-            pixels=PIXELS,
-        script:
-            "../scripts/isr.py"
+    for batch, visits in batches().items():
+
+        rule:
+            name:
+                f"isr{batch}"
+            input:
+                images=of_visits(plan.images.get, visits),
+                bias=master("bias"),
+                dark=master("dark"),
+                flat=of_one_visit(lambda visit: master("flat", plan.bands[visit]), visits),
+            output:
+                detrended=[directory(product(f"post_isr/{visit}")) for visit in visits],
+            log:
+                log_of(f"isr/{visits[0]}"),
+            conda:
+                "../envs/diaflow.yaml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+            params:
+                exposures=of_visits(plan.rows, visits),
+                isr=config["isr"],
+                instrument=config["instrument"],
+                metadata=config["metadata"],
+                pixels=PIXELS,
+            script:
+                "../scripts/isr.py"
