@@ -1,7 +1,8 @@
 """What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
 
-Earlier jobs are those in Snakemake's metadata (start and end of every job, of all runs in the directory); what their
-outputs take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
+Earlier jobs are those in Snakemake's metadata: start and end of the job that made each product, of all runs in the
+directory.  They are told from each other by their logs; what their outputs take is looked up on disk.  The built-in
+figures are those of one core, per megapixel of images.
 """
 
 import base64
@@ -73,7 +74,7 @@ def history(directory: Path) -> dict[str, Cost]:
     """
     times, inputs, outputs, sizes = defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict)
     for record, output in _records(directory / ".snakemake/metadata"):
-        rule, job = rule_of(record["rule"]), (record["starttime"], record["rule"], *record["log"])
+        rule, job = rule_of(record["rule"]), (record["rule"], *record["log"])
         times[rule][job], inputs[rule][job] = record["endtime"] - record["starttime"], len(record["input"])
         outputs[rule].setdefault(job, []).append(output)
         if job in sizes[rule] or len(sizes[rule]) < SAMPLE:
@@ -82,7 +83,7 @@ def history(directory: Path) -> dict[str, Cost]:
 
 
 def _from_jobs(rule: str, times: dict, inputs: dict, outputs: dict, sizes: dict) -> Cost:
-    visits = {job: max(len(visits_of(job[1], outputs[job])), 1) for job in times}
+    visits = {job: max(len(visits_of(job[0], outputs[job])), 1) for job in times}
     units = {job: max(number, 1) for job, number in inputs.items()} if rule in PER_INPUT else visits
     start = min(START_UP, statistics.median(times.values()))
     seconds = statistics.median((times[job] - start) / units[job] for job in times)
