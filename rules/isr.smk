@@ -26,7 +26,7 @@ if DETRENDED:
         script:
             "../scripts/master.py"
 
-    rule master_dark:
+    use rule master_bias as master_dark with:
         input:
             frames=frames("dark"),
             bias=master("bias"),
@@ -34,23 +34,11 @@ if DETRENDED:
             masters=directory(product("calib/dark")),
         log:
             log_of("master_dark"),
-        conda:
-            "../envs/diaflow.yaml"
-        threads: 1
-        resources:
-            mem_mb=2000,
         params:
             imagetype="dark",
             exposures=plan.calibration_rows("dark"),
-            isr=config["isr"],
-            instrument=config["instrument"],
-            metadata=config["metadata"],
-            detectors=plan.detectors,
-            pixels=PIXELS,
-        script:
-            "../scripts/master.py"
 
-    rule master_flat:
+    use rule master_bias as master_flat with:
         input:
             frames=lambda wildcards: frames("flat", wildcards.band),
             bias=master("bias"),
@@ -59,21 +47,9 @@ if DETRENDED:
             masters=directory(product("calib/flat/{band}")),
         log:
             log_of("master_flat/{band}"),
-        conda:
-            "../envs/diaflow.yaml"
-        threads: 1
-        resources:
-            mem_mb=2000,
         params:
             imagetype="flat",
             exposures=lambda wildcards: plan.calibration_rows("flat", wildcards.band),
-            isr=config["isr"],
-            instrument=config["instrument"],
-            metadata=config["metadata"],
-            detectors=plan.detectors,
-            pixels=PIXELS,
-        script:
-            "../scripts/master.py"
 
     for batch, visits in batches().items():
 
