@@ -8,6 +8,7 @@ from dataclasses import asdict
 from snakemake import script as running  # rules use the name script
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from diaflow import plan as planning
 from diaflow import instruments, refcat, refraction, select, tables
@@ -221,3 +222,20 @@ def read_once(get_source):
 
 
 running.get_source = read_once(running.get_source)
+
+
+def only_where_limited(look_again):
+    """Snakemake 9.27 looks at all jobs that are ready again a second after it did, and once more for each that ended.
+
+    Late in a run it does nothing else.  A job that ends makes it look in any case; without one there is a reason only
+    where the number of jobs per second was the limit.
+    """
+
+    def of_scheduler(scheduler, delay):
+        if scheduler.job_rate_limiter.get_free_jobs() == 0:
+            look_again(scheduler, delay)
+
+    return of_scheduler
+
+
+JobScheduler._schedule_reevalutation = only_where_limited(JobScheduler._schedule_reevalutation)

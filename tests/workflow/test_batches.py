@@ -27,14 +27,14 @@ def paired(tiny) -> dict:
 
 
 @pytest.fixture(scope="module")
-def paired_run(tmp_path_factory, tiny_run, snakemake, paired, root) -> tuple[Path, dict]:
-    """Folder of its completed run, and what the planner had said of it."""
+def paired_run(tmp_path_factory, tiny_run, snakemake, paired, root) -> tuple[Path, dict, str]:
+    """Folder of its completed run, what the planner had said of it, and all that Snakemake says."""
     folder = tmp_path_factory.mktemp("paired") / "run"
     shutil.copytree(tiny_run / "demo", folder / "demo")
     answer, _ = ask(root, folder, paired)
-    done = snakemake(folder, paired)
+    done = snakemake(folder, paired, "--verbose")
     assert done.returncode == 0, done.stderr[-5000:]
-    return folder, answer
+    return folder, answer, done.stderr
 
 
 def test_tables_are_those_of_single_visits(paired_run, tiny_run):
@@ -44,10 +44,16 @@ def test_tables_are_those_of_single_visits(paired_run, tiny_run):
 
 
 def test_the_plan_is_what_is_run(paired_run):
-    folder, answer = paired_run
+    folder, answer, _ = paired_run
     assert products(answer) == outputs_made(folder)
     jobs = Counter({rule["rule"]: rule["jobs"] for rule in answer["rules"]})
     assert {rule: jobs[rule] for rule in BATCHES} == {rule: len(batches) for rule, batches in BATCHES.items()}
+
+
+def test_snakemake_looks_for_jobs_to_start_when_one_ends_and_no_more(paired_run):
+    _, answer, output = paired_run
+    assert output.count("Finished jobid") >= answer["total"]["jobs"]
+    assert 0 < output.count("Ready jobs: ") <= answer["total"]["jobs"] + 2
 
 
 @pytest.fixture(scope="module")
