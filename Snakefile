@@ -24,6 +24,7 @@ include: "rules/associate.smk"
 include: "rules/forced.smk"
 include: "rules/tables.smk"
 include: "rules/report.smk"
+include: "rules/batches.smk"
 
 
 localrules:

@@ -44,13 +44,16 @@ from types import SimpleNamespace
 sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
 from diaflow import job
-rows = [tuple(row) for row in json.loads(sys.argv[1])]
+visit = sys.argv[1]
+rows = [tuple(row) for row in json.loads(sys.argv[2])]
 section = {SECTION!r}
 job.run(calexp.main, SimpleNamespace(
     rule="calexp",
     log=[],
     input=SimpleNamespace(refcat="refcat.parquet", jointcal=[], reference_visit=[]),
-    output=SimpleNamespace(calexps="calexp", sources="sources.parquet", summary="summary.parquet"),
+    output=SimpleNamespace(
+        calexps=["calexp/" + visit], sources=[f"sources/{{visit}}.parquet"], summaries=[f"summary/{{visit}}.parquet"]
+    ),
     params=SimpleNamespace(exposures=rows, calexp=section, instrument="generic", detrended=None, compress=False),
     threads=1,
 ))
@@ -149,9 +152,9 @@ def main() -> list[dict]:
         ours, theirs = {n: [] for n in VISITS}, []
         for _ in range(ROUNDS):
             for n, runs in ours.items():
-                runs.append(cpu_and_memory([PYTHON, "-c", OURS, visit(row, n)], folder))
+                runs.append(cpu_and_memory([PYTHON, "-c", OURS, n, visit(row, n)], folder))
             theirs.append([cpu_and_memory(command, folder)[0] for command in peers])
-        n_sources = len(tables.read("source", folder / "sources.parquet")) // VISITS[-1]
+        n_sources = len(tables.read("source", folder / f"sources/{VISITS[-1]}.parquet")) // VISITS[-1]
     peer = ()
     if peers:
         print("SExtractor, PSFEx, SCAMP [CPU s]:", *np.median(theirs, axis=0).round(2), file=sys.stderr)

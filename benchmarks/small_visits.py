@@ -1,6 +1,7 @@
 """Many small single-CCD visits: the workflow beside the same scripts called one after another in one process.
 
 What the workflow costs above that is the start-up of its jobs: interpreter, imports, compiled kernels, Snakemake.
+Visits are jobs of their own and share jobs in turn; the tables are compared.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import runpy
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +20,8 @@ from measure import PYTHON, ROOT, cpu_and_memory, result
 
 from planner import graph
 
-VISITS = 8
+VISITS = 32
+VISITS_PER_JOB = (1, 16)
 CONFIG = {
     "run": "small",
     "images": "simulated",
@@ -47,27 +50,40 @@ def in_one_process(folder: Path) -> float:
     return seconds
 
 
-def main(visits: int = VISITS) -> list[dict]:
-    """One row: half of the visits make the template, half are differenced."""
+def tables(folder: Path) -> list[bytes]:
+    """What a run made for its users."""
+    return [path.read_bytes() for path in sorted(folder.glob("results/small/tables/*.parquet"))]
+
+
+def main(visits: int = VISITS, visits_per_job: Sequence[int] = VISITS_PER_JOB) -> list[dict]:
+    """One row for each number of visits per job: half of the visits make the template, half are differenced."""
     simulate = CONFIG["simulate"] | {"template_visits": visits // 2, "science_visits": visits // 2}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("workflow", "process"):
-            Path(folder, name).mkdir()
-            Path(folder, name, "my.yaml").write_text(yaml.safe_dump(CONFIG | {"simulate": simulate}))
-        run = [PYTHON, "-m", "snakemake", "--cores", "1", "--snakefile", ROOT / "Snakefile", "--configfile", "my.yaml"]
-        ours, peak = cpu_and_memory(run, Path(folder, "workflow"))
-        one = [PYTHON, __file__, "--in-one-process", Path(folder, "process")]
+    run = [PYTHON, "-m", "snakemake", "--cores", "1", "--snakefile", ROOT / "Snakefile", "--configfile", "my.yaml"]
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        process, *folders = (Path(name, str(k)) for k in range(1 + len(visits_per_job)))
+        for folder, number in zip((process, *folders), (1, *visits_per_job)):
+            folder.mkdir()
+            config = CONFIG | {"simulate": simulate, "visits_per_job": number}
+            (folder / "my.yaml").write_text(yaml.safe_dump(config))
+        one = [PYTHON, __file__, "--in-one-process", process]
         done = subprocess.run(list(map(str, one)), text=True, capture_output=True, check=True)
-    name = f"whole run of {visits} visits of one CCD of 325,000 pixels"
-    return [result(name, ours, peak, "the same scripts in one process", float(done.stdout.split()[-1]))]
+        for folder, number in zip(folders, visits_per_job):
+            ours, peak = cpu_and_memory(run, folder)
+            if tables(folder) != tables(process):
+                raise RuntimeError(f"visits_per_job: {number} makes other tables than one process")
+            what = f"whole run of {visits} visits of one CCD of 325,000 pixels, {number} to a job"
+            rows.append(result(what, ours, peak, "the same scripts in one process", float(done.stdout.split()[-1])))
+    return rows
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--visits", type=int, default=VISITS)
+    parser.add_argument("--visits-per-job", type=int, nargs="+", default=VISITS_PER_JOB)
     parser.add_argument("--in-one-process", type=Path)
     asked = parser.parse_args()
     if asked.in_one_process:
         print(in_one_process(asked.in_one_process))
     else:
-        print(json.dumps(main(asked.visits), indent=1))
+        print(json.dumps(main(asked.visits, asked.visits_per_job), indent=1))

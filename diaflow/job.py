@@ -7,7 +7,7 @@ import gc
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -55,6 +55,19 @@ def run(main: Callable, snakemake) -> None:
     products = Path("results", snakemake.config["run"])
     _remove_damaged([path for path in map(Path, snakemake.input) if path.is_relative_to(products)])
     sys.exit(1)
+
+
+def by_visit(products: Iterable[str]) -> dict[int, Path]:
+    """The products of a job of some visits by the visit that each is named after."""
+    return {int(path.stem): path for path in map(Path, products)}
+
+
+def folders(products: Iterable[str]) -> dict[int, Path]:
+    """Make folders that are products, and give them by visit."""
+    made = by_visit(products)
+    for folder in made.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    return made
 
 
 def _remove_damaged(products: list[Path]) -> None:

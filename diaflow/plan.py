@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -256,6 +256,14 @@ def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict
         leader = leaders[band]
         reference[visit] = leader if visit != leader else (ranked[0] if visit != ranked[0] else None)
     return reference
+
+
+def batches(keys: dict[int, Hashable], size: int) -> list[list[int]]:
+    """Visits that share a job: those of the same key, `size` at a time in their order."""
+    alike = defaultdict(list)
+    for visit, key in keys.items():
+        alike[key].append(visit)
+    return [visits[k : k + size] for visits in alike.values() for k in range(0, len(visits), size)]
 
 
 def check_selection(plan: Plan) -> None:

@@ -95,6 +95,12 @@ def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> Non
         pq.write_table(pa.table(arrays, schema=pa.schema(fields, {"note": note})), part, compression="zstd")
 
 
+def write_visits(name: str, table: np.ndarray, paths: Sequence[str | Path]) -> None:
+    """Write the rows of each visit to the file that is named after the visit."""
+    for path in paths:
+        write(name, table[table["visit"] == int(Path(path).stem)], path)
+
+
 def read(name: str, path: str | Path, only: Sequence[str] | None = None) -> np.ndarray:
     """Read a table, or the columns `only` of it.
 

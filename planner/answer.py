@@ -64,22 +64,24 @@ def _works(jobs: list[Job], plan, config_skymap: dict) -> list[tuple[float, floa
     patch = (config_skymap["patch_size"] + 2 * config_skymap["patch_border"]) ** 2 / 1e6
     works = []
     for job in jobs:
-        visit = job.wildcards.get("visit")
-        images = pixels[visit] if visit else of_a_file * max(job.inputs, len(job.output))
+        images = (
+            sum(pixels[visit] for visit in job.visits) if job.visits else of_a_file * max(job.inputs, len(job.output))
+        )
         if "tract" in job.wildcards:
             tract = int(job.wildcards["tract"])
-            patches = [place for place in plan.patches[int(visit)] if place[0] == tract] if visit else [tract]
-            works.append((images, patch * len(patches)))
+            places = [place for visit in map(int, job.visits) for place in plan.patches[visit] if place[0] == tract]
+            works.append((images, patch * len(places if job.visits else [tract])))
         else:
             works.append((images, images))
     return works
 
 
 def _job(job: Job, work: float, area: float, known: dict) -> dict:
-    seconds, volume = cost.estimate(job.rule, job.threads, job.inputs, work, area, known)
+    seconds, volume = cost.estimate(job.rule, job.threads, job.inputs, len(job.visits), work, area, known)
     return {
         "rule": job.rule,
         "wildcards": job.wildcards,
+        "visits": job.visits,
         "output": job.output,
         "why": job.why,
         "core_seconds": seconds,

@@ -1,12 +1,14 @@
 """What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
 
-Earlier jobs are those in Snakemake's metadata (start and end of every job, of all runs in the directory); what their
-outputs take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
+Earlier jobs are those in Snakemake's metadata: start and end of the job that made each product, of all runs in the
+directory.  They are told from each other by their logs; what their outputs take is looked up on disk.  The built-in
+figures are those of one core, per megapixel of images.
 """
 
 import base64
 import heapq
 import json
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -25,7 +27,7 @@ PER_INPUT = {"ingest", "visit_summary", "select_template", "coadd_template", "as
 class Cost:
     """Of one job: time [s] (wall of earlier jobs, of one core built in) and size of its outputs [byte].
 
-    The time has a fixed part and one per unit of work, the size a fixed part and one per unit of area.
+    The time has a fixed part and one per unit of work, the size a part per visit and one per unit of area.
     """
 
     seconds: float
@@ -55,26 +57,37 @@ BUILT_IN = {
 OTHER = Cost(START_UP, 0, 1e5, 0)
 
 
+def rule_of(name: str) -> str:
+    """The rule that makes one visit, of the name of a rule that may be that of a batch: calexp of calexp_17."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def visits_of(name: str, output: Iterable[str]) -> list[str]:
+    """The visits of a batch, which name its products; none for other rules."""
+    return list(dict.fromkeys(Path(path).stem for path in output)) if name != rule_of(name) else []
+
+
 def history(directory: Path) -> dict[str, Cost]:
-    """Costs by rule of the jobs that were run in a directory; median over its jobs, however many detectors they had."""
-    times, sizes, inputs = defaultdict(dict), defaultdict(dict), defaultdict(list)
+    """Costs by rule of the jobs that were run in a directory; median over its jobs, however many detectors they had.
+
+    Size and time above the start-up are those of one visit, or the time that of one input.
+    """
+    times, inputs, outputs, sizes = defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict)
     for record, output in _records(directory / ".snakemake/metadata"):
-        rule, job = record["rule"], (record["starttime"], *record["log"])
-        if job not in times[rule]:
-            times[rule][job] = record["endtime"] - record["starttime"]
-            inputs[rule].append(len(record["input"]))
+        rule, job = rule_of(record["rule"]), (record["rule"], *record["log"])
+        times[rule][job], inputs[rule][job] = record["endtime"] - record["starttime"], len(record["input"])
+        outputs[rule].setdefault(job, []).append(output)
         if job in sizes[rule] or len(sizes[rule]) < SAMPLE:
             sizes[rule][job] = sizes[rule].get(job, 0) + _size(directory / output)
-    return {rule: _from_jobs(rule, times[rule].values(), sizes[rule].values(), inputs[rule]) for rule in times}
+    return {rule: _from_jobs(rule, times[rule], inputs[rule], outputs[rule], sizes[rule]) for rule in times}
 
 
-def _from_jobs(rule: str, times: Iterable[float], sizes: Iterable[int], inputs: list[int]) -> Cost:
-    seconds, size = statistics.median(times), statistics.median(sizes)
-    if rule not in PER_INPUT:
-        return Cost(seconds, 0, size, 0, len(inputs))
-    n_inputs = max(statistics.median(inputs), 1)
-    start = min(START_UP, seconds)
-    return Cost(start, (seconds - start) / n_inputs, size, 0, len(inputs))
+def _from_jobs(rule: str, times: dict, inputs: dict, outputs: dict, sizes: dict) -> Cost:
+    visits = {job: max(len(visits_of(job[0], outputs[job])), 1) for job in times}
+    units = {job: max(number, 1) for job, number in inputs.items()} if rule in PER_INPUT else visits
+    start = min(START_UP, statistics.median(times.values()))
+    seconds = statistics.median((times[job] - start) / units[job] for job in times)
+    return Cost(start, seconds, statistics.median(size / visits[job] for job, size in sizes.items()), 0, len(times))
 
 
 def _records(folder: Path) -> Iterable[tuple[dict, str]]:
@@ -102,7 +115,7 @@ def megapixels(exposures: np.ndarray) -> dict[str, float]:
 
 
 def estimate(
-    rule: str, threads: int, files: int, work: float, area: float, known: dict[str, Cost]
+    rule: str, threads: int, files: int, visits: int, work: float, area: float, known: dict[str, Cost]
 ) -> tuple[float, float]:
     """Time of all its cores [s] and bytes of output of one job.
 
@@ -112,14 +125,17 @@ def estimate(
     threads : int
     files : int
         Number of its input files.
+    visits : int
+        Number of visits that it works on; 0 where it is no job of some visits.
     work, area : float
         Of the images that it reads, and of the images or patches that it makes [megapixel].
     known : dict
         From `history`; rules that are not in it get the built-in figures.
     """
-    cost, cores = (known[rule], threads) if rule in known else (BUILT_IN.get(rule, OTHER), 1)
-    units = files if rule in PER_INPUT else work
-    return (cost.seconds + cost.seconds_per_unit * units) * cores, cost.size + cost.size_per_area * area
+    visits = max(visits, 1)
+    cost, cores, amount = (known[rule], threads, visits) if rule in known else (BUILT_IN.get(rule, OTHER), 1, work)
+    units = files if rule in PER_INPUT else amount
+    return (cost.seconds + cost.seconds_per_unit * units) * cores, cost.size * visits + cost.size_per_area * area
 
 
 def schedule(

@@ -14,7 +14,7 @@ from snakemake.io import is_flagged
 from snakemake.settings import types as settings
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from planner import changes
+from planner import changes, cost
 
 
 @dataclass
@@ -24,7 +24,10 @@ class Job:
     Attributes
     ----------
     rule : str
+        Batches of visits are jobs of the rule that makes one visit.
     wildcards : dict of str to str
+    visits : list of str
+        Those that it works on where it is a job of some visits.
     output : list of str
     temporary : list of str
         Those of the outputs that are removed when no job needs them any more.
@@ -41,6 +44,7 @@ class Job:
 
     rule: str
     wildcards: dict[str, str]
+    visits: list[str]
     output: list[str]
     temporary: list[str]
     inputs: int
@@ -115,10 +119,12 @@ def to_run(dag) -> Iterator:
 
 
 def _described(job, workflow) -> Job:
+    rule, wildcards, output = cost.rule_of(job.rule.name), dict(job.wildcards_dict), [str(path) for path in job.output]
     return Job(
-        rule=job.rule.name,
-        wildcards=dict(job.wildcards_dict),
-        output=[str(path) for path in job.output],
+        rule=rule,
+        wildcards=wildcards,
+        visits=[wildcards["visit"]] if "visit" in wildcards else cost.visits_of(job.rule.name, output),
+        output=output,
         temporary=[str(path) for path in job.output if is_flagged(path, "temp")],
         inputs=len(job.input),
         threads=job.threads,
@@ -147,5 +153,5 @@ def _why(job, workflow) -> list[str]:
         why += changes.inputs(before, [str(path) for path in job.input])
     why += [f"newer input {path}" for path in sorted(map(str, reason.updated_input))]
     makers = {other.rule.name for other, files in workflow.dag.dependencies[job].items() if workflow.dag.needrun(other)}
-    why += [f"after {rule}" for rule in sorted(makers)]
+    why += [f"after {rule}" for rule in sorted(set(map(cost.rule_of, makers)))]
     return why

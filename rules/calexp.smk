@@ -26,33 +26,37 @@ rule jointcal:
         "../scripts/jointcal.py"
 
 
-rule calexp:
-    input:
-        images=images,
-        refcat=REFCAT,
-        jointcal=JOINTCAL,
-        reference_visit=reference_visit,
-    output:
-        calexps=directory(product("calexp/{visit}")),
-        sources=product("src/{visit}.parquet"),
-        summary=product("visit_summary/{visit}.parquet"),
-    log:
-        log_of("calexp/{visit}"),
-    conda:
-        "../envs/diaflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        exposures=exposures,
-        calexp=config["calexp"],
-        instrument=config["instrument"],
-        detrended=DETRENDED,
-        metadata=config["metadata"],
-        compress=config["storage"]["compress"],
-        pixels=PIXELS,
-    script:
-        "../scripts/calexp.py"
+for batch, visits in batches(alike=REFERENCE_VISITS.get).items():
+
+    rule:
+        name:
+            f"calexp{batch}"
+        input:
+            images=of_visits(images_of, visits),
+            refcat=REFCAT,
+            jointcal=JOINTCAL,
+            reference_visit=of_one_visit(reference_sources, visits),
+        output:
+            calexps=[directory(product(f"calexp/{visit}")) for visit in visits],
+            sources=[product(f"src/{visit}.parquet") for visit in visits],
+            summaries=[product(f"visit_summary/{visit}.parquet") for visit in visits],
+        log:
+            log_of(f"calexp/{visits[0]}"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            exposures=of_visits(plan.rows, visits),
+            calexp=config["calexp"],
+            instrument=config["instrument"],
+            detrended=DETRENDED,
+            metadata=config["metadata"],
+            compress=config["storage"]["compress"],
+            pixels=PIXELS,
+        script:
+            "../scripts/calexp.py"
 
 
 rule visit_summary:

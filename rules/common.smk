@@ -2,11 +2,13 @@
 
 import functools
 import os
+import re
 from dataclasses import asdict
 
 from snakemake import script as running  # rules use the name script
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from diaflow import plan as planning
 from diaflow import instruments, refcat, refraction, select, tables
@@ -62,13 +64,44 @@ wildcard_constraints:
     band=r"[A-Za-z0-9.+-]+",
 
 
+ANY_VISIT = {"": ["{visit}"]}
+SCIENCE = set(plan.science)
+
+
+def batches(alike=lambda visit: None):
+    """The visits that share a job, by the ending of the name of its rule; one rule for any visit by default.
+
+    They have their band in common, and what `alike` says of a visit.  Their first one gives the name.  Outputs cannot
+    be functions of wildcards, so a batch has a rule of its own that names its products.
+    """
+    if config["visits_per_job"] == 1:
+        return ANY_VISIT
+    keys = {visit: (plan.bands[visit], alike(visit)) for visit in plan.visits}
+    return {f"_{visits[0]}": visits for visits in planning.batches(keys, config["visits_per_job"])}
+
+
+def visits_of(wildcards, visits):
+    return visits if visits != ["{visit}"] else [int(wildcards.visit)]
+
+
+def of_visits(get, visits):
+    """Input or parameter of a job of some visits: the list of what `get` lists for each."""
+    return lambda wildcards: [item for visit in visits_of(wildcards, visits) for item in get(visit)]
+
+
+def of_visits_by_name(name, get, visits):
+    """Input of a job of some visits: what `get` lists for each, under names that end with the visit."""
+    return unpack(lambda wildcards: {f"{name}_{visit}": get(visit) for visit in visits_of(wildcards, visits)})
+
+
+def of_one_visit(get, visits):
+    """Input of a job of some visits for all of which `get` gives the same."""
+    return lambda wildcards: get(visits_of(wildcards, visits)[0])
+
+
 def images_of(visit):
     """The images of a visit that calibration starts from: detrended ones where the frames are raw."""
     return [f"{DETRENDED}/{visit}"] if DETRENDED else plan.images[visit]
-
-
-def images(wildcards):
-    return images_of(int(wildcards.visit))
 
 
 def frames(imagetype, band=""):
@@ -81,10 +114,13 @@ def master(imagetype, band=""):
     return product(folder) if frames(imagetype, band) else []
 
 
-def reference_visit(wildcards):
-    """Sources of the visit that this one is calibrated against where there is no reference catalogue."""
-    visit = None if REFCAT or TRUSTED else plan.reference_visits[int(wildcards.visit)]
-    return [] if visit is None else product(f"src/{visit}.parquet")
+# The visit that each is calibrated against where there is no reference catalogue.
+REFERENCE_VISITS = {} if REFCAT or TRUSTED else plan.reference_visits
+
+
+def reference_sources(visit):
+    reference = REFERENCE_VISITS.get(visit)
+    return [] if reference is None else product(f"src/{reference}.parquet")
 
 
 @functools.cache
@@ -115,15 +151,19 @@ def model_summaries_of(tract, band):
     return [product(f"visit_summary/{visit}.parquet") for visit in visits]
 
 
-def model_summaries(wildcards):
+def model_summaries(visits):
     """Summaries of the visits whose seeing decides the PSF that warps are matched to."""
-    if config["template"]["model_fwhm"]:
-        return []
-    return model_summaries_of(int(wildcards.tract), plan.bands[int(wildcards.visit)])
+
+    def summaries(wildcards):
+        if config["template"]["model_fwhm"]:
+            return []
+        return model_summaries_of(int(wildcards.tract), plan.bands[visits_of(wildcards, visits)[0]])
+
+    return summaries
 
 
-def template_coadds(wildcards):
-    patches = plan.template_patches(int(wildcards.visit))
+def template_coadds(visit):
+    patches = plan.template_patches(visit)
     return [product(f"coadd/template/{tract}/{patch}/{band}.fits") for tract, patch, band in patches]
 
 
@@ -135,10 +175,12 @@ def patch_sources(kind):
     return sources
 
 
-def visit_objects(wildcards):
-    return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[int(wildcards.visit)]]
+def visit_objects(visit):
+    return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit]]
 
 
+# Rules get what they use of the exposure table and the sky map as parameters: those files are made anew for every new
+# image, and rules that depend on them would run for every visit (or, if `ancient`, miss other changes).
 TRACTS = {tract.id: asdict(tract) for tract in plan.skymap.tracts.values()}
 
 
@@ -148,15 +190,6 @@ def tract_geometry(wildcards):
 
 def sky_around(wildcards):
     return plan.sky_around(int(wildcards.tract))
-
-
-def exposures(wildcards):
-    """Rows of the exposure table.
-
-    Rules get what they use of the exposure table and the sky map as parameters: those files are made anew for every new
-    image, and rules that depend on them would run for every visit (or, if `ancient`, miss other changes).
-    """
-    return plan.rows(int(wildcards.visit))
 
 
 SEEING = {
@@ -189,3 +222,20 @@ def read_once(get_source):
 
 
 running.get_source = read_once(running.get_source)
+
+
+def only_where_limited(look_again):
+    """Snakemake 9.27 looks at all jobs that are ready again a second after it did, and once more for each that ended.
+
+    Late in a run it does nothing else.  A job that ends makes it look in any case; without one there is a reason only
+    where the number of jobs per second was the limit.
+    """
+
+    def of_scheduler(scheduler, delay):
+        if scheduler.job_rate_limiter.get_free_jobs() == 0:
+            look_again(scheduler, delay)
+
+    return of_scheduler
+
+
+JobScheduler._schedule_reevalutation = only_where_limited(JobScheduler._schedule_reevalutation)

@@ -1,26 +1,30 @@
 # Difference images of a visit and the sources on them.
 
 
-rule diffim:
-    input:
-        calexps=product("calexp/{visit}"),
-        sources=product("src/{visit}.parquet"),
-        summary=product("visit_summary/{visit}.parquet"),
-        templates=template_coadds,
-    output:
-        diffims=directory(product("diffim/{visit}")),
-        dia_sources=product("dia_source/{visit}.parquet"),
-        summary=product("diffim_summary/{visit}.parquet"),
-    log:
-        log_of("diffim/{visit}"),
-    conda:
-        "../envs/diaflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-    params:
-        subtract=config["subtract"],
-        detect=config["detect"],
-        compress=config["storage"]["compress"],
-    script:
-        "../scripts/diffim.py"
+for batch, visits in batches(alike=SCIENCE.__contains__).items():
+
+    rule:
+        name:
+            f"diffim{batch}"
+        input:
+            of_visits_by_name("templates", template_coadds, visits),
+            calexps=[product(f"calexp/{visit}") for visit in visits],
+            sources=[product(f"src/{visit}.parquet") for visit in visits],
+            summaries=[product(f"visit_summary/{visit}.parquet") for visit in visits],
+        output:
+            diffims=[directory(product(f"diffim/{visit}")) for visit in visits],
+            dia_sources=[product(f"dia_source/{visit}.parquet") for visit in visits],
+            summaries=[product(f"diffim_summary/{visit}.parquet") for visit in visits],
+        log:
+            log_of(f"diffim/{visits[0]}"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            subtract=config["subtract"],
+            detect=config["detect"],
+            compress=config["storage"]["compress"],
+        script:
+            "../scripts/diffim.py"

@@ -1,20 +1,24 @@
 # PSF photometry of every DIAObject on every difference image that contains it.
 
 
-rule forced_diffim:
-    input:
-        calexps=product("calexp/{visit}"),
-        diffims=product("diffim/{visit}"),
-        summary=product("diffim_summary/{visit}.parquet"),
-        dia_objects=visit_objects,
-    output:
-        forced=product("forced/diffim/{visit}.parquet"),
-    log:
-        log_of("forced_diffim/{visit}"),
-    conda:
-        "../envs/diaflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-    script:
-        "../scripts/forced_diffim.py"
+for batch, visits in batches(alike=SCIENCE.__contains__).items():
+
+    rule:
+        name:
+            f"forced_diffim{batch}"
+        input:
+            of_visits_by_name("dia_objects", visit_objects, visits),
+            calexps=[product(f"calexp/{visit}") for visit in visits],
+            diffims=[product(f"diffim/{visit}") for visit in visits],
+            summaries=[product(f"diffim_summary/{visit}.parquet") for visit in visits],
+        output:
+            forced=[product(f"forced/diffim/{visit}.parquet") for visit in visits],
+        log:
+            log_of(f"forced_diffim/{visits[0]}"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=1500,
+        script:
+            "../scripts/forced_diffim.py"

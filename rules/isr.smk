@@ -26,7 +26,7 @@ if DETRENDED:
         script:
             "../scripts/master.py"
 
-    rule master_dark:
+    use rule master_bias as master_dark with:
         input:
             frames=frames("dark"),
             bias=master("bias"),
@@ -34,23 +34,11 @@ if DETRENDED:
             masters=directory(product("calib/dark")),
         log:
             log_of("master_dark"),
-        conda:
-            "../envs/diaflow.yaml"
-        threads: 1
-        resources:
-            mem_mb=2000,
         params:
             imagetype="dark",
             exposures=plan.calibration_rows("dark"),
-            isr=config["isr"],
-            instrument=config["instrument"],
-            metadata=config["metadata"],
-            detectors=plan.detectors,
-            pixels=PIXELS,
-        script:
-            "../scripts/master.py"
 
-    rule master_flat:
+    use rule master_bias as master_flat with:
         input:
             frames=lambda wildcards: frames("flat", wildcards.band),
             bias=master("bias"),
@@ -59,42 +47,34 @@ if DETRENDED:
             masters=directory(product("calib/flat/{band}")),
         log:
             log_of("master_flat/{band}"),
-        conda:
-            "../envs/diaflow.yaml"
-        threads: 1
-        resources:
-            mem_mb=2000,
         params:
             imagetype="flat",
             exposures=lambda wildcards: plan.calibration_rows("flat", wildcards.band),
-            isr=config["isr"],
-            instrument=config["instrument"],
-            metadata=config["metadata"],
-            detectors=plan.detectors,
-            pixels=PIXELS,
-        script:
-            "../scripts/master.py"
 
-    rule isr:
-        input:
-            images=lambda wildcards: plan.images[int(wildcards.visit)],
-            bias=master("bias"),
-            dark=master("dark"),
-            flat=lambda wildcards: master("flat", plan.bands[int(wildcards.visit)]),
-        output:
-            detrended=directory(product("post_isr/{visit}")),
-        log:
-            log_of("isr/{visit}"),
-        conda:
-            "../envs/diaflow.yaml"
-        threads: 1
-        resources:
-            mem_mb=2000,
-        params:
-            exposures=exposures,
-            isr=config["isr"],
-            instrument=config["instrument"],
-            metadata=config["metadata"],
-            pixels=PIXELS,
-        script:
-            "../scripts/isr.py"
+    for batch, visits in batches().items():
+
+        rule:
+            name:
+                f"isr{batch}"
+            input:
+                images=of_visits(plan.images.get, visits),
+                bias=master("bias"),
+                dark=master("dark"),
+                flat=of_one_visit(lambda visit: master("flat", plan.bands[visit]), visits),
+            output:
+                detrended=[directory(product(f"post_isr/{visit}")) for visit in visits],
+            log:
+                log_of(f"isr/{visits[0]}"),
+            conda:
+                "../envs/diaflow.yaml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+            params:
+                exposures=of_visits(plan.rows, visits),
+                isr=config["isr"],
+                instrument=config["instrument"],
+                metadata=config["metadata"],
+                pixels=PIXELS,
+            script:
+                "../scripts/isr.py"

@@ -1,15 +1,14 @@
-"""Calibrate the detectors of one visit: pixels in nJy, PSF, WCS, zero point and source catalogue."""
+"""Calibrate the detectors of a visit, or of several: pixels in nJy, PSF, WCS, zero point and source catalogue."""
 
 import logging
 import math
 from functools import partial
-from pathlib import Path
 
 from diaflow import calexp, isr, job, jointcal, parallel, refcat, tables
 from diaflow.errors import BadData
 
 
-def calibrate(row, instrument, detrended, config, catalogue, joint, reference_visit, folder, compress):
+def calibrate(row, instrument, detrended, config, catalogue, joint, reference_visit, folders, compress):
     """Write the calexp of one detector; return its sources and summary."""
     try:
         pixels = isr.read(row, instrument, detrended)
@@ -24,13 +23,12 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
         return tables.empty("source"), calexp.failed(row, str(error))
-    exposure.write(folder / f"{row['detector']}.fits", compress)
+    exposure.write(folders[row["visit"]] / f"{row['detector']}.fits", compress)
     return sources, summary
 
 
 def main(snakemake):
-    folder = Path(snakemake.output.calexps)
-    folder.mkdir(parents=True, exist_ok=True)
+    folders = job.folders(snakemake.output.calexps)
     rows = tables.from_rows("exposure", snakemake.params.exposures)
     reference = snakemake.input.reference_visit
     joint = [tables.read(name, path) for name, path in zip(("camera", "joint_star"), snakemake.input.jointcal)]
@@ -42,13 +40,13 @@ def main(snakemake):
         catalogue=snakemake.input.refcat,
         joint=joint,
         reference_visit=tables.read("source", reference) if reference else None,
-        folder=folder,
+        folders=folders,
         compress=snakemake.params.compress,
     )
     sources, summaries = zip(*parallel.each(one, rows, snakemake.threads))
-    tables.write("source", tables.concatenate("source", sources), snakemake.output.sources)
+    tables.write_visits("source", tables.concatenate("source", sources), snakemake.output.sources)
     summary = tables.concatenate("visit_summary", summaries)
-    tables.write("visit_summary", summary, snakemake.output.summary)
+    tables.write_visits("visit_summary", summary, snakemake.output.summaries)
     logging.info("%d of %d detectors calibrated", (summary["status"] == "ok").sum(), len(summary))
 
 

@@ -1,8 +1,7 @@
-"""Measure the PSF flux of every DIAObject on the difference images of one visit."""
+"""Measure the PSF flux of every DIAObject on the difference images of visits."""
 
 import logging
 from functools import partial
-from pathlib import Path
 
 from diaflow import forced, job, parallel, tables
 from diaflow.exposure import Exposure
@@ -10,20 +9,27 @@ from diaflow.exposure import Exposure
 
 def measure(row, objects, calexps, diffims):
     """Forced photometry on one detector."""
-    difference = Exposure.read(Path(diffims) / f"{row['detector']}.fits")
-    science = Exposure.read(Path(calexps) / f"{row['detector']}.fits")
+    visit, name = row["visit"], f"{row['detector']}.fits"
+    difference, science = (Exposure.read(folders[visit] / name) for folders in (diffims, calexps))
+    objects = objects[visit]
     return forced.photometry(difference, science, objects["ra"], objects["dec"], objects["diaObjectId"])
 
 
-def main(snakemake):
+def read_objects(paths):
+    """Identifiers and positions of the DIAObjects of some patches."""
     columns = ["diaObjectId", "ra", "dec"]
-    parts = [tables.read("dia_object", path, columns) for path in snakemake.input.dia_objects]
-    objects = tables.concatenate("dia_object", parts)
-    rows = tables.read("diffim_summary", snakemake.input.summary)
-    one = partial(measure, objects=objects, calexps=snakemake.input.calexps, diffims=snakemake.input.diffims)
+    return tables.concatenate("dia_object", [tables.read("dia_object", path, columns) for path in paths])
+
+
+def main(snakemake):
+    calexps, diffims = job.by_visit(snakemake.input.calexps), job.by_visit(snakemake.input.diffims)
+    objects = {visit: read_objects(snakemake.input[f"dia_objects_{visit}"]) for visit in calexps}
+    summaries = [tables.read("diffim_summary", path) for path in snakemake.input.summaries]
+    rows = tables.concatenate("diffim_summary", summaries)
+    one = partial(measure, objects=objects, calexps=calexps, diffims=diffims)
     parts = parallel.each(one, rows[rows["status"] == "ok"], snakemake.threads)
     forced_sources = tables.concatenate("dia_forced_source", parts)
-    tables.write("dia_forced_source", forced_sources, snakemake.output.forced)
+    tables.write_visits("dia_forced_source", forced_sources, snakemake.output.forced)
     logging.info("%d forced sources", len(forced_sources))
 
 

@@ -1,4 +1,4 @@
-"""Remove the instrument signature from the raw frames of one visit: assembled, without bias and dark, flat-fielded."""
+"""Remove the instrument signature from the raw frames of visits: assembled, without bias and dark, flat-fielded."""
 
 import logging
 from functools import partial
@@ -10,11 +10,11 @@ from diaflow.isr import files, masters, signature
 from diaflow.isr.assemble import assemble
 
 
-def detrend(row, instrument, config, folders, folder):
+def detrend(row, instrument, config, masters_of, folders):
     """Write the detrended image of one detector, or why there is none."""
-    path = folder / f"{row['detector']}.fits"
+    path = folders[row["visit"]] / f"{row['detector']}.fits"
     try:
-        bias, dark, flat = (files.read(Path(master) / path.name) if master else None for master in folders)
+        bias, dark, flat = (files.read(Path(master) / path.name) if master else None for master in masters_of)
         raw = instruments.read_raw(row, instrument)
         frame = assemble(raw, row, config["overscan_order"], masters.known_read_noise(bias))
         exposure = signature.remove(frame, bias, dark, flat)
@@ -34,8 +34,8 @@ def main(snakemake):
         detrend,
         instrument=snakemake.params.instrument,
         config=snakemake.params.isr,
-        folders=[snakemake.input.bias, snakemake.input.dark, snakemake.input.flat],
-        folder=Path(snakemake.output.detrended),
+        masters_of=[snakemake.input.bias, snakemake.input.dark, snakemake.input.flat],
+        folders=job.folders(snakemake.output.detrended),
     )
     parallel.each(one, rows, snakemake.threads)
 

@@ -1,4 +1,4 @@
-"""Resample the calexps of one visit onto the patches of a tract."""
+"""Resample the calexps of visits onto the patches of a tract."""
 
 import logging
 from functools import partial
@@ -20,13 +20,13 @@ def warp_patch(patch, calexps, tract, folder):
 
 
 def main(snakemake):
-    folder = Path(snakemake.output.warps)
-    folder.mkdir(parents=True, exist_ok=True)
     tract = Tract(**snakemake.params.tract)
-    calexps = [Exposure.read(path) for path in sorted(Path(snakemake.input.calexps).glob("[0-9]*.fits"))]
-    one = partial(warp_patch, calexps=calexps, tract=tract, folder=folder)
-    made = parallel.each(one, tract.patches(), snakemake.threads)
-    logging.info("%d calexps on %d patches", len(calexps), sum(made))
+    for visit, folder in zip(snakemake.input.calexps, map(Path, snakemake.output.warps)):
+        folder.mkdir(parents=True, exist_ok=True)
+        calexps = [Exposure.read(path) for path in sorted(Path(visit).glob("[0-9]*.fits"))]
+        one = partial(warp_patch, calexps=calexps, tract=tract, folder=folder)
+        made = parallel.each(one, tract.patches(), snakemake.threads)
+        logging.info("%d calexps on %d patches", len(calexps), sum(made))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Convolve the warps of one visit so that all have the same PSF."""
+"""Convolve the warps of visits so that all have the same PSF."""
 
 import logging
 from functools import partial
@@ -9,10 +9,10 @@ from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 
 
-def match(path, model, folder):
+def match(path, model, folders):
     """Write the matched version of one warp, unless the warp has no PSF anywhere."""
     try:
-        psfmatch.homogenise(Exposure.read(path), model).write(folder / path.name)
+        psfmatch.homogenise(Exposure.read(path), model).write(folders[int(path.parent.name)] / path.name)
     except BadData as error:
         logging.warning("%s: %s", path, error)
 
@@ -25,12 +25,11 @@ def broadest(summaries):
 
 
 def main(snakemake):
-    folder = Path(snakemake.output.warps)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = sorted(Path(snakemake.input.warps).glob("*.fits"))
+    folders = job.folders(snakemake.output.warps)
+    paths = [path for folder in snakemake.input.warps for path in sorted(Path(folder).glob("*.fits"))]
     fwhm = snakemake.params.model_fwhm or broadest(snakemake.input.summaries) / snakemake.params.tract["pixel_scale"]
     model = psfmatch.model_psf(fwhm, snakemake.params.psf_size)
-    parallel.each(partial(match, model=model, folder=folder), paths, snakemake.threads)
+    parallel.each(partial(match, model=model, folders=folders), paths, snakemake.threads)
     logging.info("%d warps matched to FWHM %.2f pixel", len(paths), fwhm)
 
 

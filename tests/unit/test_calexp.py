@@ -346,7 +346,7 @@ def test_what_cannot_be_calibrated_is_a_row_with_status_and_reason(case, script,
     image = starfield.observed(given.get("noiseless", field.noiseless) + starfield.SKY, 9)
     fits.writeto(tmp_path / "image.fits", image, wcs.to_header())
     row = starfield.row(512, path=str(tmp_path / "image.fits"), ra=150.0, dec=2.0)
-    table, summary = script.calibrate(row, "generic", None, CONFIG, tmp_path / "refcat", [], None, tmp_path, False)
+    table, summary = script.calibrate(row, "generic", None, CONFIG, tmp_path / "refcat", [], None, {7: tmp_path}, False)
     assert summary["status"][0] == ("failed" if reason else "ok")
     assert (tmp_path / "3.fits").exists() == (not reason) and (len(table) == 0) == bool(reason)
     assert re.fullmatch(reason + ".*" if reason else "", summary["reason"][0])

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from diaflow import job
 
 SCRIPT = """
 from types import SimpleNamespace
@@ -45,3 +48,12 @@ job.run(main, SimpleNamespace(rule="step", log=[], input=[], config={{"run": "de
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.strip() == "False", done.stderr
+
+
+def test_products_of_a_job_of_visits_are_told_by_their_names(tmp_path):
+    assert job.by_visit(["run/src/17.parquet", "run/src/3.parquet"]) == {
+        17: Path("run/src/17.parquet"),
+        3: Path("run/src/3.parquet"),
+    }
+    made = job.folders([f"{tmp_path}/calexp/17", f"{tmp_path}/calexp/3"])
+    assert set(made) == {17, 3} and all(folder.is_dir() for folder in made.values())

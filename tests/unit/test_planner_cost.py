@@ -29,48 +29,62 @@ def test_peak_memory_is_that_of_jobs_that_run_together():
     assert (wall, peak) == (1.0 + 2.5, 30)
 
 
+def record(directory, rule, output, start, end, inputs, size, log=""):
+    """Make a product, and Snakemake's record of it."""
+    (directory / output).parent.mkdir(parents=True, exist_ok=True)
+    (directory / output).write_bytes(bytes(size))
+    content = {
+        "rule": rule,
+        "starttime": start,
+        "endtime": end,
+        "input": ["x"] * inputs,
+        "log": [log or output.split("/")[-1]],
+    }
+    folder = directory / ".snakemake/metadata"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / base64.urlsafe_b64encode(output.encode()).decode()).write_text(json.dumps(content))
+
+
 @pytest.fixture
 def earlier(tmp_path):
     """A directory in which three calexps and a coadd of ten inputs were made."""
-    folder = tmp_path / ".snakemake/metadata"
-    folder.mkdir(parents=True)
-
-    def record(rule, output, start, end, inputs, size):
-        (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / output).write_bytes(bytes(size))
-        content = {
-            "rule": rule,
-            "starttime": start,
-            "endtime": end,
-            "input": ["x"] * inputs,
-            "log": [output.split("/")[-1]],
-        }
-        (folder / base64.urlsafe_b64encode(output.encode()).decode()).write_text(json.dumps(content))
-
     for visit, seconds in ((1, 4.0), (2, 5.0), (3, 60.0)):
-        record("calexp", f"calexp/{visit}", 100.0, 100.0 + seconds, 3, 1000)
-        record("calexp", f"src/{visit}", 100.0, 100.0 + seconds, 3, 500)
-    record("coadd_template", "coadd/g.fits", 100.0, 121.5, 10, 7)
+        record(tmp_path, "calexp", f"calexp/{visit}", 100.0, 100.0 + seconds, 3, 1000)
+        # Snakemake notes the start of a job output by output.
+        record(tmp_path, "calexp", f"src/{visit}", 100.0002, 100.0002 + seconds, 3, 500)
+    record(tmp_path, "coadd_template", "coadd/g.fits", 100.0, 121.5, 10, 7)
     return tmp_path
 
 
 def test_earlier_jobs_give_median_time_and_all_their_outputs(earlier):
     known = cost.history(earlier)
     assert known["calexp"].earlier_jobs == 3
-    assert cost.estimate("calexp", 1, 3, 16.0, 16.0, known) == (5.0, 1500.0)
-    assert cost.estimate("calexp", 4, 3, 16.0, 16.0, known) == (20.0, 1500.0)
+    assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, known) == pytest.approx((5.0, 1500.0))
+    assert cost.estimate("calexp", 4, 3, 1, 16.0, 16.0, known) == pytest.approx((20.0, 1500.0))
+
+
+def test_batch_of_visits_is_told_from_single_visits_and_the_other_way_round(earlier):
+    """A visit takes 5 s with 1.5 s of start-up.  Batches of four, 1.5 s + 4 x 2 s, are as many jobs and one more."""
+    known = cost.history(earlier)
+    assert cost.estimate("calexp", 1, 12, 4, 16.0, 16.0, known) == pytest.approx((1.5 + 4 * 3.5, 4 * 1500.0))
+    for first in range(10, 50, 4):
+        for visit in range(first, first + 4):
+            record(earlier, f"calexp_{first}", f"calexp/{visit}", 200.0, 209.5, 3, 600, log=f"{first}.log")
+    known = cost.history(earlier)
+    assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, known) == pytest.approx((1.5 + 2.0, 600.0))
+    assert known["calexp"].earlier_jobs == 13
 
 
 def test_coadd_grows_with_its_inputs_above_the_start_up(earlier):
     """20 s above 1.5 s of start-up for ten inputs: 2 s each."""
     known = cost.history(earlier)
-    assert cost.estimate("coadd_template", 1, 25, 0.0, 17.6, known) == (pytest.approx(51.5), 7)
+    assert cost.estimate("coadd_template", 1, 25, 0, 0.0, 17.6, known) == (pytest.approx(51.5), 7)
 
 
 def test_without_earlier_jobs_built_in_figures_grow_with_the_pixels(tmp_path):
     known = cost.history(tmp_path)
     assert known == {}
-    small, large = (cost.estimate("calexp", 1, 1, size, size, known)[0] for size in (10.0, 20.0))
+    small, large = (cost.estimate("calexp", 1, 1, 1, size, size, known)[0] for size in (10.0, 20.0))
     assert large - small == pytest.approx(small - cost.START_UP)
 
 

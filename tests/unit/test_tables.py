@@ -144,3 +144,10 @@ def test_bands_with_long_names_are_recognised(tmp_path):
     table = tables.empty("dia_object", 1, ["N540", "r_old"])
     tables.write("dia_object", table, tmp_path / "t")
     assert tables.read("dia_object", tmp_path / "t").dtype == table.dtype
+
+
+def test_visits_are_written_to_the_files_of_their_names_also_those_without_rows(tmp_path):
+    table = tables.from_columns("source", visit=[7, 3, 7], sourceId=[1, 2, 3])
+    tables.write_visits("source", table, [tmp_path / f"{visit}.parquet" for visit in (3, 5, 7)])
+    ids = {visit: tables.read("source", tmp_path / f"{visit}.parquet")["sourceId"].tolist() for visit in (3, 5, 7)}
+    assert ids == {3: [2], 5: [], 7: [1, 3]}

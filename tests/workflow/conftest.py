@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from astropy.io import fits
 
 TINY = {
     "run": "tiny",
@@ -77,3 +78,24 @@ def completed_tiny_run(tmp_path_factory, root: Path) -> Path:
             assert done.returncode == 0, done.stderr[-5000:]
             making.rename(folder)
     return shutil.copytree(folder, tmp_path_factory.mktemp("tiny") / "run")
+
+
+@pytest.fixture
+def image(finished):
+    """Put one image file of a module's `finished` run in place, or change it; the files are as before afterwards."""
+    folder, _ = finished
+    images = folder / "demo/images"
+    kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in images.glob("*.fits")}
+
+    def write(source: str, name: str, **cards) -> None:
+        with fits.open(images / source) as hdus:
+            for hdu in hdus:
+                hdu.header.update({key: value for key, value in cards.items() if key in hdu.header})
+            hdus.writeto(images / name, overwrite=True)
+
+    yield write
+    for path in set(images.glob("*.fits")) - set(kept):
+        path.unlink()
+    for path, (content, mtime) in kept.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(mtime, mtime))

@@ -3,9 +3,6 @@
 The states to plan from are copies of the finished tiny run; ``--touch`` makes it that of another configuration.
 """
 
-import base64
-import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -16,9 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from astropy.io import fits
-
-from planner import graph
+from plans import ask, outputs_made, planned, products, rules
 
 AFTER_DIFFIM = {"associate", "forced_diffim", "tables", "report"}
 AFTER_TEMPLATE = {"diffim"} | AFTER_DIFFIM
@@ -27,48 +22,6 @@ AFTER_CALEXP = {"visit_summary", "select_template"} | AFTER_SKYMAP
 AFTER_HEADERS = {"skymap", "select_template", "tables", "report"}
 # These change which visits are inputs, not what is done to them.
 INPUTS_CHANGE = {"science"}
-
-
-def outputs_made(folder: Path, since: float = 0) -> set[tuple[str, str]]:
-    """(rule, product) of all jobs that Snakemake recorded as finished."""
-    made = set()
-    for path in (folder / ".snakemake/metadata").rglob("*"):
-        if path.is_file():
-            record = json.loads(path.read_text())
-            name = str(path.relative_to(folder / ".snakemake/metadata")).replace("@", "").replace("/", "")
-            if record["starttime"] >= since:
-                made.add((record["rule"], base64.urlsafe_b64decode(name).decode()))
-    return made
-
-
-def ask(root: Path, folder: Path, config: dict, *arguments: str) -> tuple[dict, str]:
-    """The planner's answer and its text."""
-    (folder / "my.yaml").write_text(yaml.safe_dump(config))
-    words = [sys.executable, "-m", "planner", "--directory", folder, "--configfile", folder / "my.yaml"]
-    words += ["--json", folder / "plan.json", "--html", folder / "plan.html", *arguments]
-    done = subprocess.run(list(map(str, words)), cwd=root, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / "plan.json").read_text()), done.stdout
-
-
-def products(answer: dict) -> set[tuple[str, str]]:
-    return {(job["rule"], path) for job in answer["jobs"] for path in job["output"]}
-
-
-def planned(root: Path, folder: Path, config: dict, targets: list[str] = ()) -> list[graph.Job]:
-    """The jobs that would run, planned in a process of its own."""
-    path = folder / "asked.yaml"
-    path.write_text(yaml.safe_dump(config))
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(_jobs, (root / "Snakefile", folder, targets, path))
-
-
-def _jobs(snakefile: Path, folder: Path, targets: list[str], configfile: Path) -> list[graph.Job]:
-    return graph.planned(snakefile, folder, targets, [configfile])[0]
-
-
-def rules(jobs: list[graph.Job]) -> set[str]:
-    return {job.rule for job in jobs}
 
 
 def test_first_plan_is_what_is_then_run(tmp_path, root, tiny_run, tiny):
@@ -150,27 +103,6 @@ def test_changed_key_runs_exactly_the_rules_that_depend_on_it(root, finished, ch
     if section not in INPUTS_CHANGE:
         named = f"{section}.{next(iter(keys))}"
         assert any(why.startswith(named) and " changed from " in why for job in jobs for why in job.why)
-
-
-@pytest.fixture
-def image(finished):
-    """Put one image file in place, or change it; the files are as before afterwards."""
-    folder, _ = finished
-    images = folder / "demo/images"
-    kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in images.glob("*.fits")}
-
-    def write(source: str, name: str, **cards) -> None:
-        with fits.open(images / source) as hdus:
-            for hdu in hdus:
-                hdu.header.update({key: value for key, value in cards.items() if key in hdu.header})
-            hdus.writeto(images / name, overwrite=True)
-
-    yield write
-    for path in set(images.glob("*.fits")) - set(kept):
-        path.unlink()
-    for path, (content, mtime) in kept.items():
-        path.write_bytes(content)
-        os.utime(path, ns=(mtime, mtime))
 
 
 def test_new_science_visit_leaves_calibrated_visits_and_template_alone(root, finished, image):
