@@ -5,6 +5,7 @@ Products that something has damaged are found here, when the job that reads them
 
 import gc
 import logging
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -35,7 +36,8 @@ class _WithoutPandas(MetaPathFinder, Loader):
 def run(main: Callable, snakemake) -> None:
     """Run ``main(snakemake)`` with logging to the terminal and the rule's log file.
 
-    An `InputError` ends the process with one line and exit code 1; any other error also leaves its traceback in the
+    The log of a job that is done ends with what it used, from which the planner knows what such jobs need.  An
+    `InputError` ends the process with one line and exit code 1; any other error also leaves its traceback in the
     log.  Inputs of the failed job that this run has made and that are damaged are removed, so that the next start
     of the run makes them again.
     """
@@ -51,10 +53,18 @@ def run(main: Callable, snakemake) -> None:
     except Exception as error:
         logging.exception("error: %s", error)
     else:
+        logging.info("used %.1f CPU s, at most %.0f MB", *_used(snakemake.threads))
         return
     products = Path("results", snakemake.config["run"])
     _remove_damaged([path for path in map(Path, snakemake.input) if path.is_relative_to(products)])
     sys.exit(1)
+
+
+def _used(threads: int) -> tuple[float, float]:
+    """CPU seconds and an upper limit of the memory [MB] of this process and its workers, which share what they can."""
+    own, workers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    seconds = sum(usage.ru_utime + usage.ru_stime for usage in (own, workers))
+    return seconds, (own.ru_maxrss + threads * workers.ru_maxrss) / 1024
 
 
 def by_visit(products: Iterable[str]) -> dict[int, Path]:

@@ -34,7 +34,8 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
     known, works = cost.history(directory), _works(jobs, plan, config["skymap"])
     described = [_job(job, *work, known) for job, work in zip(jobs, works)]
     rules = _rules(jobs, described, known)
-    requirements = [job.threads for job in jobs], [job.memory for job in jobs], [job.after for job in jobs]
+    memory = [_memory(job, known) for job in jobs]
+    requirements = [job.threads for job in jobs], memory, [job.after for job in jobs]
     seconds = [job["core_seconds"] for job in described]
     return {
         "run": config["run"],
@@ -90,6 +91,11 @@ def _job(job: Job, work: float, area: float, known: dict) -> dict:
     }
 
 
+def _memory(job: Job, known: dict) -> int:
+    """What earlier jobs of the rule took at most, else what the rule asks for [MB]."""
+    return (known[job.rule].memory if job.rule in known else 0) or job.memory
+
+
 def _rules(jobs: list[Job], described: list[dict], known: dict) -> list[dict]:
     """One entry for each rule, in the order in which their last jobs can run."""
     last = {job.rule: place for place, job in enumerate(jobs)}
@@ -104,7 +110,7 @@ def _rules(jobs: list[Job], described: list[dict], known: dict) -> list[dict]:
             "core_hours": sum(entry["core_seconds"] for _, entry in group) / 3600,
             "gb": sum(entry["bytes"] for _, entry in group) / 1e9,
             "temporary_gb": sum(entry["bytes"] * entry["temporary"] for _, entry in group) / 1e9,
-            "memory_mb": max(job.memory for job, _ in group),
+            "memory_mb": max(_memory(job, known) for job, _ in group),
             "earlier_jobs": known[rule].earlier_jobs if rule in known else 0,
         }
         for rule, group in groups.items()

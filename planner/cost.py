@@ -1,8 +1,8 @@
 """What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
 
 Earlier jobs are those in Snakemake's metadata: start and end of the job that made each product, of all runs in the
-directory.  They are told from each other by their logs; what their outputs take is looked up on disk.  The built-in
-figures are those of one core, per megapixel of images.
+directory.  They are told from each other by their logs, which end with the memory that they took; what their outputs
+take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
 """
 
 import base64
@@ -12,7 +12,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,10 @@ PER_INPUT = {"ingest", "visit_summary", "select_template", "coadd_template", "as
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job: time [s] (wall of earlier jobs, of one core built in) and size of its outputs [byte].
+    """Of one job: time [s] (wall of earlier jobs, of one core built in), size of its outputs [byte], memory [MB].
 
-    The time has a fixed part and one per unit of work, the size a part per visit and one per unit of area.
+    The time has a fixed part and one per unit of work, the size a part per visit and one per unit of area; the memory
+    is the most that an earlier job took, 0 where that is not known.
     """
 
     seconds: float
@@ -35,6 +36,7 @@ class Cost:
     size: float
     size_per_area: float
     earlier_jobs: int = 0
+    memory: int = 0
 
 
 # Of one core, for sparse fields; docs/planning.md has the measurement.  Work: megapixels of images, or an input for the
@@ -79,7 +81,13 @@ def history(directory: Path) -> dict[str, Cost]:
         outputs[rule].setdefault(job, []).append(output)
         if job in sizes[rule] or len(sizes[rule]) < SAMPLE:
             sizes[rule][job] = sizes[rule].get(job, 0) + _size(directory / output)
-    return {rule: _from_jobs(rule, times[rule], inputs[rule], outputs[rule], sizes[rule]) for rule in times}
+    return {
+        rule: replace(
+            _from_jobs(rule, times[rule], inputs[rule], outputs[rule], sizes[rule]),
+            memory=max(_memory(directory, logs) for _, *logs in times[rule]),
+        )
+        for rule in times
+    }
 
 
 def _from_jobs(rule: str, times: dict, inputs: dict, outputs: dict, sizes: dict) -> Cost:
@@ -98,6 +106,13 @@ def _records(folder: Path) -> Iterable[tuple[dict, str]]:
             if record.get("starttime") and record.get("endtime") and not record.get("incomplete"):
                 name = str(path.relative_to(folder)).replace("@", "").replace("/", "")
                 yield record, base64.urlsafe_b64decode(name).decode()
+
+
+def _memory(directory: Path, logs: list[str]) -> int:
+    """What a job took by the last line of its log [MB]; 0 where the log is gone."""
+    lines = [line for log in logs if (directory / log).exists() for line in (directory / log).read_text().splitlines()]
+    found = re.search(r"at most (\d+) MB$", lines[-1]) if lines else None
+    return int(found[1]) if found else 0
 
 
 def _size(path: Path) -> int:
@@ -141,7 +156,7 @@ def estimate(
 def schedule(
     seconds: list[float], threads: list[int], memory: list[int], after: list[list[int]], cores: int
 ) -> tuple[float, int]:
-    """Wall time [s] and peak of the memory that is asked for [MB] when jobs start as soon as they can.
+    """Wall time [s] and peak of the memory [MB] when jobs start as soon as they can.
 
     Parameters
     ----------

@@ -36,9 +36,7 @@ def _notes(answer: dict) -> list[str]:
     if answer["total"]["temporary_gb"]:
         lines.append(f"{answer['total']['temporary_gb']:.2f} GB are temporary")
     for wall in answer["wall"]:
-        lines.append(
-            f"{wall['cores']} cores: {wall['hours']:.2f} h, at most {wall['memory_gb']:.1f} GB of memory asked for"
-        )
+        lines.append(f"{wall['cores']} cores: {wall['hours']:.2f} h, at most {wall['memory_gb']:.1f} GB of memory")
     template, science = answer["template"], answer["science"]
     lines.append(f"template: {len(template['visits'])} visits; {template['seeing']}")
     lines += _left_out(template["left_out"])

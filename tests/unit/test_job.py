@@ -16,7 +16,7 @@ from diaflow.errors import InputError
 def main(snakemake):
     raise {error}
 
-job.run(main, SimpleNamespace(rule="step", log=[{log!r}], input=[], config={{"run": "demo"}}))
+job.run(main, SimpleNamespace(rule="step", log=[{log!r}], input=[], threads=1, config={{"run": "demo"}}))
 """
 
 
@@ -44,7 +44,7 @@ def main(snakemake):
     tables.write("dia_link", tables.empty("dia_link", 2), {str(tmp_path / "links.parquet")!r})
     print("pandas" in sys.modules)
 
-job.run(main, SimpleNamespace(rule="step", log=[], input=[], config={{"run": "demo"}}))
+job.run(main, SimpleNamespace(rule="step", log=[], input=[], threads=1, config={{"run": "demo"}}))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.strip() == "False", done.stderr
@@ -57,3 +57,20 @@ def test_products_of_a_job_of_visits_are_told_by_their_names(tmp_path):
     }
     made = job.folders([f"{tmp_path}/calexp/17", f"{tmp_path}/calexp/3"])
     assert set(made) == {17, 3} and all(folder.is_dir() for folder in made.values())
+
+
+def test_log_of_a_job_that_is_done_ends_with_what_it_used(tmp_path):
+    log = tmp_path / "step.log"
+    script = f"""
+from types import SimpleNamespace
+from diaflow import job
+import numpy as np
+
+job.run(
+    lambda snakemake: np.ones(25_000_000).sum(),
+    SimpleNamespace(rule="step", log=[{str(log)!r}], input=[], threads=1, config={{"run": "demo"}}),
+)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    last = log.read_text().splitlines()[-1]
+    assert last.startswith("step: used ") and 200 < int(last.split()[-2]) < 600  # 200 MB and the interpreter

@@ -81,6 +81,15 @@ def test_coadd_grows_with_its_inputs_above_the_start_up(earlier):
     assert cost.estimate("coadd_template", 1, 25, 0, 0.0, 17.6, known) == (pytest.approx(51.5), 7)
 
 
+def test_memory_is_the_most_that_a_log_tells(earlier):
+    """The calexps of 1 and 2 say what they took; the coadd's log is gone."""
+    assert cost.history(earlier)["calexp"].memory == 0
+    for visit, memory in ((1, 700), (2, 650)):
+        (earlier / str(visit)).write_text(f"calexp: 2 of 2 detectors\ncalexp: used 3.1 CPU s, at most {memory} MB\n")
+    known = cost.history(earlier)
+    assert (known["calexp"].memory, known["coadd_template"].memory) == (700, 0)
+
+
 def test_without_earlier_jobs_built_in_figures_grow_with_the_pixels(tmp_path):
     known = cost.history(tmp_path)
     assert known == {}

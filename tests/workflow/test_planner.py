@@ -44,6 +44,8 @@ def test_what_if_plan_is_what_is_then_run_and_leaves_the_run_alone(tmp_path, roo
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*")}
     assert "associate.radius changed from 0.5 to 0.6" in text
     assert all(rule["earlier_jobs"] > 0 for rule in answer["rules"])
+    # what they took; they ask for 1000 MB and more
+    assert all(0 < rule["memory_mb"] < 800 for rule in answer["rules"])
     started = time.time()
     done = snakemake(folder, tiny | {"associate": {"radius": 0.6}}, *targets)
     assert done.returncode == 0, done.stderr[-5000:]
