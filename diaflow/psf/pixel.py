@@ -32,7 +32,7 @@ PIXEL_CLIP = 5.0  # sigma by which a pixel is off that belongs to a neighbour ..
 CLIP_MODEL = 0.3  # ... and by which fraction of the model
 BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1  # the same for sums over boxes of this side [pixel]
 STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one
-PROFILE_WIDTHS = np.array([0.6, 0.85, 1.2, 1.7, 2.4, 3.4])  # of its Gaussians, in units of the PSF's
+PROFILE_WIDTHS = np.array([0.6, 0.8, 1.05, 1.4, 1.9, 2.5, 3.4])  # of its Gaussians, in units of the PSF's
 RING = 0.5  # [pixel]
 STAR_TOLERANCE = 0.05  # error of the model at the peak that this chi2 forgives, lest bright stars go first
 

@@ -110,6 +110,8 @@ def test_every_rule_gets_more_memory_on_slurm_when_it_is_tried_again(root):
     profile = yaml.safe_load((root / "profiles/slurm/config.yaml").read_text())
     text = "".join(path.read_text() for path in (root / "rules").glob("*.smk"))
     rules = set(re.findall(r"^\s*(?:rule|checkpoint) (\w+):", text, re.MULTILINE))
+    rules |= set(re.findall(r"^\s*use rule \w+ as (\w+) with:", text, re.MULTILINE))
+    rules |= set(re.findall(r'^\s*f"(\w+)\{batch\}"$', text, re.MULTILINE))
     assert rules == set(profile["set-resources"])
     assert set(profile["groups"]) | set(profile["set-threads"]) <= rules
     assert all("attempt" in entry["mem_mb"] for entry in profile["set-resources"].values())
