@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## simulate the demo survey and process it
 	@echo "tables: results/demo/tables/   page: results/demo/report/index.html"
 
 test: $(INSTALLED)  ## all tests
-	$(BIN)/pytest -n $(CORES) --dist loadfile tests
+	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests
 
 lint: $(INSTALLED)  ## style of Python and workflow files
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ Products that something has damaged are found here, when the job that reads them
 
 import gc
 import logging
+import re
 import resource
 import shutil
 import sys
@@ -64,7 +65,10 @@ def _used(threads: int) -> tuple[float, float]:
     """CPU seconds and an upper limit of the memory [MB] of this process and its workers, which share what they can."""
     own, workers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = sum(usage.ru_utime + usage.ru_stime for usage in (own, workers))
-    return seconds, (own.ru_maxrss + threads * workers.ru_maxrss) / 1024
+    # Linux counts as a process's peak in `own` what the one that started it had.
+    status = Path("/proc/self/status")
+    peak = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
+    return seconds, ((int(peak[1]) if peak else own.ru_maxrss) + threads * workers.ru_maxrss) / 1024
 
 
 def by_visit(products: Iterable[str]) -> dict[int, Path]:
