@@ -47,7 +47,8 @@ OURS = """
 import json, sys
 from types import SimpleNamespace
 class Given(SimpleNamespace):
-    __getitem__ = getattr
+    def __getitem__(self, name):
+        return getattr(self, name)
 sys.path.insert(0, "{scripts}")
 import diffim
 from diaflow import job
