@@ -3,6 +3,7 @@
 Products that something has damaged are found here, when the job that reads them fails.
 """
 
+import ctypes
 import gc
 import logging
 import re
@@ -16,6 +17,9 @@ from pathlib import Path
 
 from diaflow import files
 from diaflow.errors import InputError
+
+# Of mallopt(3): blocks taken from the system one by one, and freed memory above which it is given back.
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 
 
 class _WithoutPandas(MetaPathFinder, Loader):
@@ -43,6 +47,7 @@ def run(main: Callable, snakemake) -> None:
     of the run makes them again.
     """
     gc.freeze()  # what the imports made stays: to look through it again and again takes a tenth of a short job
+    _keep_freed_memory()
     sys.meta_path.insert(0, _WithoutPandas())
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
@@ -59,6 +64,14 @@ def run(main: Callable, snakemake) -> None:
     products = Path("results", snakemake.config["run"])
     _remove_damaged([path for path in map(Path, snakemake.input) if path.is_relative_to(products)])
     sys.exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Let arrays use the memory of earlier ones: glibc gives it back to the system, which clears it each time anew."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def _used(threads: int) -> tuple[float, float]:

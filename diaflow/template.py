@@ -9,6 +9,7 @@ from itertools import groupby
 
 import numpy as np
 from astropy.wcs import WCS
+from numba import njit
 
 from diaflow.coadd import subbands
 from diaflow.coadd.files import ExposureFile
@@ -127,6 +128,25 @@ def _intersect(a: tuple, b: tuple) -> tuple[int, int, int, int] | None:
     return (int(x0), int(y0), int(x1), int(y1)) if x0 < x1 and y0 < y1 else None
 
 
+@njit(cache=True, error_model="numpy")
+def _add(image, variance, mask, sum_image, sum_variance, sum_weight, all_mask, x, y, first):
+    """`_Mean.add`; without a branch, so that it is done for several pixels at once."""
+    nx = min(image.shape[1] - first, sum_image.shape[1] - x)
+    columns, there = slice(first, first + nx), slice(x, x + nx)
+    for j in range(min(image.shape[0], sum_image.shape[0] - y)):
+        values, variances, planes = image[j, columns], variance[j, columns], mask[j, columns]
+        row_image, row_variance = sum_image[y + j, there], sum_variance[y + j, there]
+        row_weight, row_mask = sum_weight[y + j, there], all_mask[y + j, there]
+        for i in range(nx):
+            v = variances[i]
+            good = (planes[i] & NO_DATA == 0) & (v > 0) & (v < np.inf) & (np.abs(values[i]) < np.inf)
+            weight = (np.float32(1) if good else np.float32(0)) / np.sqrt(v if good else np.float32(1))
+            row_image[i] += weight * (values[i] if good else np.float32(0))
+            row_variance[i] += weight * (v if good else np.float32(0))
+            row_weight[i] += weight
+            row_mask[i] |= planes[i] if good else np.int32(0)
+
+
 class _Mean:
     """Running mean with weights variance**-0.5 of image and variance, and OR of the masks."""
 
@@ -134,15 +154,11 @@ class _Mean:
         self.image, self.variance, self.weight = (np.zeros(shape, np.float32) for _ in range(3))
         self.mask = np.zeros(shape, np.int32)
 
-    def add(self, image: np.ndarray, variance: np.ndarray, mask: np.ndarray, part: tuple[slice, slice]) -> None:
-        """Add pixels to a part of the area."""
-        good = (mask & NO_DATA == 0) & (variance > 0) & (variance < np.inf) & np.isfinite(image)
-        weight = np.zeros(image.shape, np.float32)
-        np.divide(1, np.sqrt(variance, where=good, out=weight), where=good, out=weight)
-        self.image[part] += np.multiply(weight, image, where=good, out=np.zeros_like(weight))
-        self.variance[part] += np.multiply(weight, variance, where=good, out=np.zeros_like(weight))
-        self.weight[part] += weight
-        self.mask[part] |= np.where(good, mask, 0)
+    def add(
+        self, image: np.ndarray, variance: np.ndarray, mask: np.ndarray, x: int = 0, y: int = 0, first: int = 0
+    ) -> None:
+        """Add planes of some rows, from a column on, to the rows and columns of the area from x, y on."""
+        _add(image, variance, mask, self.image, self.variance, self.weight, self.mask, x, y, first)
 
     def exposure(self, wcs: WCS) -> Exposure:
         """The mean; NaN, infinity and NO_DATA where nothing was added."""
@@ -169,8 +185,7 @@ def _mosaic(
         for name, plane in zip(("IMAGE", "VARIANCE", "MASK"), rows):
             patch.read_rows(name, cy0 - box[1], plane)
         subbands.refract(patch, cy0 - box[1], *rows[:2], mjd)
-        planes = (plane[:, cx0 - box[0] : cx1 - box[0]] for plane in rows)
-        mean.add(*planes, np.s_[cy0 - y0 : cy1 - y0, cx0 - x0 : cx1 - x0])
+        mean.add(*rows, x=cx0 - x0, y=cy0 - y0, first=cx0 - box[0])
         used.append((patch, (cx1 - cx0) * (cy1 - cy0)))
     mosaic = mean.exposure(wcs)
     factors = [patch.metadata.get("covariance_factor", 1.0) for patch, _ in used]
@@ -191,7 +206,7 @@ def _mean(tracts: list[Exposure], wcs: WCS, shape: tuple[int, int]) -> Exposure:
     """Tracts on one grid averaged where they overlap."""
     mean = _Mean(shape)
     for tract in tracts:
-        mean.add(tract.image, tract.variance, tract.mask, np.s_[:, :])
+        mean.add(tract.image, tract.variance, tract.mask)
     template = mean.exposure(wcs)
     covered = [np.count_nonzero(tract.mask & NO_DATA == 0) for tract in tracts]
     factors = [tract.metadata["covariance_factor"] for tract in tracts]

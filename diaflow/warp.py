@@ -160,9 +160,7 @@ def _finite(exposure: Exposure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image, variance, mask = _planes(exposure)
     if np.isfinite(image.sum()) and np.isfinite(variance.sum()):
         return image, variance, mask
-    bad = ~(np.isfinite(image) & np.isfinite(variance))
-    zero = np.float32(0)
-    return np.where(bad, zero, image), np.where(bad, zero, variance), np.where(bad, mask | NO_DATA, mask)
+    return _without_gaps(image, variance, mask)
 
 
 @dataclass(frozen=True)
@@ -264,6 +262,19 @@ def _cells_touching(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.
     cx, cy = _corners(x), _corners(y)
     with np.errstate(invalid="ignore"):
         return (cx.max(0) >= 0) & (cx.min(0) < nx) & (cy.max(0) >= 0) & (cy.min(0) < ny)
+
+
+@njit(**JIT)
+def _without_gaps(image, variance, mask):
+    """Copies of the planes with zero and NO_DATA where image or variance are not finite."""
+    out_image, out_variance, out_mask = np.empty_like(image), np.empty_like(variance), np.empty_like(mask)
+    for j in range(image.shape[0]):
+        for i in range(image.shape[1]):
+            known = np.isfinite(image[j, i]) and np.isfinite(variance[j, i])
+            out_image[j, i] = image[j, i] if known else np.float32(0)
+            out_variance[j, i] = variance[j, i] if known else np.float32(0)
+            out_mask[j, i] = mask[j, i] if known else mask[j, i] | NO_DATA
+    return out_image, out_variance, out_mask
 
 
 @njit(**JIT)

@@ -1,11 +1,14 @@
 """Convolution with a kernel that varies over the image, by overlap-save FFT tiles.
 
-With K(x, y) = sum_m P_m(x, y) K_m the result is sum_m P_m (K_m (x) image): M ordinary convolutions, exact at every
-pixel.  Variances go through the square of the kernel at the centre of each tile, which is exact for a constant
-kernel and close enough for errors otherwise.  The kernel is the one at the output pixel.
+With K(x, y) = sum_m P_m(x, y) K_m the result is sum_m P_m (K_m (x) image), a sum of ordinary convolutions.  In each
+tile P_m are polynomials of the position from its centre, of which the degrees that matter within it are kept: all of
+them in a small image, the constant and the linear ones in a large one.  Variances go through the square of the kernel
+at the centre of each tile, which is exact for a constant kernel and close enough for errors otherwise.  The kernel is
+the one at the output pixel.
 """
 
 from collections.abc import Iterator
+from math import comb
 
 import numpy as np
 import scipy.fft
@@ -15,6 +18,9 @@ from diaflow.stampfield import StampField, fit_stamps, resized
 
 # Side of the tiles over side of the kernel: below, too little of a tile is useful; above, it leaves the cache.
 TILE_RATIO = 4.2
+# Degrees of the change of a kernel within a tile are left out where they are below this fraction of its change to the
+# border of the image: of a kernel that changes by 10 %, 1e-4.
+LEAST_CHANGE = 1e-3
 # Fraction of the sum of a squared kernel that may be moved from its wings to its core.
 SQUARE_WINGS = 1e-3
 
@@ -59,16 +65,19 @@ def convolved_bands(
     ny, nx = image.shape
     tiles = _Tiles(image, kernel.size, ignored)
     transforms = tiles.kernel_transforms(kernel.terms)
-    powers_x, powers_y = _powers(nx, kernel.order), _powers(ny, kernel.order)
-    exponents = [(degree - j, j) for degree in range(kernel.order + 1) for j in range(degree + 1)]
+    (u, du), (v, dv) = (_from_centres(n, tiles.step) for n in (nx, ny))
+    reach = max(np.abs(du).max(), np.abs(dv).max())
+    degrees = [d for d in range(kernel.order + 1) if d == 0 or reach**d > LEAST_CHANGE]
     for row in range(tiles.n_rows):
         spectrum = tiles.spectrum(row)
         y = tiles.rows(row)
         band = 0
-        for (i, j), transform in zip(exponents, transforms):
-            term = tiles.convolved(spectrum, transform, len(powers_y[0][y]))
+        for i, j in _exponents(degrees[-1]):
+            local = _about(u, v[row], i, j, kernel.order)
+            transform = (local @ transforms.reshape(len(transforms), -1).view(np.float32)).view(np.complex64)
+            term = tiles.convolved(spectrum, transform.reshape(len(u), *transforms.shape[1:]), y.stop - y.start)
             if i + j:
-                term *= powers_y[j][y, None] * powers_x[i]
+                term *= dv[y, None] ** j * du**i
             band = term if i + j == 0 else np.add(band, term, out=band)
         yield y, band
 
@@ -177,7 +186,22 @@ class _Tiles:
         return valid.transpose(1, 0, 2).reshape(n_rows, -1)[:, : self.image.shape[1]]
 
 
-def _powers(n: int, order: int) -> np.ndarray:
-    """u**0 ... u**order for the pixels 0..n-1 scaled to [-1, 1] as in `StampField`, shape (order + 1, n)."""
-    u = 2 * np.arange(n) / max(n - 1, 1) - 1
-    return (u ** np.arange(order + 1)[:, None]).astype(np.float32)
+def _exponents(order: int) -> list[tuple[int, int]]:
+    """Powers of u and v of the terms of a polynomial in position, as in `stampfield.polynomial_terms`."""
+    return [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
+
+
+def _from_centres(n: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the tiles, and of every pixel its distance from that of its tile; scaled as in `StampField`."""
+    half, pixel = max(n - 1, 1) / 2, np.arange(n)
+    centres = (np.arange(-(-n // step)) + 0.5) * step - 0.5
+    return centres / half - 1, ((pixel - centres[pixel // step]) / half).astype(np.float32)
+
+
+def _about(u: np.ndarray, v: float, i: int, j: int, order: int) -> np.ndarray:
+    """Coefficients (n, n_terms) of (x - u)**i (y - v)**j in the terms x**k y**l of a polynomial, for each u (n,)."""
+    columns = [
+        comb(k, i) * comb(m, j) * u ** (k - i) * v ** (m - j) if k >= i and m >= j else np.zeros(len(u))
+        for k, m in _exponents(order)
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)

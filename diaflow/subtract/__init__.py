@@ -139,9 +139,10 @@ def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarra
         raise BadData(f"no data in the {name}")
     exposure = replace(exposure, psf=psf_field(exposure), variance=exposure.variance.astype(np.float32))
     if missing.any():
-        exposure.image = np.where(missing, np.float32(0), exposure.image)
+        exposure.image, exposure.mask = exposure.image.copy(), exposure.mask.copy()
+        exposure.image[missing] = 0
         exposure.variance[missing] = noise.typical(exposure.variance, ~missing)
-        exposure.mask = exposure.mask | missing * np.int32(bits("NO_DATA"))
+        exposure.mask[missing] |= bits("NO_DATA")
     sky = noise.sky(exposure)
     factor = noise.variance_factor(exposure, sky)
     if not 1 / MAX_VARIANCE_FACTOR < factor < MAX_VARIANCE_FACTOR:
