@@ -2,9 +2,11 @@
 
 Stars with PSFs that change over the detector in both images, white noise.  SFFT, OIS and ProperImage run where
 ``python -m venv benchmarks/.peers``, ``pip install sfft properimage`` and ``pip install --no-build-isolation ois`` in
-it have put them (or in the Python named by PEERS_PYTHON), HOTPANTS where `hotpants` is on the PATH; what is missing is
-left out with the reason.  All get the same pixels: 4k x 4k, and 1k x 1k for those that need more memory: the CPU
-version of SFFT takes 3.9 GB for these and was out of memory at 17 GB for 4k.
+it have put them (or in the Python named by PEERS_PYTHON).  ISIS, the C program of Alard & Lupton, runs where its
+`mrj_phot` is on the PATH (the PyPI package OasisPy has the sources: ``make -B CC="gcc -O3 -w -fcommon"`` in
+OasisPy/AIS/package/subtract), HOTPANTS where `hotpants` is.  What is missing is left out with the reason.  All get the
+same pixels: 4k x 4k, and 1k x 1k for those that need more memory: the CPU version of SFFT takes 3.9 GB for these and
+was out of memory at 17 GB for 4k.
 What is left of bright stars is compared with the noise of the sky of the same difference.
 """
 
@@ -22,7 +24,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from measure import PYTHON, cpu_and_memory, result
 
-from diaflow import subtract, tables
+from diaflow import job, subtract, tables
 from diaflow.exposure import Exposure
 from diaflow.robust import robust_width
 from diaflow.stampfield import StampField, fit_stamps
@@ -42,7 +44,30 @@ CONFIG = {
 ROUNDS = 3
 HERE = Path(__file__).parent
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", str(HERE / ".peers/bin/python"))
-PEERS = {1024: ("sfft", "ois", "properimage"), 4096: ("hotpants", "ois")}
+PEERS = {1024: ("sfft", "ois", "properimage", "isis"), 4096: ("isis", "hotpants", "ois")}
+PROGRAMS = {"isis": "mrj_phot", "hotpants": "hotpants"}
+ISIS_SKY = 1000.0  # because ISIS takes pixels below a positive limit for defects
+# Its own kernel, of the size and the spatial orders of ours.  More than 10 x 10 stamps make it crash.
+ISIS_CONFIG = """
+nstamps_x 10
+nstamps_y 10
+sub_x 1
+sub_y 1
+half_mesh_size 10
+half_stamp_size 15
+deg_bg 2
+saturation 1e6
+pix_min 5
+min_stamp_center 1300
+ngauss 3
+deg_gauss1 6
+deg_gauss2 4
+deg_gauss3 2
+sigma_gauss1 0.7
+sigma_gauss2 1.5
+sigma_gauss3 3.0
+deg_spatial 1
+"""
 # Half side of the box around a star that SFFT fits, least S/N of such a star, and of one whose residual counts.
 STAR_BOX, FITTED_SNR, BRIGHT_SNR = 15, 10.0, 300.0
 CORE = 4  # half side of the box that the residual is looked for in [pixel]
@@ -76,6 +101,7 @@ def make_pair(folder: Path, size: int) -> None:
         exposure = Exposure(image, np.full(image.shape, variance), mask, WCS(naxis=2), psf, {"visit": 1})
         exposure.write(folder / f"{name}.fits")
         fits.writeto(folder / f"{name}_pixels.fits", image.astype(np.float32))
+        fits.writeto(folder / f"{name}_sky.fits", (image + ISIS_SKY).astype(np.float32))
         fits.writeto(folder / f"{name}_stars.fits", np.where(near_stars(x, y, snr, size), image, 0).astype(np.float32))
     sources = tables.from_columns("source", x=x, y=y, psfFlux=flux, psfFluxErr=flux / snr, extendedness=0.0)
     tables.write("source", sources, folder / "sources.parquet")
@@ -91,6 +117,7 @@ def near_stars(x: np.ndarray, y: np.ndarray, snr: np.ndarray, size: int) -> np.n
 
 def subtract_pair(folder: Path, name: str) -> None:
     """What is timed."""
+    job.keep_freed_memory()
     science, template = (Exposure.read(folder / f"{image}.fits") for image in ("science", "template"))
     sources = tables.read("source", folder / "sources.parquet")
     difference, matched, _ = subtract.subtract(science, template, sources, CONFIG | OURS[name])
@@ -113,6 +140,12 @@ def quality(folder: Path, name: str) -> dict:
     return {"sky_sigma": sky, "star_over_sky": float(np.sqrt(np.median((cores**2).mean((1, 2))))) / sky}
 
 
+def isis(folder: Path) -> list:
+    """ISIS (Alard & Lupton 1998, Alard 2000) on the same pixels."""
+    (folder / "isis.config").write_text(ISIS_CONFIG)
+    return ["sh", "-c", "mrj_phot template_sky.fits science_sky.fits -c isis.config && mv conv.fits isis.fits"]
+
+
 def hotpants(folder: Path) -> list:
     """HOTPANTS on the same pixels, its options otherwise the defaults."""
     files = ["-inim", "science_pixels.fits", "-tmplim", "template_pixels.fits", "-outim", "hotpants.fits"]
@@ -125,8 +158,8 @@ def peers(folder: Path, names: tuple[str, ...]) -> dict[str, list]:
     commands = {}
     for name in names:
         command = [PEERS_PYTHON, HERE / "subtract_peers.py", name]
-        if name == "hotpants" and shutil.which("hotpants"):
-            commands[name] = hotpants(folder)
+        if name in PROGRAMS and shutil.which(PROGRAMS[name]):
+            commands[name] = {"isis": isis, "hotpants": hotpants}[name](folder)
         elif Path(PEERS_PYTHON).exists() and subprocess.run(command, capture_output=True).returncode == 0:
             commands[name] = [*command, folder]
         else:

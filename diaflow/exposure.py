@@ -204,6 +204,9 @@ def stampfield_from_hdu(hdu: fits.ImageHDU) -> StampField:
 
 
 def _native(data: np.ndarray, dtype: type) -> np.ndarray:
+    """Pixels as read from a file, in the byte order of the machine: in place where no more than that is to be done."""
+    if data.dtype == np.dtype(dtype).newbyteorder() and data.flags.c_contiguous and data.flags.writeable:
+        return data.byteswap(inplace=True).view(dtype)
     return np.ascontiguousarray(data, dtype=dtype)
 
 

@@ -47,7 +47,7 @@ def run(main: Callable, snakemake) -> None:
     of the run makes them again.
     """
     gc.freeze()  # what the imports made stays: to look through it again and again takes a tenth of a short job
-    _keep_freed_memory()
+    keep_freed_memory()
     sys.meta_path.insert(0, _WithoutPandas())
     handlers = [logging.StreamHandler(), *(logging.FileHandler(path, "w") for path in snakemake.log)]
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
@@ -66,7 +66,7 @@ def run(main: Callable, snakemake) -> None:
     sys.exit(1)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let arrays use the memory of earlier ones: glibc gives it back to the system, which clears it each time anew."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -39,7 +39,7 @@ FIGURES = {
     "object_purity": "fraction of them at a supernova or variable",
     "zero_point_error_median": "median error of the zero point [mag]",
     "zero_point_error_max": "largest error of the zero point [mag]",
-    "photometry_offset_rms": "median error of bright stars' magnitudes in an image: rms over the images [mag]",
+    "photometry_offset_rms": "mean error of the stars' PSF magnitudes in an image: rms over the images [mag]",
     "photometry_offset_max": "the same, worst image [mag]",
     "repeatability": "scatter of a bright star's magnitudes over the visits, median of the stars (PA1) [mag]",
     "astrometry_rms_median": "rms error of the WCS per coordinate, median of the images [mas]",

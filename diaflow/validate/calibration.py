@@ -6,14 +6,13 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
-from diaflow import simulate, tables
+from diaflow import photocal, simulate, tables
 from diaflow.exposure import read_wcs
-from diaflow.photocal import NANOJANSKY_ZERO_POINT
 from diaflow.simulate.sky import Survey
 from diaflow.sources import unflagged
 
 BRIGHT = 20.0  # stars on which the astrometry is judged [mag]
-REPEATABLE_SNR = 200.0  # stars on which the photometry is judged
+CALIBRATED_SNR, REPEATABLE_SNR = 50.0, 200.0  # stars on which calibration and repeatability are judged
 MATCH = 0.5  # [arcsec]
 MIN_VISITS, MIN_STARS = 3, 5
 
@@ -48,7 +47,7 @@ def astrometric_errors(survey: Survey, objects: np.ndarray, calexps: list[Path])
 
 
 def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, float]:
-    """PSF magnitudes of bright stars against the truth, and against those of the same star in other visits.
+    """PSF magnitudes of stars against the truth, and against those of the same star in other visits.
 
     Parameters
     ----------
@@ -56,12 +55,13 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
 
     Notes
     -----
-    The repeatability is PA1 as in LSST's faro: the median over stars with three visits or more of the standard
+    The error of an image is what is left to calibrate: the zero point that the true magnitudes give its fluxes.  The
+    repeatability is PA1 as in LSST's faro: the median over stars with three visits or more of the standard
     deviation of their magnitudes in a band.
     """
     stars = objects[objects["type"] == "star"]
     with np.errstate(invalid="ignore"):
-        bright = unflagged(sources) & (sources["psfFlux"] > REPEATABLE_SNR * sources["psfFluxErr"])
+        bright = unflagged(sources) & (sources["psfFlux"] > CALIBRATED_SNR * sources["psfFluxErr"])
     found = sources[bright]
     cos_dec = np.cos(np.radians(np.median(stars["dec"]))) if len(stars) else 1.0
     tree = cKDTree(np.column_stack([stars["ra"] * cos_dec, stars["dec"]]))
@@ -70,9 +70,15 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     found, star = found[near], star[near]
     bands = tables.bands("truth_object", objects)
     true = np.select([found["band"] == band for band in bands], [stars[f"{band}_mag"][star] for band in bands], np.nan)
-    mag = NANOJANSKY_ZERO_POINT - 2.5 * np.log10(found["psfFlux"])
-    images = _groups(found["visit"], found["detector"])
-    offsets = np.array([np.median((mag - true)[rows]) for rows in images if len(rows) >= MIN_STARS])
+    fits = [
+        photocal.zero_point(found["psfFlux"][rows], found["psfFluxErr"][rows], true[rows], np.zeros(len(rows)))
+        for rows in _groups(found["visit"], found["detector"])
+        if len(rows) >= MIN_STARS
+    ]
+    offsets = np.array([fit.value - photocal.NANOJANSKY_ZERO_POINT for fit in fits])
+    steady = found["psfFlux"] > REPEATABLE_SNR * found["psfFluxErr"]
+    found, star = found[steady], star[steady]
+    mag = photocal.NANOJANSKY_ZERO_POINT - 2.5 * np.log10(found["psfFlux"])
     series = [mag[rows] for rows in _groups(star, found["band"]) if len(rows) >= MIN_VISITS]
     return {
         "photometry_offset_rms": np.sqrt(np.mean(offsets**2)) if len(offsets) else np.nan,
