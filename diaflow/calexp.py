@@ -18,6 +18,7 @@ from diaflow.errors import BadData
 from diaflow.exposure import Exposure
 from diaflow.instruments import Pixels
 from diaflow.psf import pixel, stars
+from diaflow.robust import excess_scatter
 from diaflow.stampfield import fwhm, moments_sigma
 
 # Without any zero point the counts are kept: 1 DN is called 1 nJy.
@@ -169,9 +170,7 @@ def aperture_correction(table: np.ndarray, shape: tuple[int, int]) -> tuple[floa
     if len(ratio) < 3:
         return 1.0, np.zeros(1)
     error = stars["apFluxErr"].astype(float) / stars["psfFlux"]
-    better = error <= np.median(error)
-    scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio))[better])
-    error = np.hypot(error, np.sqrt(max(scatter**2 - np.median(error[better]) ** 2, APERTURE_FLOOR**2)))
+    error = np.hypot(error, excess_scatter(ratio, error, APERTURE_FLOOR))
     for _ in range(3):
         kept = np.abs(ratio - np.median(ratio)) < 3 * error
         stars, ratio, error = stars[kept], ratio[kept], error[kept]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diaflow.errors import BadData
-from diaflow.robust import robust_width
+from diaflow.robust import excess_scatter
 from diaflow.stampfield import degree, polynomial_terms, scaled
 
 NANOJANSKY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
@@ -91,7 +91,7 @@ def zero_point(
     n_stars = int(used.sum())
     if n_stars < MIN_STARS:
         raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree")
-    error = np.hypot(error, _intrinsic_scatter(offset[used], error[used]))
+    error = np.hypot(error, excess_scatter(offset[used], error[used], INTRINSIC_SCATTER))
     weight = error[used] ** -2
     weight /= weight.sum()
     value = float(weight @ offset[used])
@@ -152,19 +152,12 @@ def _clipped(offset: np.ndarray, error: np.ndarray, n_sigma: float, n_iter: int)
     for _ in range(n_iter):
         if good.sum() < MIN_STARS:
             break
-        sigma = np.minimum(np.hypot(error, _intrinsic_scatter(offset[good], error[good])), MAX_SIGMA)
+        sigma = np.minimum(np.hypot(error, excess_scatter(offset[good], error[good], INTRINSIC_SCATTER)), MAX_SIGMA)
         again = np.abs(offset - np.median(offset[good])) <= n_sigma * sigma
         if np.array_equal(again, good):
             break
         good = again
     return good
-
-
-def _intrinsic_scatter(offset: np.ndarray, error: np.ndarray) -> float:
-    """What the offsets of the better half of the stars scatter beyond their errors."""
-    better = error <= np.median(error)
-    scatter = robust_width(offset[better])
-    return np.sqrt(max(scatter**2 - np.median(error[better]) ** 2, INTRINSIC_SCATTER**2))
 
 
 def _mode(values: np.ndarray) -> float:

@@ -33,8 +33,8 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
     """
     known, works = cost.history(directory), _works(jobs, plan, config["skymap"])
     described = [_job(job, *work, known) for job, work in zip(jobs, works)]
-    rules = _rules(jobs, described, known)
     memory = [_memory(job, known) for job in jobs]
+    rules = _rules(jobs, described, memory, known)
     requirements = [job.threads for job in jobs], memory, [job.after for job in jobs]
     seconds = [job["core_seconds"] for job in described]
     return {
@@ -96,21 +96,21 @@ def _memory(job: Job, known: dict) -> int:
     return (known[job.rule].memory if job.rule in known else 0) or job.memory
 
 
-def _rules(jobs: list[Job], described: list[dict], known: dict) -> list[dict]:
+def _rules(jobs: list[Job], described: list[dict], memory: list[int], known: dict) -> list[dict]:
     """One entry for each rule, in the order in which their last jobs can run."""
     last = {job.rule: place for place, job in enumerate(jobs)}
     groups: dict[str, list] = {rule: [] for rule in sorted(last, key=last.get)}
-    for job, entry in zip(jobs, described):
-        groups[job.rule].append((job, entry))
+    for job, *of_job in zip(jobs, described, memory):
+        groups[job.rule].append(of_job)
     return [
         {
             "rule": rule,
             "jobs": len(group),
-            "why": dict(Counter(_in_short(entry["why"]) for _, entry in group).most_common()),
-            "core_hours": sum(entry["core_seconds"] for _, entry in group) / 3600,
-            "gb": sum(entry["bytes"] for _, entry in group) / 1e9,
-            "temporary_gb": sum(entry["bytes"] * entry["temporary"] for _, entry in group) / 1e9,
-            "memory_mb": max(_memory(job, known) for job, _ in group),
+            "why": dict(Counter(_in_short(entry["why"]) for entry, _ in group).most_common()),
+            "core_hours": sum(entry["core_seconds"] for entry, _ in group) / 3600,
+            "gb": sum(entry["bytes"] for entry, _ in group) / 1e9,
+            "temporary_gb": sum(entry["bytes"] * entry["temporary"] for entry, _ in group) / 1e9,
+            "memory_mb": max(needed for _, needed in group),
             "earlier_jobs": known[rule].earlier_jobs if rule in known else 0,
         }
         for rule, group in groups.items()

@@ -1,7 +1,6 @@
 """Calibrate the detectors of a visit, or of several: pixels in nJy, PSF, WCS, zero point and source catalogue."""
 
 import logging
-import math
 from functools import partial
 
 from diaflow import calexp, isr, job, jointcal, parallel, refcat, tables
@@ -12,9 +11,7 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
     """Write the calexp of one detector; return its sources and summary."""
     try:
         pixels = isr.read(row, instrument, detrended)
-        radius = (math.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
-        where = row["ra"], row["dec"], radius, row["mjd"]
-        stars = refcat.read(catalogue, row["band"], *where) if catalogue else None
+        stars = refcat.around(catalogue, row, config["max_offset"]) if catalogue else None
         distortion = None
         if joint:
             distortion = jointcal.distortion_of(joint[0], row["detector"])

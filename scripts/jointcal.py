@@ -1,7 +1,6 @@
 """Distortion of the camera and refined reference stars from the first visits."""
 
 import logging
-import math
 from functools import partial
 
 from diaflow import isr, job, jointcal, parallel, refcat, tables
@@ -12,8 +11,7 @@ def observe(row, instrument, detrended, config, catalogue):
     """The reference stars on one detector image, or None where they cannot be measured."""
     try:
         pixels = isr.read(row, instrument, detrended)
-        radius = (math.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + config["max_offset"]) / 3600
-        stars = refcat.read(catalogue, row["band"], row["ra"], row["dec"], radius, row["mjd"])
+        stars = refcat.around(catalogue, row, config["max_offset"])
         return jointcal.observe(pixels, row, stars, config)
     except BadData as error:
         logging.warning("visit %d detector %d left out: %s", row["visit"], row["detector"], error)

@@ -2,11 +2,11 @@
 
 In comes the `refcat` section of the configuration, which names the files and their columns.  `convert` streams the
 files (`formats.py`), brings the columns to AB magnitudes and degrees (`standard.py`) and writes them in the order of
-their HEALPix pixels (`store.py`); `read` gives a "refcat" table of the stars around one image, at its date.
+their HEALPix pixels (`store.py`); `around` gives a "refcat" table of the stars around one image, at its date.
 """
 
 from diaflow.refcat.convert import check, convert
 from diaflow.refcat.formats import paths
-from diaflow.refcat.store import read
+from diaflow.refcat.store import around, read
 
-__all__ = ["check", "convert", "paths", "read"]
+__all__ = ["around", "check", "convert", "paths", "read"]

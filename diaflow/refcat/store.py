@@ -53,6 +53,29 @@ def write(blocks: Iterable[np.ndarray], bands: Sequence[str], path: str | Path) 
     return len(everything)
 
 
+def around(path: str | Path, row: np.void, max_offset: float) -> np.ndarray:
+    """The reference stars that may be on an image whose pointing is off by up to `max_offset` [arcsec].
+
+    Parameters
+    ----------
+    path : path
+        A store.
+    row : row of the "exposure" table
+    max_offset : float
+
+    Returns
+    -------
+    "refcat" table
+
+    Raises
+    ------
+    InputError
+        As `read`.
+    """
+    radius = (np.hypot(row["nx"], row["ny"]) / 2 * row["pixel_scale"] + max_offset) / 3600
+    return read(path, row["band"], row["ra"], row["dec"], radius, row["mjd"])
+
+
 def read(path: str | Path, band: str, ra: float, dec: float, radius_deg: float, mjd: float) -> np.ndarray:
     """The reference stars within a circle.
 

@@ -88,7 +88,7 @@ def visits(config: dict) -> list[Visit]:
         for night in range(config[f"{season}_visits"])
     ]
     slots = [(night + NIGHT_START + i * BAND_DELAY, band) for night in nights for i, band in enumerate(config["bands"])]
-    return [_visit(config, number, mjd, band) for number, (mjd, band) in enumerate(slots, start=1)]
+    return [_visit(config, number, mjd, band) for number, (mjd, band) in enumerate(sorted(slots), start=1)]
 
 
 def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
