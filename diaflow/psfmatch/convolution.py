@@ -67,12 +67,12 @@ def convolved_bands(
     transforms = tiles.kernel_transforms(kernel.terms)
     (u, du), (v, dv) = (_from_centres(n, tiles.step) for n in (nx, ny))
     reach = max(np.abs(du).max(), np.abs(dv).max())
-    degrees = [d for d in range(kernel.order + 1) if d == 0 or reach**d > LEAST_CHANGE]
+    degree = max(d for d in range(kernel.order + 1) if d == 0 or reach**d > LEAST_CHANGE)
     for row in range(tiles.n_rows):
         spectrum = tiles.spectrum(row)
         y = tiles.rows(row)
         band = 0
-        for i, j in _exponents(degrees[-1]):
+        for i, j in _exponents(degree):
             local = _about(u, v[row], i, j, kernel.order)
             transform = (local @ transforms.reshape(len(transforms), -1).view(np.float32)).view(np.complex64)
             term = tiles.convolved(spectrum, transform.reshape(len(u), *transforms.shape[1:]), y.stop - y.start)
