@@ -4,7 +4,6 @@ Run by hand or through `make benchmarks`; `main()` returns the rows of the bench
 """
 
 import multiprocessing
-import resource
 import time
 
 import measure
@@ -69,7 +68,7 @@ def _measure(method, n_sources: int, queue) -> None:
     start = time.process_time()
     n_objects = method(sources)
     seconds = time.process_time() - start
-    queue.put((seconds, n_objects, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    queue.put((seconds, n_objects, measure.own_peak_mb()))
 
 
 def _in_own_process(method, n_sources: int) -> tuple[float, int, float]:
