@@ -2,7 +2,9 @@
 
 Unmatched warps must not be clipped pixel by pixel: the cores of stars differ with the seeing.  In PSF-matched warps
 they agree, so a region that deviates in few epochs is an artefact and one that deviates in many is a variable or a
-badly matched source, which stays (AlSayyad 2019, DMTN-080; LSST's CompareWarp).
+badly matched source, which stays (AlSayyad 2019, DMTN-080; LSST's CompareWarp).  So does, which CompareWarp clips, what
+looks like the source in its place: a star that varies in few epochs, of which a part would be clipped, and what is
+left of it has no PSF.
 """
 
 from dataclasses import dataclass
@@ -27,8 +29,14 @@ MIN_TRANSIENT_FRACTION = 0.5
 # ... unless it lies within a source that is this bright, grown by so many PSF sigma.
 BRIGHT_N_SIGMA = 300.0
 BRIGHT_GROW_SIGMA = 2.4
+# ... or is, but for noise and this fraction of its power, a number times the source in its place, of so many sigma:
+# what cosmic rays and asteroids do to a star is narrower or beside it.  For this, a third of the deviation counts.
+SOURCE_N_SIGMA = 5.0
+UNLIKE = 0.1
+WEAK = 1 / 3
 
 NO_DATA = bits("NO_DATA")
+TINY = np.finfo(np.float32).tiny
 
 
 @dataclass
@@ -49,6 +57,25 @@ class Regions:
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean over each region of values (n,) of its pixels."""
         return np.bincount(self.labels, values) / np.bincount(self.labels)
+
+
+@dataclass
+class Deviations:
+    """Pixels of one warp that deviate, some of them weakly.
+
+    Attributes
+    ----------
+    pixels : (n,) int array
+        Flat indices, sorted.
+    strong : (n,) bool array
+    residual, mean : (n,) arrays
+        Warp minus mean, and the mean, over the noise of the former.
+    """
+
+    pixels: np.ndarray
+    strong: np.ndarray
+    residual: np.ndarray
+    mean: np.ndarray
 
 
 def max_epochs(n: np.ndarray) -> np.ndarray:
@@ -76,46 +103,62 @@ def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGH
         return [np.empty(0, np.int64) for _ in matched]
     ny, nx = shape = matched[0].shape
     sigma = moments_sigma(matched[0].psf.centre())
-    candidates, coverage, sources = _deviations(matched, weights, bright)
-    regions = [_regions(pixels, shape, max(1, round(GROW_SIGMA * sigma))) for pixels in candidates]
+    deviations, coverage, sources = _deviations(matched, weights, bright)
+    radius = max(1, round(GROW_SIGMA * sigma))
+    regions = [_regions(some.pixels[some.strong], shape, radius) for some in deviations]
     epochs = np.zeros(ny * nx, np.int16)
     for region in regions:
         epochs[region.pixels] += 1
     near_bright = _grown(sources, shape, round(BRIGHT_GROW_SIGMA * sigma))
-    return [_artefacts(region, epochs, coverage, near_bright) for region in regions]
+    return [
+        _artefacts(region, epochs, coverage, near_bright, _vary(region, some, shape))
+        for region, some in zip(regions, deviations)
+    ]
 
 
 def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float):
-    """Deviating pixels (flat indices) of each warp, number of inputs, pixels of bright sources."""
+    """`Deviations` of each warp, number of inputs, pixels of bright sources."""
     ny, nx = matched[0].shape
     noise = stack.noise_scale(matched, weights)
     found = [[] for _ in matched]
     sources = []
     coverage = np.zeros((ny, nx), np.int16)
     for first, image, variance, mask in stack.blocks(matched):
-        deviates = np.zeros(image.shape, np.bool_)
+        deviates = np.zeros(image.shape, np.int8)
         stack.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
         model, model_variance, _ = stack.mean_of(image, variance, mask, weights)
         rows = coverage[first : first + image.shape[1]]
         limit = (THRESHOLD * noise).astype(np.float32)
         _mark_deviations(image, variance, mask, model, model_variance, limit, deviates, rows)
-        for k, pixels in enumerate(found):
-            pixels.append(np.flatnonzero(deviates[k]) + first * nx)
+        for k, parts in enumerate(found):
+            at = np.flatnonzero(deviates[k])
+            mean, squared_error = model.ravel()[at], variance[k].ravel()[at] + model_variance.ravel()[at]
+            weight = 1 / np.maximum(noise[k] * np.sqrt(squared_error), TINY)
+            residual = (image[k].ravel()[at] - mean) * weight
+            parts.append((at + first * nx, deviates[k].ravel()[at] > 1, residual, mean * weight))
         sources.append(np.flatnonzero(model**2 > bright**2 * model_variance) + first * nx)
-    return [np.concatenate(pixels) for pixels in found], coverage.ravel(), np.concatenate(sources)
+    deviations = [Deviations(*map(np.concatenate, zip(*parts))) for parts in found]
+    return deviations, coverage.ravel(), np.concatenate(sources)
 
 
 @njit(**stack.JIT)
 def _mark_deviations(image, variance, mask, model, model_variance, n_sigma, deviates, coverage):
-    """Deviations by more than n_sigma times the noise of image and model, which does not contain what was clipped."""
+    """2 for deviations by more than n_sigma times the noise of image and model, 1 for weak ones on a source.
+
+    The noise of the model does not contain what was clipped.
+    """
     n, ny, nx = image.shape
+    weak, source = np.float32(WEAK * WEAK), np.float32(SOURCE_N_SIGMA * SOURCE_N_SIGMA)
     for k in range(n):
         for j in range(ny):
             for i in range(nx):
                 has_data = (mask[k, j, i] & NO_DATA) == 0
                 residual = image[k, j, i] - model[j, i]
+                square = residual * residual
                 limit = n_sigma[k] * n_sigma[k] * (variance[k, j, i] + model_variance[j, i])
-                deviates[k, j, i] = has_data & (residual * residual > limit)
+                strong = has_data & (square > limit)
+                on_source = model[j, i] * model[j, i] > source * model_variance[j, i]
+                deviates[k, j, i] = strong + (strong | (has_data & on_source & (square > weak * limit)))
                 coverage[j, i] += has_data
 
 
@@ -158,12 +201,30 @@ def _label(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _artefacts(regions: Regions, epochs: np.ndarray, coverage: np.ndarray, near_bright: np.ndarray) -> np.ndarray:
-    """Pixels of the regions that deviate in few epochs and are not part of a bright source."""
+def _vary(regions: Regions, deviations: Deviations, shape: tuple[int, int]) -> np.ndarray:
+    """Whether each region is a source that has become brighter, by less than its flux, or fainter."""
+    if not len(regions.pixels):
+        return np.zeros(0, bool)
+    label = _label(deviations.pixels, shape)
+    residual, mean = deviations.residual, deviations.mean
+    product, power, total = (np.bincount(label, v) for v in (residual * mean, mean**2, residual**2))
+    unlike = total * power - product**2 - np.bincount(label) * power
+    varies = (unlike < UNLIKE * total * power) & (np.abs(product) < power)
+    pixels, varies = deviations.pixels[deviations.strong], varies[label[deviations.strong]]
+    at = np.minimum(np.searchsorted(regions.pixels, pixels), len(regions.pixels) - 1)
+    inside = regions.pixels[at] == pixels
+    of_region = regions.labels[at[inside]]
+    return np.bincount(of_region, varies[inside]) == np.bincount(of_region)
+
+
+def _artefacts(
+    regions: Regions, epochs: np.ndarray, coverage: np.ndarray, near_bright: np.ndarray, vary: np.ndarray
+) -> np.ndarray:
+    """Pixels of the regions that deviate in few epochs and are not part of a bright source or a source that varies."""
     if not len(regions.pixels):
         return regions.pixels
     allowed = max_epochs(regions.mean(coverage[regions.pixels]))
     few = epochs[regions.pixels] <= allowed[regions.labels]
     transient = regions.mean(few) > MIN_TRANSIENT_FRACTION
     in_bright_source = regions.mean(near_bright[regions.pixels]) == 1
-    return regions.pixels[(transient & ~in_bright_source)[regions.labels]]
+    return regions.pixels[(transient & ~in_bright_source & ~vary)[regions.labels]]

@@ -187,6 +187,30 @@ def test_moving_object_leaves_the_direct_coadd_and_star_cores_stay(tmp_path):
     assert np.abs(result.image - truth)[140, 12:118].max() < 5 * np.sqrt(1 / 12)
 
 
+def test_star_that_varies_in_few_epochs_is_whole_in_the_mean_and_what_hits_a_star_is_not(tmp_path):
+    """Six visits: a star fainter in two of them, one brighter in one; a cosmic ray and an asteroid at two others."""
+    rng = np.random.default_rng(8)
+    sigmas = [1.2, 1.5, 1.8, 2.1, 1.4, 1.7]
+    fainter, brighter = [500, 500, 250, 500, 200, 500], [350, 350, 350, 600, 350, 350]
+    warps = []
+    for k, sigma in enumerate(sigmas):
+        stars = gaussian_image(SHAPE, 40, 40, sigma, fainter[k]) + gaussian_image(
+            SHAPE, 110.3, 50.6, sigma, brighter[k]
+        )
+        stars += gaussian_image(SHAPE, 80, 120, sigma, 500) + gaussian_image(SHAPE, 40, 110, sigma, 500)
+        warps.append(make_warp(k, stars + rng.normal(0, 1, SHAPE), sigma))
+    truth, _ = plain_mean(warps, np.ones(6))
+    warps[1].image[120, 81] += 250
+    warps[2].image += gaussian_image(SHAPE, 43.5, 110, sigmas[2], 300).astype(np.float32)
+    result = coadd.coadd(*write(tmp_path, warps, [make_matched(w, s) for w, s in zip(warps, sigmas)]))
+    clipped = result.flagged("CLIPPED")
+    for x, y in ((40, 40), (110, 51)):
+        around = slice(y - 8, y + 9), slice(x - 8, x + 9)
+        assert not clipped[around].any()
+        np.testing.assert_allclose(result.image[around], truth[around], atol=1e-3)
+    assert clipped[120, 81] and clipped[110, 43:45].all()
+
+
 def test_nothing_is_clipped_of_noise_or_of_two_inputs(tmp_path):
     assert not coadd.coadd(*write(tmp_path, noisy_warps(4))).mask.any()
     two = noisy_warps(2)
