@@ -124,41 +124,38 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float)
     sources = []
     coverage = np.zeros((ny, nx), np.int16)
     for first, image, variance, mask in stack.blocks(matched):
-        deviates = np.zeros(image.shape, np.int8)
+        deviates = np.zeros(image.shape, np.bool_)
         stack.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
         model, model_variance, _ = stack.mean_of(image, variance, mask, weights)
         rows = coverage[first : first + image.shape[1]]
-        limit = (THRESHOLD * noise).astype(np.float32)
-        _mark_deviations(image, variance, mask, model, model_variance, limit, deviates, rows)
+        on_source = model**2 > SOURCE_N_SIGMA**2 * model_variance
+        n_sigma = np.where(on_source, WEAK * THRESHOLD, THRESHOLD).astype(np.float32)
+        _mark_deviations(
+            image, variance, mask, model, model_variance, noise.astype(np.float32), n_sigma, deviates, rows
+        )
         for k, parts in enumerate(found):
             at = np.flatnonzero(deviates[k])
             mean, squared_error = model.ravel()[at], variance[k].ravel()[at] + model_variance.ravel()[at]
             weight = 1 / np.maximum(noise[k] * np.sqrt(squared_error), TINY)
             residual = (image[k].ravel()[at] - mean) * weight
-            parts.append((at + first * nx, deviates[k].ravel()[at] > 1, residual, mean * weight))
+            parts.append((at + first * nx, np.abs(residual) > THRESHOLD, residual, mean * weight))
         sources.append(np.flatnonzero(model**2 > bright**2 * model_variance) + first * nx)
     deviations = [Deviations(*map(np.concatenate, zip(*parts))) for parts in found]
     return deviations, coverage.ravel(), np.concatenate(sources)
 
 
 @njit(**stack.JIT)
-def _mark_deviations(image, variance, mask, model, model_variance, n_sigma, deviates, coverage):
-    """2 for deviations by more than n_sigma times the noise of image and model, 1 for weak ones on a source.
-
-    The noise of the model does not contain what was clipped.
-    """
+def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigma, deviates, coverage):
+    """Deviations by more than n_sigma (ny, nx) times the noise of image and model, which lacks what was clipped."""
     n, ny, nx = image.shape
-    weak, source = np.float32(WEAK * WEAK), np.float32(SOURCE_N_SIGMA * SOURCE_N_SIGMA)
     for k in range(n):
         for j in range(ny):
             for i in range(nx):
                 has_data = (mask[k, j, i] & NO_DATA) == 0
                 residual = image[k, j, i] - model[j, i]
-                square = residual * residual
-                limit = n_sigma[k] * n_sigma[k] * (variance[k, j, i] + model_variance[j, i])
-                strong = has_data & (square > limit)
-                on_source = model[j, i] * model[j, i] > source * model_variance[j, i]
-                deviates[k, j, i] = strong + (strong | (has_data & on_source & (square > weak * limit)))
+                limit = n_sigma[j, i] * noise[k]
+                square = limit * limit * (variance[k, j, i] + model_variance[j, i])
+                deviates[k, j, i] = has_data & (residual * residual > square)
                 coverage[j, i] += has_data
 
 
