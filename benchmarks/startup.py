@@ -1,6 +1,6 @@
 """Start-up of every script: CPU seconds and memory of the interpreter with the script's imports, and whose they are.
 
-The packages are those of ``-X importtime``, each with its share of the time of all imports.
+The packages are the largest of ``-X importtime``, each with its share of the time of all imports.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections import Counter
 from measure import PYTHON, ROOT, cpu_and_memory, result
 
 ROUNDS = 3
+N_PACKAGES = 5
 BUDGET, BUDGET_WITHOUT_NUMBA = 1.5, 1.0  # CPU s
 LOAD = (
     "import importlib.util as u; s = u.spec_from_file_location('script', '{}'); "
@@ -36,14 +37,15 @@ def main(rounds: int = ROUNDS) -> list[dict]:
         packages = shares(command)
         peer = "budget with numba" if "numba" in packages else "budget without numba"
         budget = BUDGET if "numba" in packages else BUDGET_WITHOUT_NUMBA
-        rows.append(result(f"start-up of {script.name}", seconds, peak, peer, budget) | {"packages": packages})
+        largest = dict(list(packages.items())[:N_PACKAGES])
+        rows.append(result(f"start-up of {script.name}", seconds, peak, peer, budget) | {"packages": largest})
     return rows
 
 
 if __name__ == "__main__":
     os.environ["PYTHONPATH"] = str(ROOT)
     for row in main():
-        first = ", ".join(f"{package} {share:.0%}" for package, share in list(row["packages"].items())[:5])
+        first = ", ".join(f"{package} {share:.0%}" for package, share in row["packages"].items())
         print(
             f"{row['name']:32s} {row['ours_cpu_s']:5.2f} s {row['peak_mb']:4.0f} MB {row['peer']:20s} {first}",
             flush=True,
