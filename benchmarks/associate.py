@@ -10,7 +10,7 @@ import measure
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diaflow import associate, geometry, tables
+from diaflow import associate, geometry, job, tables
 
 N_VISITS, AREA, SCATTER = 1000, 10.0, 0.08  # visits; [deg2]; [arcsec]
 CONFIG = {"algorithm": "simple", "radius": 1.0}
@@ -68,7 +68,7 @@ def _measure(method, n_sources: int, queue) -> None:
     start = time.process_time()
     n_objects = method(sources)
     seconds = time.process_time() - start
-    queue.put((seconds, n_objects, measure.own_peak_mb()))
+    queue.put((seconds, n_objects, job.peak_mb()))
 
 
 def _in_own_process(method, n_sources: int) -> tuple[float, int, float]:

@@ -1,6 +1,5 @@
 """CPU seconds and peak memory of whole processes, and the shape of a benchmark's result."""
 
-import re
 import resource
 import subprocess
 import sys
@@ -21,11 +20,6 @@ def cpu_and_memory(command: list, cwd: Path | str | None = None) -> tuple[float,
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
     cpu_s, peak_mb = map(float, done.stdout.split())
     return cpu_s, peak_mb
-
-
-def own_peak_mb() -> float:
-    """Peak resident memory of this process [MB], without that of the one that started it."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def result(name: str, ours: float, peak_mb: float, peer: str | None = None, peer_cpu_s: float | None = None) -> dict:

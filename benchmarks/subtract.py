@@ -46,7 +46,6 @@ ROUNDS = 3
 HERE = Path(__file__).parent
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON", str(HERE / ".peers/bin/python"))
 PEERS = {1024: ("sfft", "ois", "properimage", "isis"), 4096: ("isis", "hotpants", "ois")}
-PROGRAMS = {"isis": "mrj_phot", "hotpants": "hotpants"}
 ISIS_SKY = 1000.0  # because ISIS takes pixels below a positive limit for defects
 # Its own kernel, of the size and the spatial orders of ours.  More than 10 x 10 stamps make it crash.
 ISIS_CONFIG = """
@@ -116,12 +115,16 @@ def near_stars(x: np.ndarray, y: np.ndarray, snr: np.ndarray, size: int) -> np.n
     return near
 
 
+def read_pair(folder: Path) -> tuple[Exposure, Exposure, np.ndarray]:
+    """Science image, template and sources."""
+    science, template = (Exposure.read(folder / f"{image}.fits") for image in ("science", "template"))
+    return science, template, tables.read("source", folder / "sources.parquet")
+
+
 def subtract_pair(folder: Path, name: str) -> None:
     """What is timed."""
     job.keep_freed_memory()
-    science, template = (Exposure.read(folder / f"{image}.fits") for image in ("science", "template"))
-    sources = tables.read("source", folder / "sources.parquet")
-    difference, matched, _ = subtract.subtract(science, template, sources, CONFIG | OURS[name])
+    difference, matched, _ = subtract.subtract(*read_pair(folder), CONFIG | OURS[name])
     difference.write(folder / f"{name}.fits")
     matched.write(folder / f"{name}_matched.fits")
 
@@ -129,11 +132,10 @@ def subtract_pair(folder: Path, name: str) -> None:
 def later_subtraction(folder: Path) -> float:
     """CPU s of the subtraction alone, of the second image of a process, which has its memory and kernels."""
     job.keep_freed_memory()
-    science, template = (Exposure.read(folder / f"{image}.fits") for image in ("science", "template"))
-    sources = tables.read("source", folder / "sources.parquet")
+    pair = read_pair(folder)
     for _ in range(2):
         start = time.process_time()
-        subtract.subtract(science, template, sources, CONFIG | OURS["alard_lupton"])
+        subtract.subtract(*pair, CONFIG | OURS["alard_lupton"])
     return time.process_time() - start
 
 
@@ -165,13 +167,18 @@ def hotpants(folder: Path) -> list:
     return ["hotpants", *files, *limits, "-ko", 1, "-bgo", 2, "-n", "i", "-c", "t"]
 
 
+# By the name of the program, which must be on the PATH.
+PROGRAMS = {"isis": ("mrj_phot", isis), "hotpants": ("hotpants", hotpants)}
+
+
 def peers(folder: Path, names: tuple[str, ...]) -> dict[str, list]:
     """Commands of the peers that are installed; says why others are left out."""
     commands = {}
     for name in names:
         command = [PEERS_PYTHON, HERE / "subtract_peers.py", name]
-        if name in PROGRAMS and shutil.which(PROGRAMS[name]):
-            commands[name] = {"isis": isis, "hotpants": hotpants}[name](folder)
+        program, with_files = PROGRAMS.get(name, ("", None))
+        if shutil.which(program):
+            commands[name] = with_files(folder)
         elif Path(PEERS_PYTHON).exists() and subprocess.run(command, capture_output=True).returncode == 0:
             commands[name] = [*command, folder]
         else:
@@ -193,7 +200,9 @@ def compared(size: int, names: tuple[str, ...]) -> list[dict]:
         for _ in range(ROUNDS):
             for name, command in commands.items():
                 runs[name].append(cpu_and_memory(command, folder))
-        alone = [subprocess.run([PYTHON, __file__, folder, "later"], capture_output=True) for _ in range(ROUNDS)]
+        alone = [
+            subprocess.run([PYTHON, __file__, folder, "later"], capture_output=True, check=True) for _ in range(ROUNDS)
+        ]
         left = {name: quality(folder, name) for name in commands}
     cpu = {name: statistics.median(run[0] for run in done) for name, done in runs.items()}
     peak = {name: max(run[1] for run in done) for name, done in runs.items()}

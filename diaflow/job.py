@@ -78,10 +78,14 @@ def _used(threads: int) -> tuple[float, float]:
     """CPU seconds and an upper limit of the memory [MB] of this process and its workers, which share what they can."""
     own, workers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = sum(usage.ru_utime + usage.ru_stime for usage in (own, workers))
-    # Linux counts as a process's peak in `own` what the one that started it had.
+    return seconds, peak_mb() + threads * workers.ru_maxrss / 1024
+
+
+def peak_mb() -> float:
+    """Peak memory of this process [MB]; what Linux counts in its usage may be that of the one that started it."""
     status = Path("/proc/self/status")
     peak = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
-    return seconds, ((int(peak[1]) if peak else own.ru_maxrss) + threads * workers.ru_maxrss) / 1024
+    return (int(peak[1]) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
 
 
 def by_visit(products: Iterable[str]) -> dict[int, Path]:
