@@ -10,7 +10,11 @@ import measure
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diaflow import associate, geometry, job, tables
+from diaflow.associate.patches import associate
+from diaflow.run import job
+from diaflow.sky import sphere
+from diaflow.store import tables
+from diaflow.units import ARCSEC
 
 N_VISITS, AREA, SCATTER = 1000, 10.0, 0.08  # visits; [deg2]; [arcsec]
 CONFIG = {"algorithm": "simple", "radius": 1.0}
@@ -36,13 +40,13 @@ def survey(n_sources: int) -> np.ndarray:
 
 def ours(sources: np.ndarray) -> int:
     """Number of objects that `diaflow.associate` finds."""
-    return int(associate.associate(sources, CONFIG).max()) + 1
+    return int(associate(sources, CONFIG).max()) + 1
 
 
 def tree_per_visit(sources: np.ndarray) -> int:
     """The same with `scipy.spatial.cKDTree` over the objects, rebuilt for every visit."""
-    points = geometry.unit_vectors(sources["ra"], sources["dec"])
-    radius = CONFIG["radius"] * geometry.ARCSEC
+    points = sphere.unit_vectors(sources["ra"], sources["dec"])
+    radius = CONFIG["radius"] * ARCSEC
     edges = np.searchsorted(sources["visit"], np.arange(N_VISITS + 1))
     totals, n_objects = np.empty_like(points), 0
     for begin, end in zip(edges[:-1], edges[1:]):

@@ -19,9 +19,13 @@ import numpy as np
 from astropy.io import fits
 from measure import PYTHON, ROOT, cpu_and_memory, result
 
-from diaflow import refcat, simulate, tables
-from diaflow.config import validated
-from diaflow.exposure import write_fits
+from diaflow import refcat
+from diaflow.image.exposure_file import write_fits
+from diaflow.refcat import convert
+from diaflow.run.config import validated
+from diaflow.simulate import pixels, pointing, truth
+from diaflow.simulate.sky import Survey
+from diaflow.store import tables
 
 ROUNDS = 3
 VISITS = (1, 4)  # detectors
@@ -43,7 +47,7 @@ import sys
 from types import SimpleNamespace
 sys.path.insert(0, "{ROOT / "scripts"}")
 import calexp
-from diaflow import job
+from diaflow.run import job
 visit = sys.argv[1]
 rows = [tuple(row) for row in json.loads(sys.argv[2])]
 section = {SECTION!r}
@@ -68,12 +72,12 @@ FLUX_AUTO FLUXERR_AUTO FLUX_APER(1) FLUXERR_APER(1) FLUX_RADIUS ELONGATION SNR_W
 def make_field(folder: Path) -> np.ndarray:
     """The raw image and the reference catalogue for us and as SCAMP reads it; returns the image's row."""
     config = validated(CONFIG)
-    survey = simulate.survey(config["simulate"])
-    write_fits([simulate.image_hdu(*simulate.render(survey, 1, 0))], folder / "image.fits")
-    row = simulate.plan(config["simulate"])[:1]
+    survey = Survey.make(config["simulate"])
+    write_fits([fits.PrimaryHDU(*pixels.render(survey, 1, 0))], folder / "image.fits")
+    row = pointing.plan(config["simulate"])[:1]
     row["path"], row["zero_point"] = "image.fits", np.nan
-    simulate.write_refcat(survey, folder / "catalogue.parquet")
-    refcat.convert([folder / "catalogue.parquet"], config["refcat"], folder / "refcat.parquet")
+    truth.write_refcat(survey, folder / "catalogue.parquet")
+    convert([folder / "catalogue.parquet"], config["refcat"], folder / "refcat.parquet")
     stars = refcat.read(folder / "refcat.parquet", BAND, float(row["ra"][0]), float(row["dec"][0]), 1.0, 60000.0)
     write_ldac(stars[stars["star"]], folder / "reference.cat")
     return row

@@ -15,8 +15,8 @@ import numpy as np
 import yaml
 from measure import PYTHON, ROOT, cpu_and_memory, result
 
-from diaflow import tables
-from diaflow.config import validated
+from diaflow.run.config import validated
+from diaflow.store import tables
 
 DETECTORS = (1, 8)
 BUDGET = 10.0  # CPU s per detector
@@ -51,7 +51,7 @@ class Given(SimpleNamespace):
         return getattr(self, name)
 sys.path.insert(0, "{scripts}")
 import diffim
-from diaflow import job
+from diaflow.run import job
 given = json.load(open("{folder}/job.json"))
 job.run(diffim.main, SimpleNamespace(
     rule="diffim", log=[], threads=1, **{{name: Given(**given[name]) for name in ("input", "output", "params")}}

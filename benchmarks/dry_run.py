@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 from measure import PYTHON, ROOT, cpu_and_memory, result
 
-from diaflow import plan as planning
-from diaflow.config import validated
+from diaflow.run import plan as planning
+from diaflow.run.config import validated
 
 ROUNDS = 3
 FIELD, STEP = (150.0, 0.0), 0.2  # ra, dec of the first field, and from field to field [deg]

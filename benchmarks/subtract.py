@@ -25,10 +25,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from measure import PYTHON, cpu_and_memory, result
 
-from diaflow import job, subtract, tables
-from diaflow.exposure import Exposure
-from diaflow.robust import robust_width
-from diaflow.stampfield import StampField, fit_stamps
+from diaflow.image.exposure import Exposure
+from diaflow.psf.stampfield import StampField, fit_stamps
+from diaflow.run import job
+from diaflow.statistics import robust_width
+from diaflow.store import tables
+from diaflow.subtract.subtraction import subtract
 
 STAMP, STARS_PER_PIXEL = 31, 6000 / 4096**2
 SCIENCE, TEMPLATE = (4.2, 100.0), (3.4, 25.0)  # FWHM at the centre [pixel], variance
@@ -124,7 +126,7 @@ def read_pair(folder: Path) -> tuple[Exposure, Exposure, np.ndarray]:
 def subtract_pair(folder: Path, name: str) -> None:
     """What is timed."""
     job.keep_freed_memory()
-    difference, matched, _ = subtract.subtract(*read_pair(folder), CONFIG | OURS[name])
+    difference, matched, _ = subtract(*read_pair(folder), CONFIG | OURS[name])
     difference.write(folder / f"{name}.fits")
     matched.write(folder / f"{name}_matched.fits")
 
@@ -135,7 +137,7 @@ def later_subtraction(folder: Path) -> float:
     pair = read_pair(folder)
     for _ in range(2):
         start = time.process_time()
-        subtract.subtract(*pair, CONFIG | OURS["alard_lupton"])
+        subtract(*pair, CONFIG | OURS["alard_lupton"])
     return time.process_time() - start
 
 

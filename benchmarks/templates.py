@@ -20,10 +20,12 @@ import numpy as np
 import yaml
 from measure import PYTHON, ROOT
 
-from diaflow import coadd, config, tables
-from diaflow.exposure import Exposure
-from diaflow.photocal import NANOJANSKY_ZERO_POINT
-from diaflow.stampfield import fwhm
+from diaflow.coadd import combine
+from diaflow.image.exposure import Exposure
+from diaflow.psf.stampfield import fwhm
+from diaflow.run import config
+from diaflow.store import tables
+from diaflow.units import NANOJANSKY_ZERO_POINT
 
 CONFIG = {
     "images": "simulated",
@@ -65,7 +67,7 @@ def run(folder: Path, method: str, *arguments: str) -> None:
 
 def copy(folder: Path, method: str) -> None:
     """What the first run made before its coadds, for another one."""
-    first, other = (folder / "results" / name for name in (next(iter(coadd.METHODS)), method))
+    first, other = (folder / "results" / name for name in (next(iter(combine.METHODS)), method))
     other.mkdir(parents=True, exist_ok=True)
     for name in (*BEFORE, *FOLDERS):
         source = first / name
@@ -85,7 +87,7 @@ def cpu_per_megapixel(products: Path, method: str) -> float:
         [products / f"{kind}/{tract}/{visit}/{patch}.fits" for visit in inputs] for kind in ("warp", "warp_matched")
     ]
     options = {"settings": config.validated(CONFIG)["template"]["dcr"]} if method == "dcr" else {}
-    made = partial(coadd.coadd, *files, method, **options)
+    made = partial(combine.combine_warps, *files, method, **options)
     made()
     start = time.process_time()
     shape = made().shape
@@ -130,7 +132,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     print("| method |", " | ".join(COLUMNS.values()), "|")
     print("|---" * (len(COLUMNS) + 1) + "|")
-    for k, method in enumerate(coadd.METHODS):
+    for k, method in enumerate(combine.METHODS):
         products = folder / "results" / method
         if k:
             copy(folder, method)

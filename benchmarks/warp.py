@@ -17,8 +17,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from diaflow.exposure import Exposure
-from diaflow.stampfield import StampField
+from diaflow.image.exposure import Exposure
+from diaflow.psf.stampfield import StampField
 
 SIZE = 4096
 ROTATION = 12.0

@@ -12,35 +12,24 @@ import numpy as np
 from astropy.wcs import WCS
 from numba import njit
 
-from diaflow.exposure import Exposure, bits
-from diaflow.psf.coadd import CoaddPsf, PsfInput, sky_to_pixel
-from diaflow.robust import robust_width
+from diaflow.image.exposure import Exposure
+from diaflow.image.lanczos import PHASE_BITS, PHASES, kernel_table
+from diaflow.image.planes import bits
+from diaflow.psf.coadd import CoaddPsf, PsfInput
+from diaflow.sky.wcs import sky_to_pixel
+from diaflow.statistics import robust_width
 
 # Largest error of an interpolated position [pixel], and the grid step [pixel] with which the search for it begins.
 POSITION_TOLERANCE = 5e-4
-FIRST_STEP = 32
 
-PHASE_BITS = 10
-PHASES = 1 << PHASE_BITS
-HALF_WIDTH = 3
+FIRST_STEP = 32
 
 # A flag of these planes spoils every output pixel whose kernel touches it; the others follow bilinear weights.
 SPOILING = bits("EDGE", "NO_DATA")
+
 NO_DATA = bits("NO_DATA")
 
 JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
-
-
-def lanczos(t: np.ndarray, a: int = HALF_WIDTH) -> np.ndarray:
-    """The Lanczos kernel sinc(t) sinc(t / a), zero where |t| >= a."""
-    return np.where(np.abs(t) < a, np.sinc(t) * np.sinc(t / a), 0.0)
-
-
-def kernel_table() -> np.ndarray:
-    """Kernel values of the six pixels around a position, of unit sum, for each sub-pixel phase: (1024, 6) float32."""
-    phase = np.arange(PHASES) / PHASES
-    taps = lanczos(np.arange(1 - HALF_WIDTH, 1 + HALF_WIDTH) - phase[:, None])
-    return (taps / taps.sum(1, keepdims=True)).astype(np.float32)
 
 
 def warp(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> Exposure:

@@ -8,8 +8,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from diaflow import tables
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.store import tables
 
 RUN = Path("results/demo")
 OUT = Path(__file__).with_name("images")

@@ -21,7 +21,7 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
     ----------
     jobs : list of Job
     config : dict
-    plan : diaflow.plan.Plan
+    plan : diaflow.run.plan.Plan
     directory : path
         Where the run is; earlier jobs there tell what jobs cost.
     cores : list of int

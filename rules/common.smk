@@ -10,10 +10,14 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from diaflow import plan as planning
-from diaflow import instruments, refcat, refraction, select, tables
-from diaflow.config import validated
+from diaflow import refcat
 from diaflow.errors import InputError
+from diaflow.instruments import maps
+from diaflow.run import plan as planning
+from diaflow.run import select
+from diaflow.run.config import validated
+from diaflow.sky import refraction
+from diaflow.store import tables
 
 
 def product(path):
@@ -46,7 +50,7 @@ SELECTION = ["visits", "mjd", "guard", "fwhm", "seeing", "best", "quantile", "mi
 GUARDED = {"visits": [], "mjd": None} if config["template"]["guard"] is None else config["science"]
 MEASURED_SEEING = select.needs_measured_seeing(config["template"])
 REFCAT = product("refcat.parquet") if config["refcat"] else []
-INSTRUMENT = {key: value for key, value in instruments.load(config["instrument"]).items() if key != "folder"}
+INSTRUMENT = {key: value for key, value in maps.load(config["instrument"]).items() if key != "folder"}
 PIXELS = {key: INSTRUMENT[key] for key in ("hdu", "masks", "variance", "raw", "pointing")}
 DETRENDED = product("post_isr") if INSTRUMENT["raw"] is not None else None
 

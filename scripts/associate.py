@@ -2,17 +2,19 @@
 
 import logging
 
-from diaflow import associate, job, tables
-from diaflow.skymap import SkyMap
+from diaflow.associate.patches import in_outer_box, patch_objects
+from diaflow.run import job
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.store import tables
 
 
 def main(snakemake):
     sky = SkyMap.from_dict(snakemake.params.skymap)
     tract, patch = int(snakemake.wildcards.tract), snakemake.wildcards.patch
     parts = [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
-    near = [part[associate.in_outer_box(part, sky.tracts[tract], patch)] for part in parts]
+    near = [part[in_outer_box(part, sky.tracts[tract], patch)] for part in parts]
     sources = tables.concatenate("dia_source", near)
-    dia_objects, links = associate.patch(sources, sky, tract, patch, snakemake.params.associate)
+    dia_objects, links = patch_objects(sources, sky, tract, patch, snakemake.params.associate)
     tables.write("dia_object", dia_objects, snakemake.output.dia_objects)
     tables.write("dia_link", links, snakemake.output.links)
     logging.info("%d DIAObjects from %d DIASources", len(dia_objects), len(links))

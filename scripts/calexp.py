@@ -3,14 +3,18 @@
 import logging
 from functools import partial
 
-from diaflow import calexp, isr, job, jointcal, parallel, refcat, tables
+from diaflow import refcat
+from diaflow.calibrate import calexp, jointcal
 from diaflow.errors import BadData
+from diaflow.isr import image_files
+from diaflow.run import job, parallel
+from diaflow.store import tables
 
 
 def calibrate(row, instrument, detrended, config, catalogue, joint, reference_visit, folders, compress):
     """Write the calexp of one detector; return its sources and summary."""
     try:
-        pixels = isr.read(row, instrument, detrended)
+        pixels = image_files.read_pixels(row, instrument, detrended)
         stars = refcat.around(catalogue, row, config["max_offset"]) if catalogue else None
         distortion = None
         if joint:

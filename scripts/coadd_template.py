@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
-from diaflow import coadd, job
+from diaflow.coadd import combine
 from diaflow.errors import BadData
-from diaflow.skymap.tract import Tract
+from diaflow.run import job
+from diaflow.sky.skymap.tract import Tract
 
 
 def main(snakemake):
@@ -15,9 +16,9 @@ def main(snakemake):
     reached = [warp.exists() and match.exists() for warp, match in zip(warps, matched)]
     warps, matched = ([path for path, there in zip(paths, reached) if there] for paths in (warps, matched))
     try:
-        template = coadd.coadd(warps, matched, snakemake.params.method, **snakemake.params.options)
+        template = combine.combine_warps(warps, matched, snakemake.params.method, **snakemake.params.options)
     except BadData as error:
-        template = coadd.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), str(error))
+        template = combine.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), str(error))
     template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}
     template.write(snakemake.output.coadd)
     logging.info("%d of %d visits reach the patch", len(warps), len(reached))

@@ -3,10 +3,14 @@
 import logging
 from functools import partial
 
-from diaflow import detect, job, parallel, subtract, tables, template
-from diaflow.detect import quality
+from diaflow.coadd import template
+from diaflow.diasource import detection, quality
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.run import job, parallel
+from diaflow.store import tables
+from diaflow.subtract.subtraction import subtract
+from diaflow.subtract.summary import failed, summary_row
 
 
 def difference(row, snakemake, calexps, diffims, sources):
@@ -19,16 +23,16 @@ def difference(row, snakemake, calexps, diffims, sources):
         templates = snakemake.input[f"templates_{visit}"]
         static = template.assemble(templates, science.wcs, science.shape, science.metadata.get("mjd"))
         stars = sources[(sources["visit"] == visit) & (sources["detector"] == detector)]
-        diffim, matched, summary = subtract.subtract(science, static, stars, snakemake.params.subtract)
-        dia_sources = detect.dia_sources(diffim, science, matched, snakemake.params.detect)
+        diffim, matched, summary = subtract(science, static, stars, snakemake.params.subtract)
+        dia_sources = detection.dia_sources(diffim, science, matched, snakemake.params.detect)
         summary |= quality.metrics(diffim, science, matched, stars, dia_sources)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", visit, detector, error)
-        return tables.empty("dia_source"), subtract.failed(row, str(error))
+        return tables.empty("dia_source"), failed(row, str(error))
     compress = snakemake.params.compress
     diffim.write(diffims[visit] / f"{detector}.fits", compress)
     matched.write(diffims[visit] / f"{detector}_template.fits", compress)
-    return dia_sources, subtract.summary_row(diffim, dia_sources, summary)
+    return dia_sources, summary_row(diffim, dia_sources, summary)
 
 
 def main(snakemake):

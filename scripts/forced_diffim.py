@@ -3,8 +3,10 @@
 import logging
 from functools import partial
 
-from diaflow import forced, job, parallel, tables
-from diaflow.exposure import Exposure
+from diaflow.forced.diffim import forced_photometry
+from diaflow.image.exposure import Exposure
+from diaflow.run import job, parallel
+from diaflow.store import tables
 
 
 def measure(row, objects, calexps, diffims):
@@ -12,7 +14,7 @@ def measure(row, objects, calexps, diffims):
     visit, name = row["visit"], f"{row['detector']}.fits"
     difference, science = (Exposure.read(folders[visit] / name) for folders in (diffims, calexps))
     objects = objects[visit]
-    return forced.photometry(difference, science, objects["ra"], objects["dec"], objects["diaObjectId"])
+    return forced_photometry(difference, science, objects["ra"], objects["dec"], objects["diaObjectId"])
 
 
 def read_objects(paths):

@@ -2,7 +2,8 @@
 
 import logging
 
-from diaflow import job, plan, tables
+from diaflow.run import job, plan
+from diaflow.store import tables
 
 
 def main(snakemake):

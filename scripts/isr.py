@@ -4,24 +4,27 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from diaflow import geometry, instruments, job, parallel, tables
 from diaflow.errors import BadData
-from diaflow.isr import files, masters, signature
+from diaflow.instruments.images import read_header, read_raw
+from diaflow.isr import image_files, masters, signature
 from diaflow.isr.assemble import assemble
+from diaflow.run import job, parallel
+from diaflow.sky.wcs import header_wcs
+from diaflow.store import tables
 
 
 def detrend(row, instrument, config, masters_of, folders):
     """Write the detrended image of one detector, or why there is none."""
     path = folders[row["visit"]] / f"{row['detector']}.fits"
     try:
-        bias, dark, flat = (files.read(Path(master) / path.name) if master else None for master in masters_of)
-        raw = instruments.read_raw(row, instrument)
+        bias, dark, flat = (image_files.read(Path(master) / path.name) if master else None for master in masters_of)
+        raw = read_raw(row, instrument)
         frame = assemble(raw, row, config["overscan_order"], masters.known_read_noise(bias))
         exposure = signature.remove(frame, bias, dark, flat)
-        exposure.wcs = geometry.header_wcs(instruments.read_header(row, instrument))
+        exposure.wcs = header_wcs(read_header(row, instrument))
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
-        return files.write_failed(str(error), path)
+        return image_files.write_failed(str(error), path)
     exposure.metadata |= {name: row[name] for name in ("visit", "detector", "band", "mjd", "exptime")}
     found = exposure.metadata["noise_model"], exposure.metadata["noise_excess"]
     logging.info("detector %d: noise %s, sky variance %.3f of the predicted", row["detector"], *found)

@@ -3,14 +3,18 @@
 import logging
 from functools import partial
 
-from diaflow import isr, job, jointcal, parallel, refcat, tables
+from diaflow import refcat
+from diaflow.calibrate import jointcal
 from diaflow.errors import BadData
+from diaflow.isr import image_files
+from diaflow.run import job, parallel
+from diaflow.store import tables
 
 
 def observe(row, instrument, detrended, config, catalogue):
     """The reference stars on one detector image, or None where they cannot be measured."""
     try:
-        pixels = isr.read(row, instrument, detrended)
+        pixels = image_files.read_pixels(row, instrument, detrended)
         stars = refcat.around(catalogue, row, config["max_offset"])
         return jointcal.observe(pixels, row, stars, config)
     except BadData as error:

@@ -4,9 +4,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from diaflow import job, parallel, tables
 from diaflow.errors import BadData
-from diaflow.isr import files, masters
+from diaflow.isr import image_files, masters
+from diaflow.run import job, parallel
+from diaflow.store import tables
 
 
 def make(detector, rows, imagetype, instrument, config, bias, dark, folder):
@@ -14,13 +15,13 @@ def make(detector, rows, imagetype, instrument, config, bias, dark, folder):
     path = folder / f"{detector}.fits"
     rows = rows[rows["detector"] == detector]
     try:
-        bias, dark = (files.read(Path(master) / path.name) if master else None for master in (bias, dark))
+        bias, dark = (image_files.read(Path(master) / path.name) if master else None for master in (bias, dark))
         noise = masters.known_read_noise(bias)
         frames = masters.read(rows, instrument, config["overscan_order"], noise)
         master = masters.make(imagetype, frames, config["reject"], bias, dark)
     except BadData as error:
         logging.warning("detector %d failed: %s", detector, error)
-        return files.write_failed(f"master {imagetype}: {error}", path)
+        return image_files.write_failed(f"master {imagetype}: {error}", path)
     logging.info("detector %d: %s", detector, ", ".join(f"{key} {value}" for key, value in master.metadata.items()))
     return master.write(path)
 

@@ -2,11 +2,12 @@
 
 import logging
 
-from diaflow import job, refcat
+from diaflow.refcat import convert
+from diaflow.run import job
 
 
 def main(snakemake):
-    n_rows = refcat.convert(snakemake.input, snakemake.params.refcat, snakemake.output.refcat)
+    n_rows = convert(snakemake.input, snakemake.params.refcat, snakemake.output.refcat)
     logging.info("%d rows", n_rows)
 
 

@@ -2,7 +2,8 @@
 
 import logging
 
-from diaflow import job, select, tables
+from diaflow.run import job, select
+from diaflow.store import tables
 
 
 def main(snakemake):

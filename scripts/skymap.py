@@ -2,14 +2,17 @@
 
 import logging
 
-from diaflow import geometry, job, plan, skymap, tables
+from diaflow.run import job, plan
+from diaflow.sky.overlaps import patch_overlaps
+from diaflow.sky.skymap.maps import make_skymap
+from diaflow.store import tables
 
 
 def main(snakemake):
     exposures = tables.read("exposure", snakemake.input.exposures)
-    sky = skymap.make(snakemake.params.skymap, exposures)
+    sky = make_skymap(snakemake.params.skymap, exposures)
     sky.write(snakemake.output.skymap)
-    overlaps = geometry.overlaps(exposures, sky, plan.MARGIN_ARCSEC)
+    overlaps = patch_overlaps(exposures, sky, plan.MARGIN_ARCSEC)
     tables.write("overlap", overlaps, snakemake.output.overlaps)
     logging.info("%d tracts, %d overlaps of images and patches", len(sky.tracts), len(overlaps))
 

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
-from diaflow import files, job, validate
+from diaflow.run import job
+from diaflow.store import files
+from diaflow.validate import scores
 
 
 def main(snakemake):
     products = Path(snakemake.output.figures).parent
-    figures = validate.validate(snakemake.params.survey, snakemake.input.objects, snakemake.input.fluxes, products)
-    files.write_text(validate.text(figures), snakemake.output.text)
+    figures = scores.validate(snakemake.params.survey, snakemake.input.objects, snakemake.input.fluxes, products)
+    files.write_text(scores.text(figures), snakemake.output.text)
     files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
 
 

@@ -4,9 +4,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from diaflow import job, parallel, warp
-from diaflow.exposure import Exposure
-from diaflow.skymap.tract import Tract
+from diaflow import warp
+from diaflow.image.exposure import Exposure
+from diaflow.run import job, parallel
+from diaflow.sky.skymap.tract import Tract
 
 
 def warp_patch(patch, calexps, tract, folder):

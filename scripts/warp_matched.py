@@ -4,15 +4,17 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from diaflow import job, parallel, psfmatch, tables
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.psfmatch.homogeneous import homogenise, model_psf
+from diaflow.run import job, parallel
+from diaflow.store import tables
 
 
 def match(path, model, folders):
     """Write the matched version of one warp, unless the warp has no PSF anywhere."""
     try:
-        psfmatch.homogenise(Exposure.read(path), model).write(folders[int(path.parent.name)] / path.name)
+        homogenise(Exposure.read(path), model).write(folders[int(path.parent.name)] / path.name)
     except BadData as error:
         logging.warning("%s: %s", path, error)
 
@@ -28,7 +30,7 @@ def main(snakemake):
     folders = job.folders(snakemake.output.warps)
     paths = [path for folder in snakemake.input.warps for path in sorted(Path(folder).glob("*.fits"))]
     fwhm = snakemake.params.model_fwhm or broadest(snakemake.input.summaries) / snakemake.params.tract["pixel_scale"]
-    model = psfmatch.model_psf(fwhm, snakemake.params.psf_size)
+    model = model_psf(fwhm, snakemake.params.psf_size)
     parallel.each(partial(match, model=model, folders=folders), paths, snakemake.threads)
     logging.info("%d warps matched to FWHM %.2f pixel", len(paths), fwhm)
 

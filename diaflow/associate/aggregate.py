@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diaflow import geometry, tables
+from diaflow.sky import sphere
+from diaflow.store import tables
 
 
 def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[str]) -> np.ndarray:
@@ -121,7 +122,7 @@ def weighted_mean(
 
 
 def _mean_position(ra, dec, index, n_objects):
-    x, y, z = (_sums(index, component, n_objects) for component in geometry.unit_vectors(ra, dec).T)
+    x, y, z = (_sums(index, component, n_objects) for component in sphere.unit_vectors(ra, dec).T)
     return np.rad2deg(np.arctan2(y, x)) % 360, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
 
 

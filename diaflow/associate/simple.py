@@ -10,7 +10,8 @@ poles nor RA = 0 are special and the cost grows linearly.
 import numpy as np
 from numba import njit
 
-from diaflow import geometry
+from diaflow.sky import sphere
+from diaflow.units import ARCSEC
 
 # Cells of four radii: a search looks into 3.4 cells on average, and a cell seldom holds more than a few objects.
 CELL_RADII = 4.0
@@ -39,8 +40,8 @@ def associate(sources: np.ndarray, rows: np.ndarray, config: dict) -> np.ndarray
     starts = np.flatnonzero(np.concatenate([[True], visits[1:] != visits[:-1], [True]]))
     if len(rows) == 0:
         return np.zeros(0, np.int64)
-    chord = 2 * np.sin(config["radius"] * geometry.ARCSEC / 2)
-    points = geometry.unit_vectors(sources["ra"][rows], sources["dec"][rows])
+    chord = 2 * np.sin(config["radius"] * ARCSEC / 2)
+    points = sphere.unit_vectors(sources["ra"][rows], sources["dec"][rows])
     return _associate(points, starts, chord, max(CELL_RADII * chord, SMALLEST_CELL))
 
 

@@ -15,9 +15,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from diaflow.coadd import stack
-from diaflow.coadd.files import ExposureFile
-from diaflow.exposure import bits
-from diaflow.stampfield import moments_sigma
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.planes import bits
+from diaflow.psf.stampfield import moments_sigma
 
 MODEL_N_SIGMA = 2.5
 THRESHOLD = 7.5

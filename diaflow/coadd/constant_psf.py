@@ -5,8 +5,8 @@ The PSF is the sharpest whose noise power nowhere rises above the power at low f
 """
 
 from diaflow.coadd import likelihood, spectra
-from diaflow.coadd.files import ExposureFile
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
 
 MAX_NOISE = 1.1
 

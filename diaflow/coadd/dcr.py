@@ -13,12 +13,12 @@ from scipy import fft
 from scipy.ndimage import uniform_filter
 
 from diaflow.coadd import artefacts, direct, spectra, stack, subbands
-from diaflow.coadd.files import ExposureFile
 from diaflow.coadd.likelihood import Node, Patch, cell_pixels
 from diaflow.errors import InputError
-from diaflow.exposure import Exposure
-from diaflow.psfmatch.growth import core_radius, grow
-from diaflow.refraction import Subbands
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.pixels.growth import core_radius, grow
+from diaflow.sky.refraction import Subbands
 
 # Pixels of the coadd above this many sigma are bright: DETECTED, and worth sub-bands.
 N_SIGMA = 10.0

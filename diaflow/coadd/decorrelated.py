@@ -5,8 +5,8 @@ sharpest for which that is so.  The PSF changes with those of the inputs and wit
 """
 
 from diaflow.coadd import likelihood, spectra
-from diaflow.coadd.files import ExposureFile
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
 
 
 def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from diaflow.coadd import artefacts, stack
-from diaflow.coadd.files import ExposureFile
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf
 
 

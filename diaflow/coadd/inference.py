@@ -9,8 +9,8 @@ sharpest warp.
 import numpy as np
 
 from diaflow.coadd import likelihood, spectra
-from diaflow.coadd.files import ExposureFile
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
 
 # Inverse power of the prior at the Nyquist frequency, in units of S (see `likelihood.combine`).
 RIDGE = 1e-5

@@ -13,15 +13,16 @@ from dataclasses import replace
 import numpy as np
 from scipy import fft
 
-from diaflow import colour
 from diaflow.coadd import direct, spectra, stack
-from diaflow.coadd.files import ExposureFile
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.noise import noise_power
+from diaflow.image.planes import bits
+from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.grid import StampGrid
-from diaflow.psfmatch.growth import core_radius, grow
-from diaflow.stampfield import resized
+from diaflow.psf.stampfield import resized
 
 # Largest distance of the nodes, and what a cell has around it so that its opposite edges do not meet [pixel].
 STEP, MARGIN = 256, 32
@@ -321,7 +322,7 @@ def _psf_and_noise(
     power, passed = patch.mean_power(node)
     prior = ridge * spectra.roughness(shape)
     psf = wanted * passed / (power + prior)
-    noise = spectra.noise_power(wanted, power, prior) * colour.power(covariance_factor, spectra.GRID)
+    noise = spectra.noise_power(wanted, power, prior) * noise_power(covariance_factor, spectra.GRID)
     return psf, spectra.mean(noise, shape), spectra.psf_weighted(noise, psf, shape)
 
 

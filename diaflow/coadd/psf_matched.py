@@ -7,9 +7,10 @@ not change where an input ends.  The price is the seeing of the broadest input.
 import numpy as np
 
 from diaflow.coadd import stack
-from diaflow.coadd.files import ExposureFile
 from diaflow.errors import InputError
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 
 N_SIGMA = 3.0

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 from numba import njit
 
-from diaflow.coadd.files import ExposureFile
 from diaflow.errors import InputError
-from diaflow.exposure import Exposure, bits
-from diaflow.robust import SIGMA_PER_IQR
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.planes import bits
+from diaflow.statistics import SIGMA_PER_IQR
 
 # Pixels of all inputs that are in memory at a time [byte], and columns that are sorted together.
 BLOCK_BYTES = 32 * 2**20

@@ -9,9 +9,9 @@ import numpy as np
 from scipy import fft
 
 from diaflow.coadd import spectra
-from diaflow.coadd.files import SUBBAND, ExposureFile
 from diaflow.errors import BadData
-from diaflow.refraction import Subbands
+from diaflow.image.exposure_file import SUBBAND, ExposureFile
+from diaflow.sky.refraction import Subbands
 
 # Rows and columns around a part of an image that a shift needs [pixel].
 MARGIN = 32

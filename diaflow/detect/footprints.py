@@ -14,9 +14,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from diaflow import measure
-from diaflow.dipole import MAX_SHARE
-from diaflow.exposure import bits, pixels_where
+from diaflow.diasource.dipole import MAX_SHARE
+from diaflow.image.planes import bits, pixels_where
+from diaflow.measure import photometry
 
 FAINT_LOBE = 0.5  # least S/N of the fainter lobe, of the threshold
 
@@ -105,7 +105,7 @@ def _add_faint_lobes(found: Footprints, snr: np.ndarray, distance: float) -> Non
     lobes = (found.positive, found.positive_peak, 1), (found.negative, found.negative_peak, -1)
     for height, peak, sign in lobes:
         rows = np.flatnonzero(height == 0)
-        boxes = np.where(far, 0, sign * measure.cutouts(snr, found.x[rows], found.y[rows], half)).reshape(
+        boxes = np.where(far, 0, sign * photometry.cutouts(snr, found.x[rows], found.y[rows], half)).reshape(
             len(rows), far.size
         )
         best = boxes.argmax(axis=1)

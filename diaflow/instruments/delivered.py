@@ -202,7 +202,7 @@ def _check(section: object, fields: set[str], formats: dict) -> None:
 
 def _plane_bits() -> dict[str, int]:
     # Imported late: exposures need scipy, headers do not.
-    from diaflow.exposure import PLANES
+    from diaflow.image.planes import PLANES
 
     return PLANES
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow import tables
 from diaflow.errors import BadData, InputError
-from diaflow.ids import DETECTOR_BITS, MAX_VISIT
 from diaflow.instruments import times
+from diaflow.store import tables
+from diaflow.store.ids import DETECTOR_BITS, MAX_VISIT
 
 # In this order: a rule may use the columns before its own.
 COLUMNS = (

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from diaflow import background
 from diaflow.errors import BadData
-from diaflow.exposure import bands, bits, in_planes, pixels_where
+from diaflow.image.planes import bits, in_planes, pixels_where, row_blocks
+from diaflow.pixels import background
 
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA")
 MIN_GOOD = 0.05  # smallest usable fraction of a detector
@@ -35,7 +35,7 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
 
 def mask_dead(counts: np.ndarray, sky: np.ndarray, sigma: float, mask: np.ndarray) -> None:
     """Mark as BAD what is impossibly far below the sky of noise `sigma`, in place."""
-    for rows in bands(len(mask)):
+    for rows in row_blocks(len(mask)):
         usable = ~in_planes(mask[rows], *UNUSABLE)
         mask[rows][usable & (counts[rows] < sky[rows] - IMPOSSIBLE * sigma)] |= bits("BAD")
 

@@ -13,9 +13,10 @@ from itertools import chain, islice
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow import instruments
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.instruments.images import read_raw
 from diaflow.isr.assemble import Frame, assemble, clipped_std
 from diaflow.isr.noise import unusable
 
@@ -35,7 +36,7 @@ def read(rows: np.ndarray, instrument: str, overscan_order: int | None, read_noi
     """The assembled frames of rows of the exposure table; those that cannot be read are named in a warning."""
     for row in rows:
         try:
-            yield assemble(instruments.read_raw(row, instrument), row, overscan_order, read_noise)
+            yield assemble(read_raw(row, instrument), row, overscan_order, read_noise)
         except BadData as error:
             _log.warning("%s is left out: %s", row["path"], error)
 

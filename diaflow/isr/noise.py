@@ -10,11 +10,11 @@ import numpy as np
 import sep
 from numba import njit
 
-from diaflow import background
 from diaflow.errors import BadData
-from diaflow.exposure import bands, bits, in_planes
-from diaflow.instruments import Pixels
+from diaflow.image.planes import bits, in_planes, row_blocks
+from diaflow.instruments.images import Pixels
 from diaflow.isr import flaws
+from diaflow.pixels import background
 
 SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel]
 SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise
@@ -152,7 +152,7 @@ def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np
     """Variance per pixel [DN**2] of bias-subtracted counts [DN] over a smooth sky [DN], (ny, nx) float32."""
     variance = np.empty(sky.shape, np.float32)
     parts = [np.broadcast_to(np.float32(value), sky.shape) for value in (noise.gain, noise.floor, noise.flat)]
-    for rows in bands(len(sky)):
+    for rows in row_blocks(len(sky)):
         gain, floor, flat = (part[rows] for part in parts)
         of_sky, of_counts = (
             level / gain + floor + flat * level**2 for level in (np.maximum(sky[rows], 0), np.maximum(counts[rows], 0))

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from diaflow.exposure import pixels_where
+from diaflow.image.planes import pixels_where
 
 PASSES = 16  # width of the rim of a masked region that is interpolated, in steps of the 5 x 5 stencil
 

@@ -8,7 +8,8 @@ import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
 from diaflow.isr import noise
 from diaflow.isr.assemble import Frame
 from diaflow.isr.masters import subtract

@@ -17,7 +17,8 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from diaflow.psf.grid import StampGrid
-from diaflow.stampfield import StampField, resized
+from diaflow.psf.stampfield import StampField, resized
+from diaflow.sky.wcs import sky_to_pixel
 
 # The position itself and the four from which the local affine map is taken [pixel].
 OFFSETS = np.array([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
@@ -181,38 +182,6 @@ class CoaddPsf:
                 )
             )
         return cls(inputs, wcs)
-
-
-def sky_to_pixel(
-    wcs: WCS, ra: np.ndarray, dec: np.ndarray, box: tuple[float, float, float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel positions in an image: exact in and near its box, without distortion far from it.
-
-    The inverse of a distortion need not converge far from the pixels for which it was made.
-
-    Parameters
-    ----------
-    wcs : astropy.wcs.WCS
-    ra, dec : arrays of one shape
-        Sky positions [deg].
-    box : (x0, y0, x1, y1)
-        Where the image has pixels.
-
-    Returns
-    -------
-    x, y : arrays of that shape
-        NaN where the projection does not reach.
-    """
-    shape = np.shape(ra)
-    ra, dec = np.ravel(ra), np.ravel(dec)
-    x, y = wcs.wcs_world2pix(ra, dec, 0)
-    if wcs.has_distortion:
-        x0, y0, x1, y1 = box
-        margin = 100 + max(x1 - x0, y1 - y0) / 4
-        near = (x > x0 - margin) & (x < x1 + margin) & (y > y0 - margin) & (y < y1 + margin)
-        if near.any():
-            x[near], y[near] = wcs.all_world2pix(ra[near], dec[near], 0, tolerance=1e-5, quiet=True)
-    return x.reshape(shape), y.reshape(shape)
 
 
 def resample_stamps(stamps: np.ndarray, jacobian: np.ndarray) -> np.ndarray:

@@ -11,12 +11,13 @@ import numpy as np
 from scipy import fft
 
 from diaflow.errors import BadData, InputError
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.pixels.convolution import convolve, convolve_variance
+from diaflow.pixels.growth import core_radius, grow
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, moments_sigma, resized
 from diaflow.psfmatch.basis import MIN_WIDTH_CONVOLUTION, gaussian_basis, kernel_size
-from diaflow.psfmatch.convolution import convolve, convolve_variance
-from diaflow.psfmatch.growth import core_radius, grow
 from diaflow.psfmatch.solution import gram_matrices, normal_matrix, solve_ridge
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField, moments_sigma, resized
 
 CELL = 128
 ORDER = 2

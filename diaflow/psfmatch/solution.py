@@ -14,9 +14,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import cho_factor, cho_solve
 
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure
-from diaflow.robust import robust_width
-from diaflow.stampfield import StampField, fit_stamps, polynomial_terms
+from diaflow.image.exposure import Exposure
+from diaflow.polynomials import polynomial_terms
+from diaflow.psf.stampfield import StampField, fit_stamps
+from diaflow.statistics import robust_width
 
 CELL = 128
 STARS_PER_CELL = 5

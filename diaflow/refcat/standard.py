@@ -7,9 +7,9 @@ proper motions in mas/yr, epochs in Julian years and the rest in magnitudes.
 import numpy as np
 from astropy import units as u
 
-from diaflow import tables
 from diaflow.errors import InputError
 from diaflow.refcat.formats import Block
+from diaflow.store import tables
 
 # Outside of these, a number is a code for "not measured" (0, 99, -99, -9999, ...).
 CREDIBLE_MAG = (0.0, 40.0)

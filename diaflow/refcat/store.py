@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diaflow import tables
 from diaflow.errors import InputError
-from diaflow.files import replacing
 from diaflow.refcat import healpix
+from diaflow.store import tables
+from diaflow.store.files import replacing
 
 TABLE = "refcat_store"
 GROUP_ROWS = 40_000  # at most; fewer make the footer of the file long, more are read in vain around an image

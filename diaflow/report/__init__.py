@@ -1,5 +1,3 @@
-"""The page users look at: `write` makes one self-contained HTML file from the collected tables of a run."""
+"""The page that users look at: one self-contained HTML file."""
 
-from diaflow.report.page import write
-
-__all__ = ["write"]
+__all__ = ["page", "plots"]

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from diaflow import tables
 from diaflow.errors import InputError
-from diaflow.files import write_text
 from diaflow.report import plots
+from diaflow.store import tables
+from diaflow.store.files import write_text
 
 N_OBJECTS = 20
 MAX_ROWS = 2000  # rows of the table of images, failures first

@@ -172,7 +172,7 @@ def plan(config: dict) -> np.ndarray:
     structured array
         Table "exposure", one row per visit and detector; paths are ``demo/images/{visit}_{detector}.fits``.
     """
-    from diaflow import tables
+    from diaflow.store import tables
 
     exposures = [(visit, detector) for visit in visits(config) for detector in range(config["detectors"])]
     size = config["size"]

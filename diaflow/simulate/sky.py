@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diaflow import tables
 from diaflow.simulate import lightcurves
 from diaflow.simulate.pointing import CADENCE, DITHER, FIELD, FIRST_NIGHT, GAP, Visit, stream, visits
+from diaflow.store import tables
 
 AB_NJY = 31.4  # AB magnitude of 1 nJy
 FIRST_ID = {"star": 1, "galaxy": 2, "supernova": 3, "variable": 4, "nucleus": 5, "asteroid": 6}  # millions

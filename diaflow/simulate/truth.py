@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diaflow import tables
-from diaflow.files import replacing
 from diaflow.simulate.optics import true_wcs
 from diaflow.simulate.pointing import stream
 from diaflow.simulate.sky import Survey
+from diaflow.store import tables
+from diaflow.store.files import replacing
 
 VARYING = ("supernova", "variable", "asteroid")
 REFERENCE_LIMIT = 22.0  # faintest star of the catalogue in the last band [mag]

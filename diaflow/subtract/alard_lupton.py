@@ -14,9 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch import KernelSolution, alard_lupton_basis, convolve, convolve_variance, delta_basis, fit, grow
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.pixels.convolution import convolve, convolve_variance
+from diaflow.pixels.growth import grow
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
+from diaflow.psfmatch.basis import alard_lupton_basis, delta_basis
+from diaflow.psfmatch.solution import KernelSolution, fit
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.sources import kernel_sources
 

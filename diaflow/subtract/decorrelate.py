@@ -9,7 +9,7 @@ the matching kernel is.  It has unit sum; it sharpens the PSF.
 import numpy as np
 import scipy.fft
 
-from diaflow.stampfield import StampField, fit_stamps, resized
+from diaflow.psf.stampfield import StampField, fit_stamps, resized
 from diaflow.subtract import noise
 
 # Rms amplitude that may lie outside the stamp, relative to the whole filter.

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from diaflow.exposure import Exposure, bands, bits
-from diaflow.psfmatch import core_radius, grow
-from diaflow.stampfield import StampField
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits, row_blocks
+from diaflow.pixels.growth import core_radius, grow
+from diaflow.psf.stampfield import StampField
 
 # Planes of the template that the difference inherits; its saturation goes to a plane of its own.
 INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
@@ -33,7 +34,7 @@ def combined(
     shape = science[0].shape
     mask, lost = np.empty(shape, np.int32), np.empty(shape, bool)
     reach = max(kernel.size // 2 for _, kernel in (science, template))
-    for rows in bands(shape[0]):
+    for rows in row_blocks(shape[0]):
         first, window = max(0, rows.start - reach), slice(max(0, rows.start - reach), rows.stop + reach)
         planes = [exposure.mask[window] for exposure, _ in (science, template)]
         own = slice(rows.start - first, rows.stop - first)

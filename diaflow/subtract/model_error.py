@@ -11,9 +11,10 @@ the systematic term of Kessler et al. (2015, AJ 150, 172) and the astrometric on
 import numpy as np
 from numba import njit
 
-from diaflow.exposure import Exposure, bands
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import row_blocks
 from diaflow.psf.coadd import CoaddPsf
-from diaflow.stampfield import fit_stamps, moments_sigma
+from diaflow.psf.stampfield import fit_stamps, moments_sigma
 
 N_CELLS = 30
 # Power of the structure of pure noise, with a margin for its fluctuations, over the variance of a pixel.
@@ -90,7 +91,7 @@ def add(difference: Exposure, template: Exposure, flux_error: float, jumps: np.n
     fraction2 = (scale * (flux_error**2 + jumps**2)).astype(np.float32)[:, column]
     added = np.empty((ny, nx), np.float32)
     margin = 2 + int(TRUNCATE * sigma) + int(TRUNCATE * FAR_WIDTH * sigma)
-    for rows in bands(ny):
+    for rows in row_blocks(ny):
         first = max(0, rows.start - margin)
         window = slice(first, rows.stop + margin)
         structure = _structure(template.image[window], sigma) - NOISE_POWER * difference.variance[window]

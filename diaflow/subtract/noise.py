@@ -10,10 +10,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation
 
-from diaflow.colour import colour_field
-from diaflow.exposure import Exposure, bits
-from diaflow.robust import robust_width
-from diaflow.stampfield import StampField, polynomial_terms
+from diaflow.image.exposure import Exposure
+from diaflow.image.noise import colour_field
+from diaflow.image.planes import bits
+from diaflow.polynomials import polynomial_terms
+from diaflow.psf.stampfield import StampField
+from diaflow.statistics import robust_width
 
 BIN, MESH, BLOCK = 4, 16, 64
 N_CELLS = 5

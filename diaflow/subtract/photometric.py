@@ -11,10 +11,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.polynomials import polynomial_terms
+from diaflow.psf.stampfield import fwhm
 from diaflow.psfmatch.solution import MIN_STARS, affordable, polynomial_image
-from diaflow.robust import robust_width
-from diaflow.stampfield import fwhm, polynomial_terms
+from diaflow.statistics import robust_width
 
 CLIP, MAX_ITERATIONS = 3.0, 10
 # A star tells the flux ratio no better than this whatever its S/N: colours, flat field.

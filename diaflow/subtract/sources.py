@@ -7,7 +7,7 @@ that are not saturated.  Neighbours do no harm, because they are in both images;
 import numpy as np
 import sep
 
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
 from diaflow.psfmatch.solution import MIN_STARS
 
 MIN_SNR = 10.0

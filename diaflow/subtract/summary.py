@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from diaflow import tables
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.store import tables
 
 
 def summary_row(difference: Exposure, dia_sources: np.ndarray, summary: dict) -> np.ndarray:

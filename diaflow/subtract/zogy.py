@@ -21,9 +21,11 @@ import scipy.fft
 from scipy.fft import irfft2, rfft2
 
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
-from diaflow.psfmatch import convolve, convolve_variance, polynomial_image
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.pixels.convolution import convolve, convolve_variance
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
+from diaflow.psfmatch.solution import polynomial_image
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import PhotometricMatch, match
 from diaflow.subtract.sources import kernel_sources

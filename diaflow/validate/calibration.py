@@ -6,10 +6,13 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
-from diaflow import photocal, simulate, tables
-from diaflow.exposure import read_wcs
+from diaflow.calibrate import photocal
+from diaflow.measure.sources import unflagged
+from diaflow.simulate import optics
 from diaflow.simulate.sky import Survey
-from diaflow.sources import unflagged
+from diaflow.sky.wcs import read_wcs
+from diaflow.store import tables
+from diaflow.units import NANOJANSKY_ZERO_POINT
 
 BRIGHT = 20.0  # stars on which the astrometry is judged [mag]
 CALIBRATED_SNR, REPEATABLE_SNR = 50.0, 200.0  # stars on which calibration and repeatability are judged
@@ -20,7 +23,7 @@ MIN_VISITS, MIN_STARS = 3, 5
 def zero_point_errors(survey: Survey, summary: np.ndarray) -> dict[str, float]:
     """Measured minus true zero point of the calibrated images: median and largest absolute value [mag]."""
     good = summary[summary["status"] == "ok"]
-    error = good["zero_point"] - np.array([simulate.true_zero_point(survey, int(visit)) for visit in good["visit"]])
+    error = good["zero_point"] - np.array([survey.visit(int(visit)).zero_point for visit in good["visit"]])
     if not len(error):
         return {"zero_point_error_median": np.nan, "zero_point_error_max": np.nan}
     return {"zero_point_error_median": np.median(error), "zero_point_error_max": np.abs(error).max()}
@@ -34,7 +37,9 @@ def astrometric_errors(survey: Survey, objects: np.ndarray, calexps: list[Path])
         visit, detector = int(path.parent.name), int(path.stem)
         measured_wcs = read_wcs(fits.getheader(path, "IMAGE"))
         bright = stars[stars[f"{survey.visit(visit).band}_mag"] < BRIGHT]
-        x, y = simulate.true_wcs(survey, visit, detector).all_world2pix(bright["ra"], bright["dec"], 0)
+        x, y = optics.true_wcs(survey.config, survey.visit(visit), detector).all_world2pix(
+            bright["ra"], bright["dec"], 0
+        )
         inside = (np.minimum(x, y) >= 0) & (np.maximum(x, y) <= survey.config["size"] - 1)
         ra, dec = measured_wcs.all_pix2world(x[inside], y[inside], 0)
         if len(ra):
@@ -75,10 +80,10 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
         for rows in _groups(found["visit"], found["detector"])
         if len(rows) >= MIN_STARS
     ]
-    offsets = np.array([fit.value - photocal.NANOJANSKY_ZERO_POINT for fit in fits])
+    offsets = np.array([fit.value - NANOJANSKY_ZERO_POINT for fit in fits])
     steady = found["psfFlux"] > REPEATABLE_SNR * found["psfFluxErr"]
     found, star = found[steady], star[steady]
-    mag = photocal.NANOJANSKY_ZERO_POINT - 2.5 * np.log10(found["psfFlux"])
+    mag = NANOJANSKY_ZERO_POINT - 2.5 * np.log10(found["psfFlux"])
     series = [mag[rows] for rows in _groups(star, found["band"]) if len(rows) >= MIN_VISITS]
     return {
         "photometry_offset_rms": np.sqrt(np.mean(offsets**2)) if len(offsets) else np.nan,

@@ -7,10 +7,12 @@ makes them.  Light is spread over many more wavelengths than there are sub-bands
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow import psfmatch, refraction, tables
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.stampfield import StampField
+from diaflow.psf.stampfield import StampField
+from diaflow.psfmatch.homogeneous import homogenise, model_psf
+from diaflow.sky import refraction
+from diaflow.store import tables
 
 SETTINGS = {"latitude": -30.2446, "longitude": -70.7494, "altitude": 2663.0, "subbands": 3, "bands": {"g": [404, 552]}}
 SHAPE = (420, 440)
@@ -126,11 +128,11 @@ def warps(sky, dates, sigmas, noise, seed=0, noiseless=False):
 
 def write(folder, made):
     """Files of the warps and of their PSF-matched versions."""
-    model = psfmatch.model_psf(MATCHED_FWHM, STAMP)
+    model = model_psf(MATCHED_FWHM, STAMP)
     paths = [[str(folder / f"{kind}_{k}.fits") for k in range(len(made))] for kind in ("warp", "matched")]
     for warp, direct, matched in zip(made, *paths):
         warp.write(direct)
-        psfmatch.homogenise(warp, model).write(matched)
+        homogenise(warp, model).write(matched)
     return paths
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import starfield
 from astropy.io import fits
 
-from diaflow import astrometry
+from diaflow.calibrate import astrometry
 
 SIZE = 512
 SAT, CR, DEAD, FLAGGED = np.s_[100:106, 200:204], np.s_[300:302, 60:75], np.s_[:, 400:402], np.s_[420:440, 20:40]

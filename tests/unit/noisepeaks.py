@@ -10,10 +10,10 @@ import numpy as np
 from scenes import constant_psf, gaussian, make_image
 from scipy.ndimage import binary_erosion
 
-from diaflow import matchedfilter
 from diaflow.detect import footprints
-from diaflow.psfmatch import KernelSolution
-from diaflow.stampfield import StampField, moments_sigma
+from diaflow.measure import matchedfilter
+from diaflow.psf.stampfield import StampField, moments_sigma
+from diaflow.psfmatch.solution import KernelSolution
 from diaflow.subtract import alard_lupton, zogy
 
 SIZE, NOISES, SIGMAS = 4096, (0.1, 0.3, 1.0), ((2.0, 1.7), (1.7, 2.0))

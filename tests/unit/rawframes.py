@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from diaflow import tables
 from diaflow.instruments.raw import Amplifier, Raw, Span
+from diaflow.store import tables
 
 NY, NX, N_OVERSCAN = 128, 128, 64  # of an amplifier
 SHAPE = (2 * NY, 2 * NX)

@@ -3,9 +3,9 @@
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow import tables
-from diaflow.exposure import Exposure
-from diaflow.stampfield import StampField
+from diaflow.image.exposure import Exposure
+from diaflow.psf.stampfield import StampField
+from diaflow.store import tables
 
 CONFIG = {
     "algorithm": "alard_lupton",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow import tables
+from diaflow.store import tables
 
 GAIN, READ_NOISE, BIAS, SKY, SATURATION = 2.0, 6.0, 300.0, 400.0, 60000.0
 FWHM, BETA = 3.5, 3.5  # Moffat, at the centre of the field [pixel]

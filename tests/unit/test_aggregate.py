@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from diaflow import tables
 from diaflow.associate import aggregate
+from diaflow.store import tables
 
 # Fluxes, errors and times of `test_diaCalculationPlugins.py` in LSST's meas_base, and its expected values.
 FLUX = np.linspace(-1, 1, 10)

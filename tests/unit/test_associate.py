@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow import associate, ids, tables
-from diaflow.geometry import ARCSEC, unit_vectors
-from diaflow.skymap import SkyMap, Tract
+from diaflow.associate import aggregate
+from diaflow.associate.patches import associate, patch_objects
+from diaflow.sky.skymap.maps import SkyMap, Tract
+from diaflow.sky.sphere import unit_vectors
+from diaflow.store import ids, tables
+from diaflow.units import ARCSEC
 
 CONFIG = {"algorithm": "simple", "radius": 1.0}
 
@@ -78,7 +81,7 @@ def test_equals_an_exhaustive_search_also_at_the_poles_and_at_ra_zero(seed, n, s
     sources = dia_sources(
         rng.integers(0, 6, n), rng.integers(0, 2, n), *around(*place, *(radius * rng.uniform(-size, size, (2, n))))
     )
-    found = associate.associate(sources, CONFIG | {"radius": radius})
+    found = associate(sources, CONFIG | {"radius": radius})
     np.testing.assert_array_equal(found, exhaustive(sources, radius))
 
 
@@ -91,28 +94,28 @@ def test_a_large_survey_recovers_every_object():
     true = np.tile(np.arange(400), n_visits)
     noise = rng.normal(0, 0.1, (2, 400 * n_visits))
     sources = dia_sources(visit, 0, *around(359.99, -30, east[true] + noise[0], north[true] + noise[1]))
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), true)
+    np.testing.assert_array_equal(associate(sources, CONFIG), true)
 
 
 def test_objects_follow_the_mean_of_their_sources():
     # Steps of 0.6 arcsec: from the mean of {0, 0.6} a source at 1.25 is 0.95 away, from the founder 1.25;
     # one at -0.71 is 1.33 from the new mean 0.6167 and founds another object.
     sources = dia_sources([1, 2, 3, 4], 0, *around(10, 20, [0, 0.6, 1.25, -0.71], np.zeros(4)))
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 0, 0, 1])
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, 0, 0, 1])
 
 
 def test_closest_pairs_come_first_and_a_visit_gives_an_object_one_source():
     # Object at 0.  Visit 2 has sources at 0.6 and 0.2: the second joins, though the first comes first.
     sources = dia_sources([1, 2, 2], 0, *around(0, 0, [0, 0.6, 0.2], np.zeros(3)))
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 1, 0])
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, 1, 0])
     sources = dia_sources([1, 2, 2], [0, 0, 1], *around(0, 0, [0, 0.6, 0.2], np.zeros(3)))
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 1, 0])
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, 1, 0])
 
 
 def test_a_source_that_loses_its_object_takes_the_next_one():
     # Objects at 0 and 1.2; sources at 0.1 and 0.5 both prefer the first.
     sources = dia_sources([1, 1, 2, 2], 0, *around(0, 0, [0, 1.2, 0.5, 0.1], np.zeros(4)))
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, 1, 1, 0])
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, 1, 1, 0])
 
 
 @settings(max_examples=20, deadline=None)
@@ -123,8 +126,8 @@ def test_the_order_of_rows_does_not_matter(seed):
         rng.integers(0, 8, 200), rng.integers(0, 3, 200), *around(5, 5, *rng.uniform(-6, 6, (2, 200)))
     )
     shuffle = rng.permutation(200)
-    shuffled = associate.associate(sources[shuffle], CONFIG)
-    np.testing.assert_array_equal(shuffled, associate.associate(sources, CONFIG)[shuffle])
+    shuffled = associate(sources[shuffle], CONFIG)
+    np.testing.assert_array_equal(shuffled, associate(sources, CONFIG)[shuffle])
 
 
 def test_sources_that_cannot_be_used_have_no_object():
@@ -133,11 +136,11 @@ def test_sources_that_cannot_be_used_have_no_object():
     sources["ra"][3] = np.nan
     sources["visitInTemplate"][4] = True
     sources["glint_trail"][5] = True
-    np.testing.assert_array_equal(associate.associate(sources, CONFIG), [0, -1, -1, -1, 0, -1])
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, -1, -1, -1, 0, -1])
 
 
 def test_no_sources_give_no_objects():
-    assert len(associate.associate(tables.empty("dia_source"), CONFIG)) == 0
+    assert len(associate(tables.empty("dia_source"), CONFIG)) == 0
 
 
 def two_tracts(ra, dec):
@@ -152,7 +155,7 @@ def two_tracts(ra, dec):
 
 def all_patches(sources, skymap):
     parts = [
-        associate.patch(sources, skymap, tract, patch, CONFIG)
+        patch_objects(sources, skymap, tract, patch, CONFIG)
         for tract in skymap.tracts
         for patch in skymap.tracts[tract].patches()
     ]
@@ -173,12 +176,12 @@ def test_patches_together_hold_every_object_once_and_whole(seed, ra, dec):
     sources = dia_sources(np.repeat(np.arange(6), 300), 0, *positions, band="g")
     objects, links = all_patches(sources, two_tracts(ra, dec))
 
-    index = associate.associate(sources, CONFIG)
-    expected = np.sort(associate.aggregate.dia_objects(sources, index, ["g"]), order="diaObjectId")
+    index = associate(sources, CONFIG)
+    expected = np.sort(aggregate.dia_objects(sources, index, ["g"]), order="diaObjectId")
     found = np.sort(objects, order="diaObjectId")
     for name in ("diaObjectId", "ra", "dec", "nDiaSources"):
         np.testing.assert_array_equal(found[name], expected[name])
-    founders = associate.aggregate.dia_objects(sources, index, [])["diaObjectId"]
+    founders = aggregate.dia_objects(sources, index, [])["diaObjectId"]
     links = np.sort(links, order="diaSourceId")
     order = np.argsort(sources["diaSourceId"])
     np.testing.assert_array_equal(links["diaSourceId"], sources["diaSourceId"][order])
@@ -188,7 +191,7 @@ def test_patches_together_hold_every_object_once_and_whole(seed, ra, dec):
 def test_the_links_of_a_patch_are_complete():
     skymap = two_tracts(30.0, 0.0)
     sources = dia_sources([1, 2, 3, 4], 0, *around(30, 0, [0, 0.1, -0.1, 5], [0, 0, 0, 0]), band="r")
-    objects, links = associate.patch(sources, skymap, 7, "1_1", CONFIG)
+    objects, links = patch_objects(sources, skymap, 7, "1_1", CONFIG)
     np.testing.assert_array_equal(objects["nDiaSources"], [3, 1])
     np.testing.assert_array_equal(objects["diaObjectId"], sources["diaSourceId"][[0, 3]])
     np.testing.assert_array_equal(links["diaSourceId"], sources["diaSourceId"])
@@ -199,10 +202,10 @@ def test_the_links_of_a_patch_are_complete():
 def test_a_patch_without_usable_sources_is_an_empty_table():
     sources = dia_sources([1], 0, [30.0], [0.0], band="r", pixelFlags=True)
     for rows in (sources, sources[:0]):
-        objects, links = associate.patch(rows, two_tracts(30.0, 0.0), 7, "1_1", CONFIG)
+        objects, links = patch_objects(rows, two_tracts(30.0, 0.0), 7, "1_1", CONFIG)
         assert len(objects) == len(links) == 0
 
 
 def test_an_unknown_algorithm_is_an_error():
     with pytest.raises(KeyError):
-        associate.associate(tables.empty("dia_source", 1), {"algorithm": "none", "radius": 1.0})
+        associate(tables.empty("dia_source", 1), {"algorithm": "none", "radius": 1.0})

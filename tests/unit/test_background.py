@@ -5,8 +5,10 @@ import pytest
 import starfield
 from astropy.wcs import WCS
 
-from diaflow import background, measure
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.measure import photometry
+from diaflow.pixels import background
 
 VARIANCE = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2
 
@@ -40,9 +42,9 @@ def test_empty_apertures_among_stars_and_galaxies_measure_zero():
     exposure = exposure_of(gradient(size) + objects, 5)
     background.subtract(exposure, 128)
     ax, ay = rng.uniform(15, size - 15, (2, 4000))
-    inside = measure.aperture_flux(objects, exposure.variance, ax, ay, 5)[0]
+    inside = photometry.aperture_flux(objects, exposure.variance, ax, ay, 5)[0]
     empty = inside < 5  # DN in the aperture
-    flux, err, _ = measure.aperture_flux(exposure.image, exposure.variance, ax[empty], ay[empty], 5)
+    flux, err, _ = photometry.aperture_flux(exposure.image, exposure.variance, ax[empty], ay[empty], 5)
     assert empty.sum() > 500
     # The apertures overlap: about size**2 / area of them are independent, fewer where objects are.
     error_of_mean = np.median(err) / np.sqrt(min(empty.sum(), size**2 / 80 / 2))
@@ -64,8 +66,8 @@ def test_known_sky_is_found_under_galaxies_and_bright_stars():
 
     ax, ay = rng.uniform(15, size - 15, (2, 6000))
     residual = (exposure.image - objects).astype(np.float32)
-    measured = measure.aperture_flux(residual, exposure.variance, ax, ay, 5)[0]
-    truth = measure.aperture_flux(objects, exposure.variance, ax, ay, 5)[0]
+    measured = photometry.aperture_flux(residual, exposure.variance, ax, ay, 5)[0]
+    truth = photometry.aperture_flux(objects, exposure.variance, ax, ay, 5)[0]
     for where, pixels in ((truth < 5, objects < 0.1), (truth > 500, objects > 10)):
         # The error of the mean is that of the apertures that do not overlap; the noise of the objects is in it.
         error = np.std(measured[where]) / np.sqrt(min(where.sum(), pixels.sum() / area))

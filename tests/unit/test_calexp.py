@@ -10,11 +10,14 @@ import starfield
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
-from diaflow import calexp, config, measure, sources, tables
+from diaflow.calibrate import calexp
 from diaflow.errors import BadData
-from diaflow.instruments import Pixels
+from diaflow.instruments.images import Pixels
+from diaflow.measure import photometry, sources
+from diaflow.psf.stampfield import StampField
 from diaflow.refcat import store
-from diaflow.stampfield import StampField
+from diaflow.run import config
+from diaflow.store import tables
 
 SIZE = 768
 CONFIG = config.validated({"images": "simulated"})["calexp"]
@@ -111,8 +114,8 @@ def test_zero_point_and_bright_fluxes_are_right(calibrated, field):
 def test_psf_flux_on_the_calibrated_pixels_needs_no_correction(calibrated, field):
     exposure, table, _ = calibrated
     bright, star = matched(table, field, snr=(200, np.inf))
-    good = ~exposure.flagged(*measure.UNUSABLE)
-    fit = measure.psf_flux(exposure.image, exposure.variance, good, exposure.psf, bright["x"], bright["y"])
+    good = ~exposure.flagged(*photometry.UNUSABLE)
+    fit = photometry.psf_flux(exposure.image, exposure.variance, good, exposure.psf, bright["x"], bright["y"])
     np.testing.assert_allclose(fit.flux, bright["psfFlux"], rtol=1e-4)
     np.testing.assert_allclose(fit.err, bright["psfFluxErr"], rtol=1e-3)
 
@@ -122,8 +125,8 @@ def test_flux_and_position_errors_pass_the_pull_test(field, calibrated):
     pulls, position_pulls = [], []
     for seed in range(11, 15):
         exposure, table, _ = calibrate(field, starfield.refcat(field), seed=seed)
-        good = ~exposure.flagged(*measure.UNUSABLE)
-        fit = measure.psf_flux(exposure.image, exposure.variance, good, exposure.psf, field.x, field.y)
+        good = ~exposure.flagged(*photometry.UNUSABLE)
+        fit = photometry.psf_flux(exposure.image, exposure.variance, good, exposure.psf, field.x, field.y)
         faint = np.isfinite(fit.flux) & (field.flux * SCALE < 50 * fit.err)
         pulls.append(((fit.flux - field.flux * SCALE) / fit.err)[faint])
         found, star = matched(table, field, snr=(15, 60))
@@ -154,8 +157,8 @@ def test_a_vignetted_detector_is_flattened_by_the_zero_point(field):
     assert scatter[0, "psfFlux"] > 0.05
     # 250 stars of 10 mmag tell six terms to 1.5 mmag; the stars themselves scatter by less than 0.8 %
     assert scatter[2, "psfFlux"] < 0.01 and scatter[2, "apFlux"] < 0.01
-    good = ~exposure.flagged(*measure.UNUSABLE)
-    fit = measure.psf_flux(exposure.image, exposure.variance, good, exposure.psf, bright["x"], bright["y"])
+    good = ~exposure.flagged(*photometry.UNUSABLE)
+    fit = photometry.psf_flux(exposure.image, exposure.variance, good, exposure.psf, bright["x"], bright["y"])
     np.testing.assert_allclose(fit.flux, bright["psfFlux"], rtol=2e-3)
 
 

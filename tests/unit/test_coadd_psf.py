@@ -7,7 +7,7 @@ from test_warp import exposure, gaussian_image, tan_wcs
 
 from diaflow import warp
 from diaflow.psf.coadd import CoaddPsf, PsfInput, resample_stamps
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm
 
 SHAPE = (200, 200)
 BOX = (0, 0, 199, 199)

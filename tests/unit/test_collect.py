@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from diaflow import collect, ids, tables
 from diaflow.errors import InputError
+from diaflow.store import collect, ids, tables
 
 
 def dia_source_file(folder, visit, n, detectors=(0, 1)):

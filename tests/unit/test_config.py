@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from diaflow import config
 from diaflow.errors import InputError
+from diaflow.run import config
 
 
 def test_the_schema_is_valid_and_every_default_obeys_it():

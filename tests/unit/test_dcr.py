@@ -6,11 +6,12 @@ import pytest
 from chromatic import SETTINGS, SHAPE, Sky
 from scenes import CONFIG
 
-from diaflow import coadd, subtract, template
-from diaflow.coadd import artefacts, subbands
-from diaflow.coadd.files import ExposureFile
+from diaflow.coadd import artefacts, combine, subbands, template
 from diaflow.errors import BadData, InputError
-from diaflow.exposure import Exposure, bits
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.planes import bits
+from diaflow.subtract.subtraction import subtract
 
 NOISE, SEEING = 10.0, 1.8
 # Of the visits of the template, in fractions of a day, and of the science images 100 sidereal days later.
@@ -40,7 +41,7 @@ def make(folder, warps, method="dcr"):
     """A coadd, and the path where it is."""
     folder.mkdir(exist_ok=True)
     options = {"settings": SETTINGS} if method == "dcr" else {}
-    made = coadd.coadd(*chromatic.write(folder, warps), method, **options)
+    made = combine.combine_warps(*chromatic.write(folder, warps), method, **options)
     made.write(folder / f"{method}.fits")
     return made, str(folder / f"{method}.fits")
 
@@ -71,7 +72,7 @@ def test_stars_of_all_colours_vanish_at_any_airmass(sky, coadds, mjd):
     left = {}
     for method, (_, path) in coadds.items():
         static = template.assemble([path], GRID, SCIENCE_SHAPE, mjd)
-        difference = subtract.subtract(science, static, table, CONFIG)[0]
+        difference = subtract(science, static, table, CONFIG)[0]
         bright = table["psfFlux"] > 1e4
         left[method] = rms(residuals(difference, table)[bright])
     # A Gaussian that is displaced by d leaves a root of the power of F d / (sqrt(8 pi) sigma^2).
@@ -170,7 +171,7 @@ def test_a_transient_on_a_coloured_star_survives(sky, coadds):
         extra[yi + t[:, None], xi + t] += flux * stamp
     science.image += extra.astype(np.float32)
     static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
-    difference = subtract.subtract(science, static, table, CONFIG)[0]
+    difference = subtract(science, static, table, CONFIG)[0]
     stamps = difference.psf(x, y)
     t = np.arange(stamps.shape[-1]) - stamps.shape[-1] // 2
     rows, cols = y.astype(int)[:, None, None] + t[:, None], x.astype(int)[:, None, None] + t
@@ -197,10 +198,10 @@ def test_gaps_and_artefacts_do_not_hurt(sky, folder, warps, coadds):
     mjd = SCIENCE_DATES[0]
     science = chromatic.exposure(sky, 100, mjd, SEEING, NOISE, GRID, SCIENCE_SHAPE)
     table = chromatic.sources(sky, GRID, SCIENCE_SHAPE, SEEING, NOISE)
-    difference = subtract.subtract(science, template.assemble([path], GRID, SCIENCE_SHAPE, mjd), table, CONFIG)[0]
+    difference = subtract(science, template.assemble([path], GRID, SCIENCE_SHAPE, mjd), table, CONFIG)[0]
     # That of the whole warps, from which eight stars lose one visit of eight, and one of the highest airmass: 20 %.
     static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
-    whole = subtract.subtract(science, static, table, CONFIG)[0]
+    whole = subtract(science, static, table, CONFIG)[0]
     bright = table["psfFlux"] > 1e4
     left, before = (rms(residuals(image, table)[bright]) for image in (difference, whole))
     assert left < 1.2 * before

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scenes import constant_psf, gaussian
 
-from diaflow import psfmatch
-from diaflow.stampfield import StampField
+from diaflow.pixels.convolution import convolve, convolve_variance
+from diaflow.psf.stampfield import StampField
 from diaflow.subtract import decorrelate, noise
 
 
@@ -16,7 +16,7 @@ def noise_difference(v_s, v_t, kernel, seed=0):
     rng = np.random.default_rng(seed)
     shape = kernel.shape
     template = rng.normal(scale=np.sqrt(v_t), size=shape)
-    return rng.normal(scale=np.sqrt(v_s), size=shape) - psfmatch.convolve(template, kernel)
+    return rng.normal(scale=np.sqrt(v_s), size=shape) - convolve(template, kernel)
 
 
 def autocorrelation(image, lags):
@@ -52,9 +52,9 @@ def test_decorrelated_noise_has_the_variance_of_its_plane(v_s, v_t):
     shape = (512, 512)
     kernel = matching_kernel(3.3, 2.2, shape)
     whitening = decorrelate.kernel_field(kernel, v_t, v_s)
-    difference = psfmatch.convolve(noise_difference(v_s, v_t, kernel), whitening)
-    plane = psfmatch.convolve_variance(np.full(shape, v_t), kernel, whitening)
-    plane += psfmatch.convolve_variance(np.full(shape, v_s), whitening)
+    difference = convolve(noise_difference(v_s, v_t, kernel), whitening)
+    plane = convolve_variance(np.full(shape, v_t), kernel, whitening)
+    plane += convolve_variance(np.full(shape, v_s), whitening)
     inner = slice(60, -60), slice(60, -60)
     assert difference[inner].var() == pytest.approx(v_s + v_t, rel=0.02)
     assert plane[inner].mean() == pytest.approx(v_s + v_t, rel=0.005)
@@ -66,7 +66,7 @@ def test_decorrelated_noise_is_white(v_s, v_t):
     kernel = matching_kernel(3.3, 2.2, (512, 512))
     difference = noise_difference(v_s, v_t, kernel, 1)
     whitening = decorrelate.kernel_field(kernel, v_t, v_s)
-    after = psfmatch.convolve(difference, whitening)
+    after = convolve(difference, whitening)
     inner = slice(35, -35), slice(35, -35)
     if v_t > v_s:
         assert (autocorrelation(difference[inner], range(1, 4)) > 0.2).all()
@@ -88,12 +88,12 @@ def test_noise_is_white_everywhere_under_a_varying_kernel_and_depth():
     narrow, wide = gaussian(1.2, 21), gaussian(1.8, 21)
     kernel = StampField(np.stack([(narrow + wide) / 2, (wide - narrow) / 2, np.zeros((21, 21))]), 1, shape)
     v_s, v_t = np.ones(shape), np.broadcast_to(np.linspace(0.5, 1.5, 600), shape)
-    difference = rng.normal(size=shape) - psfmatch.convolve(rng.normal(size=shape) * np.sqrt(v_t), kernel)
+    difference = rng.normal(size=shape) - convolve(rng.normal(size=shape) * np.sqrt(v_t), kernel)
     sky = np.ones(shape, bool)
     fields = noise.cell_variance(v_t, sky), noise.cell_variance(v_s, sky)
     whitening = decorrelate.kernel_field(kernel, *fields)
-    after = psfmatch.convolve(difference, whitening)
-    plane = psfmatch.convolve_variance(v_t, kernel, whitening) + psfmatch.convolve_variance(v_s, whitening)
+    after = convolve(difference, whitening)
+    plane = convolve_variance(v_t, kernel, whitening) + convolve_variance(v_s, whitening)
     for rows in (slice(40, 300), slice(300, 560)):
         for cols in (slice(40, 300), slice(300, 560)):
             assert (after[rows, cols] ** 2 / plane[rows, cols]).mean() == pytest.approx(1, abs=0.03)

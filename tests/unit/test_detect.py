@@ -6,12 +6,15 @@ from astropy.wcs import WCS
 from scipy.special import erf
 from scipy.stats import poisson
 
-from diaflow import detect, ids
 from diaflow.detect import footprints
+from diaflow.diasource import detection
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
-from diaflow.matchedfilter import smooth_snr
-from diaflow.stampfield import StampField
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.measure import photometry
+from diaflow.measure.matchedfilter import smooth_snr
+from diaflow.psf.stampfield import StampField
+from diaflow.store import ids
 
 CONFIG = {"threshold": 5.0, "aperture": 12.0}
 SIGMA = 2.4  # PSF [pixel], as in LSST's test_detectAndMeasure
@@ -95,7 +98,7 @@ def matched(table, x, y):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
     difference, science, template, x, y = ten_transients(sign, seed)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert len(table) == 10 and len(set(rows)) == 10
     # Position error: sqrt(8 pi) sigma**2 noise / flux = 0.03 pixel for each axis.
@@ -118,7 +121,7 @@ def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
 def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
     wcs = wcs_at(12345, 67890)
     difference, science, template, x, y = ten_transients(wcs=wcs)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     ra, dec = wcs_at().all_pix2world(table["x"] + 12345, table["y"] + 67890, 0)
     np.testing.assert_allclose(table["ra"], ra, rtol=0, atol=1e-9)
@@ -132,7 +135,7 @@ def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
 def test_identity_and_time_come_from_the_metadata():
     difference, science, template, *_ = ten_transients()
     difference.metadata["visit_in_template"] = True
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     np.testing.assert_array_equal(table["diaSourceId"], ids.source_ids(42, 7, 10))
     assert set(table["visit"]) == {42} and set(table["detector"]) == {7} and set(table["band"]) == {"r"}
     assert set(table["midpointMjdTai"]) == {60000.5} and set(table["exposureTime"]) == {30.0}
@@ -143,7 +146,7 @@ def test_sources_are_in_the_order_of_their_rows_and_the_same_every_time():
     tables = []
     for _ in range(2):
         difference, science, template, *_ = ten_transients()
-        tables.append(detect.dia_sources(difference, science, template, CONFIG))
+        tables.append(detection.dia_sources(difference, science, template, CONFIG))
     for column in tables[0].dtype.names:
         np.testing.assert_array_equal(tables[0][column], tables[1][column])
     assert (np.diff(np.round(tables[0]["y"])) >= 0).all()
@@ -153,7 +156,7 @@ def test_a_transient_on_a_star_has_the_fluxes_of_both():
     shape = (300, 320)
     x, y = scattered(np.random.default_rng(5), shape, 10)
     difference, science, template = triplet(stars(shape, x, y, 1000.0), static=stars(shape, x, y, 3000.0))
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     # 0.03 pixel of position error costs 1e-4 of a star's flux.
     np.testing.assert_allclose(table["scienceFlux"][rows], 4000, atol=4 * 8.6)
@@ -168,7 +171,7 @@ def test_stars_subtracted_one_pixel_off_are_one_dipole_each():
     difference, science, template = triplet(np.zeros(shape), static=sky)
     template.image = np.roll(template.image, 1, axis=0)
     difference.image = science.image - template.image
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert len(table) == 10 and len(set(rows)) == 10
     assert table["isDipole"].all() and not table["isNegative"].any()
@@ -201,13 +204,13 @@ def test_the_fainter_lobe_may_be_below_the_threshold_but_not_below_half_of_it():
 def test_detection_planes_mark_the_footprints_of_each_sign():
     difference, science, template, x, y = ten_transients()
     difference.mask[:] = bits("DETECTED", "DETECTED_NEGATIVE", "SUSPECT")  # left over from the calexp
-    detect.dia_sources(difference, science, template, CONFIG)
+    detection.dia_sources(difference, science, template, CONFIG)
     detected = difference.flagged("DETECTED")
     assert detected[np.round(y).astype(int), np.round(x).astype(int)].all()
     assert 0.01 < detected.mean() < 0.1 and not difference.flagged("DETECTED_NEGATIVE").any()
     assert difference.flagged("SUSPECT").all()
     difference, science, template, x, y = ten_transients(-1)
-    detect.dia_sources(difference, science, template, CONFIG)
+    detection.dia_sources(difference, science, template, CONFIG)
     assert difference.flagged("DETECTED_NEGATIVE").any() and not difference.flagged("DETECTED").any()
 
 
@@ -216,7 +219,7 @@ def test_sources_covered_by_unusable_pixels_are_dropped(plane):
     difference, science, template, x, y = ten_transients()
     for xi, yi in np.round([x[:3], y[:3]]).astype(int).T:
         difference.mask[yi - 14 : yi + 15, xi - 14 : xi + 15] |= bits(plane)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     assert len(table) == 7
     assert matched(table, x[3:], y[3:])[1].max() < 0.5
     assert not table["pixelFlags"].any()
@@ -228,7 +231,7 @@ def test_a_saturated_star_flags_its_own_residual_and_not_a_transient_20_pixels_a
     difference, science, template = triplet(residual)
     yy, xx = np.mgrid[: shape[0], : shape[1]]
     difference.mask[np.hypot(xx - 150, yy - 150) < 6] |= bits("SAT")
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     wing = np.hypot(table["x"] - 150, table["y"] - 150) < 18
     assert wing.any() and table["pixelFlags"][wing].all() and table["pixelFlags_saturated"][wing].all()
     transient, distance = matched(table, np.array([174.0]), np.array([150.0]))
@@ -252,7 +255,7 @@ def test_a_masked_pixel_in_the_centre_or_the_footprint_sets_its_flags(plane, col
     ix, iy = np.round([x[:2], y[:2]]).astype(int)
     difference.mask[iy[0] + 1, ix[0] + 1] |= bits(plane)
     difference.mask[iy[1] + 4, ix[1]] |= bits(plane)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     np.testing.assert_array_equal(table[column][rows], [True, True] + [False] * 8)
     np.testing.assert_array_equal(table["pixelFlags"][rows], [True, not reliable_nearby] + [False] * 8)
@@ -278,7 +281,7 @@ def test_snr_is_the_psf_flux_over_its_error():
     difference, science, template, *_ = ten_transients()
     snr = smooth_snr(difference.image, difference.variance, difference.mask != 0, difference.psf.centre())
     yy, xx = np.mgrid[60:240:7, 60:240:7]
-    fit = detect.measure.psf_flux(
+    fit = photometry.psf_flux(
         difference.image, difference.variance, difference.mask == 0, difference.psf, xx.ravel(), yy.ravel()
     )
     np.testing.assert_allclose(snr[yy, xx].ravel(), fit.flux / fit.err, atol=1e-3)
@@ -306,14 +309,14 @@ def test_false_positives_of_either_sign_are_those_of_gaussian_noise(threshold):
 
 def test_nothing_but_noise_gives_an_empty_table():
     difference, science, template = triplet(np.zeros((200, 200)))
-    table = detect.dia_sources(difference, science, template, {"threshold": 8.0, "aperture": 12.0})
+    table = detection.dia_sources(difference, science, template, {"threshold": 8.0, "aperture": 12.0})
     assert len(table) == 0 and table.dtype.names[0] == "diaSourceId"
 
 
 def test_errors_on_the_template_count_its_correlated_noise():
     difference, science, template, *_ = ten_transients()
     template.metadata["covariance_factor"] = 4.0
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     np.testing.assert_allclose(table["templateFluxErr"], 2 * 0.25 * 2 * np.sqrt(np.pi) * SIGMA, rtol=0.02)
 
 
@@ -321,7 +324,7 @@ def test_two_transients_whose_wings_touch_are_two_sources():
     x, y = np.array([140.0, 156.0]), np.array([150.0, 152.0])
     for fluxes in ([2000.0, 1000.0], [2000.0, -1000.0]):
         difference, science, template = triplet(stars((300, 320), x, y, fluxes))
-        table = detect.dia_sources(difference, science, template, CONFIG)
+        table = detection.dia_sources(difference, science, template, CONFIG)
         assert len(table) == 2 and not table["isDipole"].any()
         assert matched(table, x, y)[1].max() < 0.2
         np.testing.assert_array_equal(table["isNegative"], np.array(fluxes)[matched(table, x, y)[0]] < 0)
@@ -338,7 +341,7 @@ def test_a_psf_that_is_not_finite_is_bad_data():
     difference, science, template, *_ = ten_transients()
     difference.psf = StampField(np.full((1, 31, 31), np.nan), 0, difference.shape)
     with pytest.raises(BadData, match="PSF"):
-        detect.dia_sources(difference, science, template, CONFIG)
+        detection.dia_sources(difference, science, template, CONFIG)
 
 
 def test_dipoles_are_at_the_middle_of_their_lobes_and_have_their_separation_and_direction():
@@ -349,7 +352,7 @@ def test_dipoles_are_at_the_middle_of_their_lobes_and_have_their_separation_and_
     difference, science, template = triplet(np.zeros(shape), static=stars(shape, x, y, flux))
     template.image = np.roll(template.image, 1, axis=0)
     difference.image = science.image - template.image
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y + 0.5)
     assert table["isDipole"].all() and table["dipoleFitAttempted"].all() and not table["pixelFlags"].any()
     # The centroid of a star on the science image is good to sqrt(8 pi) sigma**2 / 1000 = 0.03 pixel.
@@ -369,7 +372,7 @@ def test_a_variable_star_that_leaves_a_faint_ring_is_no_dipole():
     static = stars(shape, x, y, 4000.0)
     ring = stars(shape, x + 6, y, -120.0)
     difference, science, template = triplet(stars(shape, x, y, 1000.0) + ring, static=static)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert table["dipoleFitAttempted"][rows].any()
     assert not table["isDipole"].any() and distance.max() < 0.5
@@ -382,7 +385,7 @@ def test_trails_are_measured_on_the_sky():
     for t in 5 * ((np.arange(40) + 0.5) / 20 - 1):
         trails += stars(shape, x + t * np.cos(0.5), y + t * np.sin(0.5), 2000.0 / 40)
     difference, science, template = triplet(trails)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     assert len(table) == 10 and not (table["trail_flag"] | table["pixelFlags"] | table["isDipole"]).any()
     for column, truth in (("trailFlux", 2000.0), ("trailLength", 10 * 0.2)):
@@ -393,7 +396,7 @@ def test_trails_are_measured_on_the_sky():
     np.testing.assert_allclose([table["trailRa"][rows], table["trailDec"][rows]], [ra, dec], rtol=0, atol=0.05 / 3600)
     assert (table["extendedness"] == 1).all()
     _, science, template, *_ = ten_transients()
-    points = detect.dia_sources(ten_transients()[0], science, template, CONFIG)
+    points = detection.dia_sources(ten_transients()[0], science, template, CONFIG)
     assert (points["extendedness"] == 0).all() and points["trail_flag"].all()
     np.testing.assert_array_equal(np.isnan(points["trailLength"]), True)
 
@@ -404,7 +407,7 @@ def test_a_trail_across_the_image_flags_what_is_on_it():
     yy, xx = np.mgrid[: shape[0], : shape[1]]
     off = (xx - 210) * np.sin(0.8) - (yy - 200) * np.cos(0.8)
     difference, science, template = triplet(stars(shape, x, y, 1000.0) + 3 * np.exp(-0.5 * (off / SIGMA) ** 2))
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     on_trail = np.abs((x - 210) * np.sin(0.8) - (y - 200) * np.cos(0.8)) < 3
     assert on_trail.tolist() == [False, True, False]
@@ -422,7 +425,7 @@ def test_a_sky_that_was_left_over_does_no_harm():
     v, u = np.mgrid[-1:1:512j, -1:1:512j]
     sky = 2.2 + 2.1 * u + 2.0 * v + 1.2 * (2 * u**2 - 1) + 1.1 * u * v + 1.0 * (2 * v**2 - 1)
     difference.image += sky.astype(np.float32)
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert len(table) == 10 and len(set(rows)) == 10 and distance.max() < 5 * 0.03
     # A cell's mean is known to 0.026; times the PSF's noise-equivalent area of 74 pixels, 1.9 on the flux's 8.9.
@@ -441,7 +444,7 @@ def test_fluxes_of_dia_sources_pass_a_pull_test(sky):
         flux = rng.uniform(150, 400, 100) * rng.choice([-1, 1], 100)
         image = stars(xx.shape, x, y, flux) + rng.normal(size=xx.shape)
         difference = exposure(image + sky * np.sin(xx / 70) * np.sin(yy / 90), 1.0)
-        table = detect.dia_sources(difference, exposure(image, 1.0), exposure(0 * image, 1.0), CONFIG)
+        table = detection.dia_sources(difference, exposure(image, 1.0), exposure(0 * image, 1.0), CONFIG)
         rows, distance = matched(table, x, y)
         assert distance.max() < 2
         pulls.append((table["psfFlux"][rows] - flux) / table["psfFluxErr"][rows])
@@ -459,7 +462,7 @@ def test_flashes_of_a_satellite_are_flagged_and_a_transient_beside_them_is_not()
     y = np.append(100 + 25.0 * np.arange(6), 80.0)
     image = stars(shape, x, y, 600) + np.random.default_rng(4).normal(0, SCIENCE_NOISE, shape)
     blank = exposure(np.zeros(shape), TEMPLATE_NOISE)
-    table = detect.dia_sources(exposure(image, SCIENCE_NOISE), exposure(image, SCIENCE_NOISE), blank, CONFIG)
+    table = detection.dia_sources(exposure(image, SCIENCE_NOISE), exposure(image, SCIENCE_NOISE), blank, CONFIG)
     flash = np.hypot(table["x"][:, None] - x[:6], table["y"][:, None] - y[:6]).min(1) < 1
     assert flash.sum() == 6 and len(table) >= 7
     assert (table["glint_trail"] == flash).all()

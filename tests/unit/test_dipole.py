@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_detect import exposure, stars
 
-from diaflow import dipole
-from diaflow.exposure import bits
+from diaflow.diasource import dipole
+from diaflow.image.planes import bits
 
 SIGMA, NOISE = 2.0, 2.0  # PSF [pixel] and noise of the difference, as in LSST's test_dipoleFitter
 

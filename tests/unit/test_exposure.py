@@ -5,11 +5,14 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from diaflow import exposure as exposure_module
 from diaflow.errors import InputError
-from diaflow.exposure import PLANES, Exposure, bits, read_wcs, write_fits
+from diaflow.image import planes
+from diaflow.image.exposure import Exposure
+from diaflow.image.exposure_file import write_fits
+from diaflow.image.planes import PLANES, bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.stampfield import StampField
+from diaflow.psf.stampfield import StampField
+from diaflow.sky.wcs import read_wcs
 
 SHAPE = (90, 120)
 
@@ -222,7 +225,7 @@ def test_the_same_exposure_gives_the_same_bytes(tmp_path):
 def test_planes_fit_the_mask_and_are_numbered_once():
     assert sorted(PLANES.values()) == list(range(len(PLANES)))
     assert max(PLANES.values()) < 31
-    assert exposure_module.PLANES["DETECTED_NEGATIVE"] == 6
+    assert planes.PLANES["DETECTED_NEGATIVE"] == 6
 
 
 def test_compressed_exposure_has_its_mask_and_its_pixels_within_half_a_step(tmp_path):

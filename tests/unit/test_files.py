@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from diaflow import files, tables
 from diaflow.errors import InputError
-from diaflow.exposure import write_fits
+from diaflow.image.exposure_file import write_fits
+from diaflow.store import files, tables
 
 
 def test_file_appears_only_when_its_block_ends(tmp_path):
@@ -34,7 +34,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     path = tmp_path / "a[1].txt"
     script = f"""
 import os, signal
-from diaflow import files
+from diaflow.store import files
 with files.replacing({str(path)!r}) as part:
     part.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -8,10 +8,14 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow import geometry, tables
 from diaflow.errors import BadData
-from diaflow.skymap import SkyMap
-from diaflow.skymap.tract import Tract
+from diaflow.sky import sphere
+from diaflow.sky.overlaps import boxes_touch, patch_overlaps
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.sky.skymap.tract import Tract
+from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_corners
+from diaflow.store import tables
+from diaflow.units import ARCSEC
 
 
 def tan_header(ra=150.0, dec=2.0, scale=0.5, angle=0.0, parity=-1.0, shape=(1000, 800)):
@@ -31,10 +35,10 @@ def exposures(headers):
     table["visit"], table["band"], table["status"] = np.arange(len(headers)) + 1, "r", "ok"
     for row, header in zip(table, headers):
         shape = header["NAXIS2"], header["NAXIS1"]
-        wcs = geometry.header_wcs(header)
-        for k, (ra, dec) in enumerate(zip(*geometry.corners(wcs, shape)), start=1):
+        wcs = header_wcs(header)
+        for k, (ra, dec) in enumerate(zip(*image_corners(wcs, shape)), start=1):
             row[f"ra_{k}"], row[f"dec_{k}"] = ra, dec
-        row["pixel_scale"] = geometry.pixel_scale(wcs, shape)
+        row["pixel_scale"] = central_pixel_scale(wcs, shape)
     return table
 
 
@@ -48,7 +52,7 @@ def pairs(table):
 
 def test_corners_are_pixel_edges_in_order():
     """At the equator with north up, the corners are half the size away: right ascension decreases with x."""
-    ra, dec = geometry.corners(geometry.header_wcs(tan_header(ra=10.0, dec=0.0)), (1000, 800))
+    ra, dec = image_corners(header_wcs(tan_header(ra=10.0, dec=0.0)), (1000, 800))
     half_x, half_y = 400 * 0.5 / 3600, 500 * 0.5 / 3600
     # TAN departs from a plane by the cube of the size, (0.07 deg)**3 in radians: below 1e-7 deg.
     assert ra == pytest.approx(10 + np.array([half_x, -half_x, -half_x, half_x]), abs=1e-7)
@@ -56,7 +60,7 @@ def test_corners_are_pixel_edges_in_order():
 
 
 def test_corners_wrap_around_right_ascension_zero():
-    ra, _ = geometry.corners(geometry.header_wcs(tan_header(ra=0.0)), (1000, 800))
+    ra, _ = image_corners(header_wcs(tan_header(ra=0.0)), (1000, 800))
     assert np.all((ra >= 0) & (ra < 360))
     assert (ra > 359).sum() == 2
 
@@ -64,15 +68,15 @@ def test_corners_wrap_around_right_ascension_zero():
 @pytest.mark.parametrize(("angle", "parity"), [(0, -1), (33, -1), (200, 1)])
 def test_pixel_scale_is_that_of_the_header(angle, parity):
     header = tan_header(dec=-60.0, scale=0.263, angle=angle, parity=parity)
-    assert geometry.pixel_scale(geometry.header_wcs(header), (1000, 800)) == pytest.approx(0.263, rel=1e-6)
+    assert central_pixel_scale(header_wcs(header), (1000, 800)) == pytest.approx(0.263, rel=1e-6)
 
 
 def test_cd_matrix_wins_over_cdelt_and_crota():
     header = tan_header(angle=20)
     both = header.copy()
     both.update({"CDELT1": 1.0, "CDELT2": 1.0, "CROTA2": 70.0})
-    expected = geometry.corners(geometry.header_wcs(header), (1000, 800))
-    assert np.array_equal(geometry.corners(geometry.header_wcs(both), (1000, 800)), expected)
+    expected = image_corners(header_wcs(header), (1000, 800))
+    assert np.array_equal(image_corners(header_wcs(both), (1000, 800)), expected)
 
 
 @pytest.mark.parametrize("kind", ["SIP", "TPV", "SCAMP"])
@@ -88,8 +92,8 @@ def test_distortions_move_the_corners(kind):
         header.update({"PV1_0": 0.001, "PV1_1": 1.0, "PV1_2": 0.0, "PV2_0": 0.0, "PV2_1": 1.0, "PV2_2": 0.0})
         # Terms of the third order tell SCAMP's TAN from the standard's, whose PV mean something else.
         header.update({"PV1_7": 1e-12, "PV2_7": 1e-12})
-    plain = np.array(geometry.corners(geometry.header_wcs(tan_header()), (1000, 800)))
-    moved = np.array(geometry.corners(geometry.header_wcs(header), (1000, 800)))
+    plain = np.array(image_corners(header_wcs(tan_header()), (1000, 800)))
+    moved = np.array(image_corners(header_wcs(header), (1000, 800)))
     # The coordinate changes by 1 / cos(2 deg) = 1.0006 times the angle.
     assert np.abs(moved - plain)[0] == pytest.approx(np.full(4, shift), rel=2e-3)
 
@@ -100,8 +104,8 @@ def test_cdelt_and_crota_alone_are_a_rotation():
         del old[key]
     # CROTA2 turns from the y axis towards east, the angle of tan_header towards west.
     old.update({"CDELT1": -0.5 / 3600, "CDELT2": 0.5 / 3600, "CROTA2": -20.0})
-    expected = np.array(geometry.corners(geometry.header_wcs(header), (1000, 800)))
-    assert np.array(geometry.corners(geometry.header_wcs(old), (1000, 800))) == pytest.approx(expected, abs=1e-10)
+    expected = np.array(image_corners(header_wcs(header), (1000, 800)))
+    assert np.array(image_corners(header_wcs(old), (1000, 800))) == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +124,13 @@ def test_unusable_wcs_is_refused_in_one_line(change, words):
     header = tan_header()
     header.update(change)
     with pytest.raises(BadData, match=words) as refused:
-        geometry.pixel_scale(geometry.header_wcs(header), (1000, 800))
+        central_pixel_scale(header_wcs(header), (1000, 800))
     assert "\n" not in str(refused.value)
 
 
 def test_header_without_wcs_is_refused():
     with pytest.raises(BadData, match="no celestial WCS"):
-        geometry.header_wcs(fits.Header({"NAXIS": 2, "NAXIS1": 10, "NAXIS2": 10}))
+        header_wcs(fits.Header({"NAXIS": 2, "NAXIS1": 10, "NAXIS2": 10}))
 
 
 def test_parts_of_the_image_off_the_sky_are_refused():
@@ -134,29 +138,29 @@ def test_parts_of_the_image_off_the_sky_are_refused():
     header = tan_header(ra=0.0, dec=0.0, scale=3600 * 0.4)
     header.update({"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT"})
     with pytest.raises(BadData, match="no position on the sky|unusable WCS"):
-        geometry.corners(geometry.header_wcs(header), (1000, 800))
+        image_corners(header_wcs(header), (1000, 800))
 
 
 def test_gnomonic_matches_wcslib():
     header = tan_header(ra=359.9, dec=-70.0, scale=1.0)
     rng = np.random.default_rng(3)
     ra, dec = rng.uniform(340, 380, 200) % 360, rng.uniform(-80, -55, 200)
-    xi, eta = geometry.gnomonic(ra, dec, 359.9, -70.0)
-    x, y = geometry.header_wcs(header).all_world2pix(ra, dec, 1)
+    xi, eta = sphere.gnomonic(ra, dec, 359.9, -70.0)
+    x, y = header_wcs(header).all_world2pix(ra, dec, 1)
     # One arcsec per pixel; both in double precision, so 1e-6 pixel is far above rounding.
-    assert (header["CRPIX1"] - xi / geometry.ARCSEC) == pytest.approx(x, abs=1e-6)
-    assert (header["CRPIX2"] + eta / geometry.ARCSEC) == pytest.approx(y, abs=1e-6)
+    assert (header["CRPIX1"] - xi / ARCSEC) == pytest.approx(x, abs=1e-6)
+    assert (header["CRPIX2"] + eta / ARCSEC) == pytest.approx(y, abs=1e-6)
 
 
 def test_gnomonic_is_nan_behind_the_plane():
-    xi, eta = geometry.gnomonic(np.array([10.0, 190.0, 100.0]), np.zeros(3), 10.0, 0.0)
+    xi, eta = sphere.gnomonic(np.array([10.0, 190.0, 100.0]), np.zeros(3), 10.0, 0.0)
     assert np.isfinite(xi).tolist() == np.isfinite(eta).tolist() == [True, False, False]
 
 
 def test_separation_is_exact_for_small_and_large_angles():
-    v = geometry.unit_vectors(np.array([0.0, 0.0, 0.0]), np.array([0.0, 0.0, -90.0]))
-    w = geometry.unit_vectors(np.array([0.0, 1e-6, 0.0]), np.array([1e-7, 0.0, 90.0]))
-    assert np.degrees(geometry.separation(v, w)) == pytest.approx([1e-7, 1e-6, 180.0], rel=1e-6)
+    v = sphere.unit_vectors(np.array([0.0, 0.0, 0.0]), np.array([0.0, 0.0, -90.0]))
+    w = sphere.unit_vectors(np.array([0.0, 1e-6, 0.0]), np.array([1e-7, 0.0, 90.0]))
+    assert np.degrees(sphere.separation(v, w)) == pytest.approx([1e-7, 1e-6, 180.0], rel=1e-6)
 
 
 def test_boxes_touch_agrees_with_points():
@@ -169,7 +173,7 @@ def test_boxes_touch_agrees_with_points():
     low, high = np.full((n, 2), -1.0), np.full((n, 2), 1.0)
     u = np.linspace(0, 1, 101)
     s, t = (grid.ravel() for grid in np.meshgrid(u, u))
-    touch = geometry.boxes_touch(x, y, low, high)
+    touch = boxes_touch(x, y, low, high)
     for k in range(n):
         px = x[k, 0] + s * (x[k, 1] - x[k, 0]) + t * (x[k, 3] - x[k, 0])
         py = y[k, 0] + s * (y[k, 1] - y[k, 0]) + t * (y[k, 3] - y[k, 0])
@@ -182,7 +186,7 @@ def test_boxes_touch_agrees_with_points():
 def test_a_corner_close_to_but_beside_a_patch_does_not_count():
     """A square turned by 45 deg whose bounding box, but not itself, meets the patch."""
     x, y = np.array([[1.0, 2.0, 1.0, 0.0]]) + 0.6, np.array([[0.0, 1.0, 2.0, 1.0]]) + 0.6
-    assert not geometry.boxes_touch(x, y, np.array([[0.0, 0.0]]), np.array([[1.0, 1.0]]))[0]
+    assert not boxes_touch(x, y, np.array([[0.0, 0.0]]), np.array([[1.0, 1.0]]))[0]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -203,7 +207,7 @@ def test_an_image_that_holds_a_point_of_a_patch_overlaps_it(dec, ra, position, a
     point = tract.wcs.all_pix2world(x0 + position[0] * (x1 - x0), y0 + position[1] * (y1 - y0), 0)
     header = tan_header(float(point[0]), float(point[1]), 0.5, angle, parity)
     header["CRPIX1"], header["CRPIX2"] = header["CRPIX1"] + shift[0], header["CRPIX2"] + shift[1]
-    assert (patch, 1) in pairs(geometry.overlaps(exposures([header]), skymap, 1.0))
+    assert (patch, 1) in pairs(patch_overlaps(exposures([header]), skymap, 1.0))
 
 
 def test_overlaps_are_those_of_every_pixel():
@@ -212,8 +216,8 @@ def test_overlaps_are_those_of_every_pixel():
     tract = skymap.tracts[0]
     header = tan_header(150.1, 1.9, 0.5, 30.0)
     x, y = (grid.ravel() for grid in np.meshgrid(np.arange(-0.5, 800, 4.0), np.arange(-0.5, 1000, 4.0)))
-    hit = set(tract.find_patch(*geometry.header_wcs(header).all_pix2world(x, y, 0)))
-    assert {patch for patch, _ in pairs(geometry.overlaps(exposures([header]), skymap, 0.0))} == hit
+    hit = set(tract.find_patch(*header_wcs(header).all_pix2world(x, y, 0)))
+    assert {patch for patch, _ in pairs(patch_overlaps(exposures([header]), skymap, 0.0))} == hit
 
 
 def test_the_margin_counts_in_arcsec():
@@ -222,8 +226,8 @@ def test_the_margin_counts_in_arcsec():
     edge = skymap.tracts[0].shape[1] - 0.5
     ra, dec = skymap.tracts[0].wcs.all_pix2world(edge + 400 + 20 / 0.5, 1200.0, 0)
     table = exposures([tan_header(float(ra), float(dec))])
-    assert len(geometry.overlaps(table, skymap, 15.0)) == 0
-    assert len(geometry.overlaps(table, skymap, 25.0)) > 0
+    assert len(patch_overlaps(table, skymap, 15.0)) == 0
+    assert len(patch_overlaps(table, skymap, 25.0)) > 0
 
 
 def test_the_margin_is_an_angle_far_from_the_centre_too():
@@ -233,29 +237,29 @@ def test_the_margin_is_an_angle_far_from_the_centre_too():
     edge = tract.shape[1] - 0.5
     ra, dec = tract.wcs.all_pix2world(edge + 210 + 10.72, tract.shape[0] / 2, 0)
     table = exposures([tan_header(float(ra), float(dec), scale=10.0, shape=(20, 20))])
-    assert len(geometry.overlaps(table, skymap, 2000.0)) > 0
-    assert len(geometry.overlaps(table, skymap, 1500.0)) == 0
+    assert len(patch_overlaps(table, skymap, 2000.0)) > 0
+    assert len(patch_overlaps(table, skymap, 1500.0)) == 0
 
 
 def test_far_and_failed_images_overlap_nothing():
     headers = [tan_header(150.0, 2.0), tan_header(330.0, -2.0), tan_header(150.0, 60.0), tan_header(150.0, 2.0)]
     table = exposures(headers)
     table["status"][3] = "failed"
-    found = geometry.overlaps(table, one_tract(), 30.0)
+    found = patch_overlaps(table, one_tract(), 30.0)
     assert set(found["visit"].tolist()) == {1}
-    assert len(geometry.overlaps(table[:0], one_tract(), 30.0)) == 0
+    assert len(patch_overlaps(table[:0], one_tract(), 30.0)) == 0
 
 
 def test_failed_rows_without_corners_do_not_matter():
     table = tables.from_columns("exposure", path="x.fits", status="failed", visit=-1, detector=-1)
-    assert len(geometry.overlaps(table, one_tract(), 30.0)) == 0
+    assert len(patch_overlaps(table, one_tract(), 30.0)) == 0
 
 
 def test_overlaps_are_sorted_and_typed():
     table = exposures([tan_header(150.0 + 0.1 * k, 2.0, angle=7.0 * k) for k in (3, 0, 2, 1)])
     table["visit"], table["detector"] = [9, 9, 4, 4], [1, 0, 1, 0]
     skymap = one_tract()
-    found = geometry.overlaps(table, skymap, 10.0)
+    found = patch_overlaps(table, skymap, 10.0)
     order = {patch: k for k, patch in enumerate(skymap.tracts[0].patches())}
     keys = [(row["tract"], order[row["patch"]], row["visit"], row["detector"]) for row in found]
     assert keys == sorted(keys)
@@ -273,6 +277,6 @@ def test_thousands_of_images_on_a_hundred_patches_take_less_than_a_second():
     skymap = one_tract(radius=0.65)
     assert len(skymap.tracts[0].patches()) == 100
     start = time.process_time()
-    found = geometry.overlaps(table, skymap, 30.0)
+    found = patch_overlaps(table, skymap, 30.0)
     assert time.process_time() - start < 1.0
     assert len(found) > 5000

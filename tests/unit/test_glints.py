@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diaflow.detect import glints
+from diaflow.diasource import glints
 
 SIZE = 4096
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diaflow import ids
 from diaflow.errors import InputError
+from diaflow.store import ids
 
 
 @given(

@@ -10,10 +10,12 @@ from astropy.io import fits
 from astropy.time import Time
 from test_geometry import tan_header
 
-from diaflow import instruments, tables
 from diaflow.errors import BadData, InputError
-from diaflow.exposure import bits
-from diaflow.instruments import times, translate
+from diaflow.image.planes import bits
+from diaflow.instruments import maps, times, translate
+from diaflow.instruments.images import read_image
+from diaflow.instruments.ingest import ingest_images
+from diaflow.store import tables
 
 GOOD = {
     "VISIT": 12, "DETECTOR": 3, "FILTER": "r", "EXPTIME": 30.0, "MJD-OBS": 59000.25, "GAIN": 1.5, "RDNOISE": 4.0,
@@ -39,7 +41,7 @@ def write(path, header=None, data=None):
 
 
 def ingest_one(path, **changes):
-    return instruments.ingest(write(path / "image.fits", image_header(**changes)), "generic")[0]
+    return ingest_images(write(path / "image.fits", image_header(**changes)), "generic")[0]
 
 
 def failure(path, caplog, instrument="generic", **changes):
@@ -47,7 +49,7 @@ def failure(path, caplog, instrument="generic", **changes):
     write(path / "bad.fits", image_header(**changes))
     write(path / "good.fits", image_header(VISIT=99))
     with caplog.at_level(logging.WARNING):
-        table = instruments.ingest(str(path / "*.fits"), instrument)
+        table = ingest_images(str(path / "*.fits"), instrument)
     row = table[table["status"] == "failed"]
     assert len(row) == 1
     assert f"bad.fits: {row['reason'][0]}" in caplog.text
@@ -57,7 +59,7 @@ def failure(path, caplog, instrument="generic", **changes):
 
 def own_map(path, **rules):
     """An instrument map like generic with some rules replaced."""
-    columns = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())["columns"]
+    columns = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())["columns"]
     (path / "own.yaml").write_text(yaml.safe_dump({"columns": columns | rules}))
     return str(path / "own.yaml")
 
@@ -157,7 +159,7 @@ def test_mid_exposure_is_that_of_astropy(tmp_path, keys, scale, start):
 )
 def test_named_time_rules(tmp_path, rule, expected):
     path = write(tmp_path / "a.fits", image_header(T=59000.0, S=59000.0 * 86400, D="2020-05-31T06:00:00"))
-    table = instruments.ingest(path, own_map(tmp_path, mjd=rule))
+    table = ingest_images(path, own_map(tmp_path, mjd=rule))
     assert table["mjd"][0] == pytest.approx(expected, rel=0, abs=MJD_ROUNDING)
 
 
@@ -182,7 +184,7 @@ def test_rules_of_a_map(tmp_path):
         zero_point={"key": "FLUX20", "magnitude": 20.0},
     )
     header = image_header(FILTER="R_PRIME", CCD="C7x5", EXPMS=1500, NOISEVAR=9.0, FWHM=4.0, FLUX20=1000.0)
-    row = instruments.ingest(write(tmp_path / "my run0042.fits", header), path)[0]
+    row = ingest_images(write(tmp_path / "my run0042.fits", header), path)[0]
     assert (row["visit"], row["detector"], row["band"], row["exptime"]) == (42, 75, "r", 1.5)
     assert (row["gain"], row["read_noise"], row["saturation"], row["zero_point"]) == (4.0, 12.0, 4000.0, 27.5)
     assert row["seeing"] == pytest.approx(2.0, rel=1e-6)
@@ -190,11 +192,11 @@ def test_rules_of_a_map(tmp_path):
 
 def test_what_is_unknown_is_null(tmp_path):
     path = own_map(tmp_path, gain=None, read_noise=None, saturation=None)
-    row = instruments.ingest(write(tmp_path / "a.fits"), path)[0]
+    row = ingest_images(write(tmp_path / "a.fits"), path)[0]
     assert row["status"] == "ok" and np.isnan([row["gain"], row["read_noise"], row["saturation"]]).all()
     path = own_map(tmp_path, exptime=None)
     with pytest.raises(InputError, match="exptime: value None is not a number; mjd: exptime is not known"):
-        instruments.ingest(str(tmp_path / "a.fits"), path)
+        ingest_images(str(tmp_path / "a.fits"), path)
 
 
 def test_all_that_is_wrong_with_an_image_is_said_at_once(tmp_path, caplog):
@@ -205,7 +207,7 @@ def test_all_that_is_wrong_with_an_image_is_said_at_once(tmp_path, caplog):
 def test_values_of_a_map_must_hold_the_header_s(tmp_path):
     path = own_map(tmp_path, band={"key": "FILTER", "values": {"B": "b"}})
     with pytest.raises(InputError, match="band: 'r' is not among the values B"):
-        instruments.ingest(write(tmp_path / "a.fits"), path)
+        ingest_images(write(tmp_path / "a.fits"), path)
 
 
 def test_table_beside_the_image_is_read_at_the_band(tmp_path):
@@ -215,7 +217,7 @@ def test_table_beside_the_image_is_read_at_the_band(tmp_path):
     columns[0] = fits.Column("gain", "2E", array=[[7.0, 8.0]])
     fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "side-00012-10.fits")
     instrument = own_map(tmp_path, gain=rule, read_noise={"file": "side-{VISIT:05d}*.fits", "field": "noise"})
-    row = instruments.ingest(write(tmp_path / "image 1.fits"), instrument)[0]
+    row = ingest_images(write(tmp_path / "image 1.fits"), instrument)[0]
     assert (row["gain"], row["read_noise"]) == (8.0, 5.0)
 
 
@@ -235,12 +237,12 @@ def test_unusable_table_beside_the_image_is_named(tmp_path, change, words):
     fits.BinTableHDU.from_columns([fits.Column("gain", "2E", array=[[2.0, 3.0]])]).writeto(tmp_path / "side.fits")
     rule = {"file": "side.fits", "field": "gain", "index": {"r": 1}} | change
     with pytest.raises(InputError, match="no usable image.*gain: " + words):
-        instruments.ingest(write(tmp_path / "image.fits"), own_map(tmp_path, gain=rule))
+        ingest_images(write(tmp_path / "image.fits"), own_map(tmp_path, gain=rule))
 
 
 def test_metadata_takes_the_place_of_the_map(tmp_path):
     path = write(tmp_path / "a.fits", image_header(GAIN=None, MJD_OBS=None))
-    row = instruments.ingest(path, "generic", {"gain": 2.5, "band": "i", "mjd": 59001.5})[0]
+    row = ingest_images(path, "generic", {"gain": 2.5, "band": "i", "mjd": 59001.5})[0]
     assert (row["gain"], row["band"], row["mjd"]) == (2.5, "i", 59001.5)
 
 
@@ -250,7 +252,7 @@ def test_metadata_takes_the_place_of_the_map(tmp_path):
 )
 def test_unusable_metadata_is_named(tmp_path, metadata, words):
     with pytest.raises(InputError, match=words):
-        instruments.ingest(write(tmp_path / "a.fits"), "generic", metadata)
+        ingest_images(write(tmp_path / "a.fits"), "generic", metadata)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def test_unusable_metadata_is_named(tmp_path, metadata, words):
 )
 def test_malformed_maps_are_refused_before_any_image(tmp_path, rules, words):
     with pytest.raises(InputError, match=words) as refused:
-        instruments.load(own_map(tmp_path, **rules))
+        maps.load(own_map(tmp_path, **rules))
     assert "own.yaml" in str(refused.value)
 
 
@@ -285,19 +287,19 @@ def test_malformed_maps_are_refused_before_any_image(tmp_path, rules, words):
 def test_malformed_yaml_is_an_input_error_with_its_name(tmp_path, text):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(InputError, match="own.yaml"):
-        instruments.load(str(tmp_path / "own.yaml"))
+        maps.load(str(tmp_path / "own.yaml"))
 
 
 def test_unknown_instrument_names_the_known_ones(tmp_path):
     for name in ("hubble", str(tmp_path / "none.yaml")):
         with pytest.raises(InputError, match="unknown instrument.*eimage, generic, lsst_calexp, sdss_fpc, ztf_sci"):
-            instruments.load(name)
+            maps.load(name)
 
 
 @pytest.mark.parametrize("name", ["generic", "eimage", "sdss_fpc"])
 def test_built_in_maps_are_well_formed(name):
-    assert name in instruments.names()
-    assert instruments.load(name)["name"] == name
+    assert name in maps.names()
+    assert maps.load(name)["name"] == name
 
 
 @pytest.mark.parametrize(("heading", "hdu"), [("## One image to a calexp", None), ("## Write a map", 1)])
@@ -305,15 +307,15 @@ def test_the_maps_in_the_documentation_are_well_formed(root, tmp_path, heading, 
     text = (root / "docs" / "bring_your_own_camera.md").read_text()
     example = text.split(heading)[1].split("```yaml")[1].split("```")[0]
     (tmp_path / "my_camera.yaml").write_text(example)
-    assert instruments.load(str(tmp_path / "my_camera.yaml"))["hdu"] == hdu
+    assert maps.load(str(tmp_path / "my_camera.yaml"))["hdu"] == hdu
 
 
 def test_glob_without_match_is_named(tmp_path):
     write(tmp_path / "a.fits")
     with pytest.raises(InputError, match=r"no file matches .*\*\.nothing"):
-        instruments.ingest([str(tmp_path / "*.fits"), str(tmp_path / "*.nothing")], "generic")
+        ingest_images([str(tmp_path / "*.fits"), str(tmp_path / "*.nothing")], "generic")
     with pytest.raises(InputError, match="images"):
-        instruments.ingest([], "generic")
+        ingest_images([], "generic")
 
 
 def test_paths_with_spaces_brackets_and_folders(tmp_path):
@@ -322,7 +324,7 @@ def test_paths_with_spaces_brackets_and_folders(tmp_path):
     write(tmp_path / "c[1].fits", image_header(VISIT=1))
     (tmp_path / "folder.fits").mkdir()
     patterns = [str(tmp_path / "**" / "*.fits"), str(tmp_path / "c[1].fits")]
-    table = instruments.ingest(patterns, "generic")
+    table = ingest_images(patterns, "generic")
     assert table["visit"].tolist() == [1, 2]
     assert table["path"][1].endswith("a b.fits")
 
@@ -330,7 +332,7 @@ def test_paths_with_spaces_brackets_and_folders(tmp_path):
 def test_rows_are_sorted_and_typed(tmp_path):
     for k, (visit, detector) in enumerate([(5, 1), (3, 2), (5, 0), (3, 0)]):
         write(tmp_path / f"{k}.fits", image_header(VISIT=visit, DETECTOR=detector))
-    table = instruments.ingest(str(tmp_path / "*"), "generic")
+    table = ingest_images(str(tmp_path / "*"), "generic")
     assert list(zip(table["visit"].tolist(), table["detector"].tolist())) == [(3, 0), (3, 2), (5, 0), (5, 1)]
     assert table.dtype == tables.empty("exposure").dtype
     tables.write("exposure", table, tmp_path / "t" / "exposures.parquet")
@@ -341,14 +343,14 @@ def test_two_files_of_one_detector_are_both_named(tmp_path):
     write(tmp_path / "one.fits")
     write(tmp_path / "two.fits")
     with pytest.raises(InputError, match=r"one\.fits and .*two\.fits are both visit 12, detector 3"):
-        instruments.ingest(str(tmp_path / "*.fits"), "generic")
+        ingest_images(str(tmp_path / "*.fits"), "generic")
 
 
 def test_two_bands_in_one_visit_are_refused(tmp_path):
     write(tmp_path / "one.fits")
     write(tmp_path / "two.fits", image_header(FILTER="g", DETECTOR=4))
     with pytest.raises(InputError, match="visit 12 has images in two bands: r .* and g"):
-        instruments.ingest(str(tmp_path / "*.fits"), "generic")
+        ingest_images(str(tmp_path / "*.fits"), "generic")
 
 
 def test_bands_and_detectors_choose(tmp_path):
@@ -356,12 +358,12 @@ def test_bands_and_detectors_choose(tmp_path):
         write(tmp_path / f"{k}.fits", image_header(VISIT=ord(band), DETECTOR=k, FILTER=band))
     (tmp_path / "bad.fits").write_text("nothing")
     images = str(tmp_path / "*.fits")
-    table = instruments.ingest(images, "generic", bands=["r"], detectors=[0, 1, 2])
+    table = ingest_images(images, "generic", bands=["r"], detectors=[0, 1, 2])
     assert list(zip(table["status"], table["detector"].tolist())) == [("failed", -1), ("ok", 2)]
     with pytest.raises(InputError, match=r"bands: no image in z \(the images have g, r\)"):
-        instruments.ingest(images, "generic", bands=["z"])
+        ingest_images(images, "generic", bands=["z"])
     with pytest.raises(InputError, match="detectors: no image in 9"):
-        instruments.ingest(images, "generic", detectors=[9])
+        ingest_images(images, "generic", detectors=[9])
 
 
 def cut(path, n):
@@ -387,14 +389,14 @@ def test_unreadable_files_fail_alone(tmp_path, caplog, kind):
             cut(bad, 1000)
     write(tmp_path / "good.fits")
     with caplog.at_level(logging.WARNING):
-        table = instruments.ingest(str(tmp_path / "*.fits"), "generic")
+        table = ingest_images(str(tmp_path / "*.fits"), "generic")
     assert table["status"].tolist() == ["failed", "ok"]
     assert (table["visit"][0], table["detector"][0]) == (-1, -1)
     assert table["reason"][0] and "\n" not in table["reason"][0]
     assert "bad.fits" in caplog.text
     bad_only = str(tmp_path / "bad.fits")
     with pytest.raises(InputError, match=r"no usable image; the first is .*bad\.fits: "):
-        instruments.ingest(bad_only, "generic")
+        ingest_images(bad_only, "generic")
 
 
 def test_multi_extension_files(tmp_path):
@@ -408,31 +410,31 @@ def test_multi_extension_files(tmp_path):
     path = tmp_path / "mef.fits"
     fits.HDUList(hdus).writeto(path)
     for wanted, value in ((None, 2), (2, 3), ("SECOND", 3)):
-        columns = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())["columns"]
+        columns = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())["columns"]
         (tmp_path / "m.yaml").write_text(yaml.safe_dump({"hdu": wanted, "columns": columns}))
-        row = instruments.ingest(str(path), str(tmp_path / "m.yaml"))[0]
+        row = ingest_images(str(path), str(tmp_path / "m.yaml"))[0]
         assert (row["band"], row["gain"]) == ("i", 9.0)
-        assert np.all(instruments.read_image(row).image == value)
+        assert np.all(read_image(row).image == value)
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"hdu": 0, "columns": columns}))
     with pytest.raises(InputError, match="HDU 0 is not a 2-d image"):
-        instruments.ingest(str(path), str(tmp_path / "m.yaml"))
+        ingest_images(str(path), str(tmp_path / "m.yaml"))
 
 
 def test_tile_compressed_images(tmp_path):
     path = tmp_path / "a.fits.fz"
     data = np.arange(600, dtype=np.int16).reshape(20, 30)
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, image_header())]).writeto(path)
-    row = instruments.ingest(str(path), "generic")[0]
+    row = ingest_images(str(path), "generic")[0]
     assert (row["hdu"], row["nx"], row["ny"]) == (1, 30, 20)
-    assert np.array_equal(instruments.read_image(row).image, data)
+    assert np.array_equal(read_image(row).image, data)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32, np.float64])
 @pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
 def test_pixels_are_native_float32(tmp_path, dtype, suffix):
     data = (np.arange(600) % 250).reshape(20, 30).astype(dtype)
-    row = instruments.ingest(write(tmp_path / f"a.{suffix}", data=data), "generic")[0]
-    pixels = instruments.read_image(row)
+    row = ingest_images(write(tmp_path / f"a.{suffix}", data=data), "generic")[0]
+    pixels = read_image(row)
     assert pixels.image.dtype == np.float32
     assert pixels.image.dtype.isnative
     assert pixels.image.flags.c_contiguous
@@ -446,21 +448,21 @@ def test_truncated_pixels_are_bad_data_with_the_path(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     write(path, data=np.random.default_rng(1).normal(size=(200, 300)))
     cut(path, path.stat().st_size // 2)
-    row = instruments.ingest(str(path), "generic")[0]
+    row = ingest_images(str(path), "generic")[0]
     with pytest.raises(BadData, match=r"unreadable image .*a\.fits") as refused:
-        instruments.read_image(row)
+        read_image(row)
     assert "\n" not in str(refused.value)
 
 
 def test_an_image_that_is_gone_or_changed_is_bad_data(tmp_path):
     path = tmp_path / "a.fits"
-    row = instruments.ingest(write(path), "generic")[0]
+    row = ingest_images(write(path), "generic")[0]
     path.unlink()
     with pytest.raises(BadData, match="unreadable image"):
-        instruments.read_image(row)
+        read_image(row)
     write(path, data=np.zeros((5, 5), np.float32))
     with pytest.raises(BadData, match="unreadable image"):
-        instruments.read_image(row)
+        read_image(row)
 
 
 def masked_camera(path, spans):
@@ -472,27 +474,27 @@ def masked_camera(path, spans):
     ]
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path / "mask-12.fit")
     write(path / "image.fits", data=np.zeros((20, 30), np.float32))
-    content = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())
+    content = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())
     content["masks"] = {"file": "mask-{VISIT}.fit", "format": "sdss_fpm", "planes": {"SAT": 1}}
     (path / "masked.yaml").write_text(yaml.safe_dump(content))
-    return instruments.ingest(str(path / "image.fits"), str(path / "masked.yaml"))[0], str(path / "masked.yaml")
+    return ingest_images(str(path / "image.fits"), str(path / "masked.yaml"))[0], str(path / "masked.yaml")
 
 
 def test_saturated_spans_of_a_mask_file_are_saturated(tmp_path):
     row, name = masked_camera(tmp_path, [(3, 5, 7), (19, 0, 29)])
     expected = np.zeros((20, 30), np.int32)
     expected[3, 5:8] = expected[19] = bits("SAT")
-    assert np.array_equal(instruments.read_image(row, name).mask, expected)
+    assert np.array_equal(read_image(row, name).mask, expected)
 
 
 def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_path, caplog):
     row, name = masked_camera(tmp_path, [(3, 5, 7)])
     (tmp_path / "mask-12.fit").write_text("not a FITS file")
     with pytest.raises(BadData, match="unreadable mask or variance mask-12.fit"):
-        instruments.read_image(row, name)
+        read_image(row, name)
     (tmp_path / "mask-12.fit").unlink()
     with caplog.at_level(logging.WARNING):
-        assert instruments.read_image(row, name).mask is None
+        assert read_image(row, name).mask is None
     assert "no file mask-12.fit" in caplog.text
 
 
@@ -512,10 +514,10 @@ def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_pa
     ],
 )
 def test_masks_that_cannot_work_are_refused(tmp_path, section):
-    content = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())
+    content = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content | {"masks": section}))
     with pytest.raises(InputError, match="own.yaml: masks"):
-        instruments.load(str(tmp_path / "own.yaml"))
+        maps.load(str(tmp_path / "own.yaml"))
 
 
 def test_unreadable_card_is_a_reason():
@@ -527,7 +529,7 @@ def test_unreadable_card_is_a_reason():
 def test_real_sdss_frames(shared):
     """Two nights of Stripe 82: gain and noise come from tsField, the zero point agrees with tsField's to 0.01 mag."""
     folder = shared / "sdss_stripe82_r"
-    table = instruments.ingest(str(folder / "fpC-*.fit.gz"), "sdss_fpc")
+    table = ingest_images(str(folder / "fpC-*.fit.gz"), "sdss_fpc")
     assert table["visit"].tolist() == [41920300, 63770399]
     assert table["detector"].tolist() == [4, 4]
     assert set(table["band"]) == {"r"}
@@ -544,7 +546,7 @@ def test_real_sdss_frames(shared):
         assert row["zero_point"] == pytest.approx(zero, abs=0.01)
         # tsField's mjd is that of row 0; the central one of 1489 is read 744 x 26.322 ms later.
         assert row["mjd"] == pytest.approx(field["mjd"][2] + (744 * 0.026322 - 53.907456 / 2) / 86400, abs=1e-7)
-    pixels = instruments.read_image(table[0], "sdss_fpc")
+    pixels = read_image(table[0], "sdss_fpc")
     assert pixels.image.shape == (1489, 2048)
     assert 1000 < np.median(pixels.image) < 1300
     # A saturated star, filled in on the frame to 13,000 DN, and an unsaturated one that peaks at 31,000.
@@ -555,7 +557,7 @@ def test_real_sdss_frames(shared):
 
 def test_real_electron_images(shared):
     """Three generations of LSST simulators."""
-    table = instruments.ingest(str(shared / "lsst_formats" / "eimage" / "*.fits.gz"), "eimage")
+    table = ingest_images(str(shared / "lsst_formats" / "eimage" / "*.fits.gz"), "eimage")
     assert table["visit"].tolist() == [449053, 9006002, 21706001]
     assert table["detector"].tolist() == [94, 90, 90]
     assert table["band"].tolist() == ["r", "g", "g"]
@@ -569,4 +571,4 @@ def test_real_electron_images(shared):
 def test_real_image_without_wcs_fails_with_both_reasons(shared):
     path = str(shared / "cafos_ngc2420_raw" / "science" / "NGC2420" / "B" / "uamA_0023.fits.gz")
     with pytest.raises(InputError, match="no celestial WCS.*; visit: header has no VISIT"):
-        instruments.ingest(path, "generic")
+        ingest_images(path, "generic")

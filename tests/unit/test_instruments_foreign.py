@@ -10,10 +10,17 @@ from astropy.io import fits
 from astropy.time import Time
 from scipy.spatial import cKDTree
 
-from diaflow import astrometry, calexp, config, geometry, instruments, isr, plan, sources
+from diaflow.calibrate import astrometry, calexp
 from diaflow.errors import BadData, InputError
-from diaflow.exposure import Exposure, bits
-from diaflow.instruments import Pixels, delivered
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.instruments import delivered, maps
+from diaflow.instruments.images import Pixels, read_header, read_image, read_raw
+from diaflow.instruments.ingest import ingest_images
+from diaflow.isr.detrend import detrend
+from diaflow.measure import sources
+from diaflow.run import config, plan
+from diaflow.sky.wcs import header_wcs, image_centre
 
 CONFIG = config.validated({"images": "simulated"})["calexp"]
 SAT, CR, DEAD, FLAGGED = foreignfiles.SAT, foreignfiles.CR, foreignfiles.DEAD, foreignfiles.FLAGGED
@@ -58,7 +65,7 @@ def own_calexp(fields, tmp_path_factory):
 def read(row, instrument):
     """Pixels of a row, which must be usable."""
     assert (row["status"], row["reason"]) == ("ok", "")
-    return instruments.read_image(row, instrument)
+    return read_image(row, instrument)
 
 
 def planes_at(pixels, where):
@@ -105,7 +112,7 @@ def check_calexp(pixels, row, field, header, zero_point, pixel_scale):
 
 def test_decam_has_a_row_for_each_ccd(decam):
     # The glob finds masks and weights too; they are no images.
-    table = instruments.ingest(str(decam[0] / "*.fits.fz"), "decam_instcal")
+    table = ingest_images(str(decam[0] / "*.fits.fz"), "decam_instcal")
     assert table["detector"].tolist() == [1, 2] and table["hdu"].tolist() == [1, 2]
     assert set(table["path"]) == {str(decam[0] / "c4d_190402_050618_ooi_VR_v1.fits.fz")}
     for row in table:
@@ -126,7 +133,7 @@ def test_decam_corners_are_those_its_header_gives(tmp_path):
     hdu = fits.ImageHDU(np.zeros((4094, 2046), np.uint8), fits.Header(foreignfiles.DECAM_CCD), name="S29")
     primary = fits.PrimaryHDU(header=fits.Header(foreignfiles.DECAM_PRIMARY))
     fits.HDUList([primary, hdu]).writeto(tmp_path / "c4d_190402_050618_ooi_VR_v1.fits")
-    row = instruments.ingest(str(tmp_path / "*.fits"), "decam_instcal")[0]
+    row = ingest_images(str(tmp_path / "*.fits"), "decam_instcal")[0]
     # Half a pixel is 4e-5 deg in each coordinate and rounding 5e-5.
     tolerance = 5e-5 + 4e-5 * np.sqrt(2)
     card = hdu.header
@@ -138,7 +145,7 @@ def test_decam_corners_are_those_its_header_gives(tmp_path):
 
 
 def test_decam_mask_and_weight_are_those_of_the_ccd(decam, fields):
-    table = instruments.ingest(str(decam[0] / "*_ooi_*"), "decam_instcal")
+    table = ingest_images(str(decam[0] / "*_ooi_*"), "decam_instcal")
     for row, (field, variance) in zip(table, fields):
         pixels = read(row, "decam_instcal")
         # Tile compression quantises to a sixteenth of the noise, and the weight map to a little of its range.
@@ -153,13 +160,13 @@ def test_decam_mask_and_weight_are_those_of_the_ccd(decam, fields):
 def test_tpv_is_the_formula_of_its_convention(decam, ztf):
     x, y = np.meshgrid(np.linspace(0, 511, 5), np.linspace(0, 511, 5))
     for header in (*decam[1].values(), ztf[1]):
-        ra, dec = geometry.header_wcs(header).all_pix2world(x.ravel(), y.ravel(), 0)
+        ra, dec = header_wcs(header).all_pix2world(x.ravel(), y.ravel(), 0)
         true = foreignfiles.fits_sky(header, x.ravel(), y.ravel())
         assert offsets(ra, dec, *true).max() < 1e-6
 
 
 def test_decam_becomes_a_calexp(decam, fields):
-    row = instruments.ingest(str(decam[0] / "*_ooi_*"), "decam_instcal")[1]
+    row = ingest_images(str(decam[0] / "*_ooi_*"), "decam_instcal")[1]
     pixels = read(row, "decam_instcal")
     exposure, _ = check_calexp(pixels, row, fields[1][0], decam[1][2], 28.3, 0.263)
     assert exposure.metadata["noise_model"] == "delivered" and exposure.metadata["bunit"] == "nJy"
@@ -182,17 +189,17 @@ def test_masks_of_another_version_are_refused(decam, tmp_path):
         replaced = [hdus[0], fits.CompImageHDU(data, hdus["S29"].header, name="S29")]
         fits.HDUList(replaced).writeto(tmp_path / "new.fits")
     (tmp_path / "new.fits").rename(path)
-    table = instruments.ingest(str(tmp_path / "*_ooi_*"), "decam_instcal")
+    table = ingest_images(str(tmp_path / "*_ooi_*"), "decam_instcal")
     with pytest.raises(BadData, match="_ood_VR_v1.fits.fz: codes 16, 128 are not in the instrument map"):
-        instruments.read_image(table[0], "decam_instcal")
+        read_image(table[0], "decam_instcal")
     with pytest.raises(BadData, match="_ood_VR_v1.fits.fz.*S30"):
-        instruments.read_image(table[1], "decam_instcal")
+        read_image(table[1], "decam_instcal")
 
 
 def test_without_mask_and_weight_counts_decide(decam, tmp_path, caplog):
     source = next(decam[0].glob("*_ooi_*"))
     (tmp_path / source.name).write_bytes(source.read_bytes())
-    row = instruments.ingest(str(tmp_path / "*_ooi_*"), "decam_instcal")[0]
+    row = ingest_images(str(tmp_path / "*_ooi_*"), "decam_instcal")[0]
     with caplog.at_level(logging.WARNING):
         pixels = read(row, "decam_instcal")
     assert pixels.mask is None and pixels.variance is None
@@ -200,7 +207,7 @@ def test_without_mask_and_weight_counts_decide(decam, tmp_path, caplog):
 
 
 def test_ztf_identity_is_in_its_name(ztf):
-    table = instruments.ingest(str(ztf[0] / "*.fits"), "ztf_sci")
+    table = ingest_images(str(ztf[0] / "*.fits"), "ztf_sci")
     assert len(table) == 1
     row = table[0]
     assert (row["visit"], row["detector"], row["band"]) == (18032713578, 25, "r")
@@ -211,7 +218,7 @@ def test_ztf_identity_is_in_its_name(ztf):
 
 
 def test_ztf_mask_bits_are_planes_and_sources_are_not_masked(ztf):
-    pixels = read(instruments.ingest(str(ztf[0] / "*.fits"), "ztf_sci")[0], "ztf_sci")
+    pixels = read(ingest_images(str(ztf[0] / "*.fits"), "ztf_sci")[0], "ztf_sci")
     assert pixels.variance is None
     assert planes_at(pixels, SAT) == bits("SAT") and planes_at(pixels, CR) == bits("CR")
     assert planes_at(pixels, DEAD) == bits("BAD") and planes_at(pixels, FLAGGED) == bits("STREAK", "BAD")
@@ -222,7 +229,7 @@ def test_ztf_mask_bits_are_planes_and_sources_are_not_masked(ztf):
 
 
 def test_ztf_becomes_a_calexp(ztf, fields):
-    row = instruments.ingest(str(ztf[0] / "*.fits"), "ztf_sci")[0]
+    row = ingest_images(str(ztf[0] / "*.fits"), "ztf_sci")[0]
     field, variance = fields[0]
     exposure, _ = check_calexp(read(row, "ztf_sci"), row, field, ztf[1], 27.0, 1.012)
     assert exposure.metadata["noise_model"] == "header"
@@ -238,7 +245,7 @@ def test_a_mask_without_variance_joins_what_the_counts_show(fields):
     mask = np.zeros(field.image.shape, np.int32)
     mask[SAT], mask[FLAGGED] = bits("SAT"), bits("SUSPECT")
     row = starfield.row(foreignfiles.SIZE, bias=0.0)
-    exposure = isr.detrend(Pixels(field.image, mask=mask), row, cosmic_rays=False)
+    exposure = detrend(Pixels(field.image, mask=mask), row, cosmic_rays=False)
     assert exposure.flagged("SAT")[SAT].all() and exposure.flagged("INTRP")[SAT].all()
     # As where counts show saturation, the neighbours go with it.
     assert exposure.flagged("SAT")[99:107, 199:205].all() and not exposure.flagged("SAT")[98:108, 198].any()
@@ -248,7 +255,7 @@ def test_a_mask_without_variance_joins_what_the_counts_show(fields):
 
 
 def test_lsst_headers_give_the_exposure(lsst):
-    row = instruments.ingest(str(lsst[0]), "lsst_calexp")[0]
+    row = ingest_images(str(lsst[0]), "lsst_calexp")[0]
     assert (row["visit"], row["detector"], row["band"], row["exptime"]) == (24112600123, 4, "r", 30.0)
     assert row["mjd"] == pytest.approx(Time("2024-11-27T02:31:04.5", scale="tai").mjd, abs=1e-9)
     assert row["zero_point"] == pytest.approx(31.4) and row["pixel_scale"] == pytest.approx(0.167, abs=0.002)
@@ -261,27 +268,27 @@ def test_lsst_headers_give_the_exposure(lsst):
 )
 def test_lsst_zero_point_is_in_the_unit_or_in_fluxmag0(fields, tmp_path, cards, zero_point):
     foreignfiles.lsst(tmp_path / "calexp.fits", *fields[0], **cards)
-    row = instruments.ingest(str(tmp_path / "calexp.fits"), "lsst_calexp")[0]
+    row = ingest_images(str(tmp_path / "calexp.fits"), "lsst_calexp")[0]
     assert row["status"] == "ok"
     assert row["zero_point"] == pytest.approx(zero_point, nan_ok=True)
 
 
 def test_lsst_planes_are_found_by_name(lsst):
     """CROSSTALK is bit 8 there and NO_DATA bit 9; NO_DATA is bit 8 here."""
-    pixels = read(instruments.ingest(str(lsst[0]), "lsst_calexp")[0], "lsst_calexp")
+    pixels = read(ingest_images(str(lsst[0]), "lsst_calexp")[0], "lsst_calexp")
     assert planes_at(pixels, SAT) == bits("SAT", "INTRP") and planes_at(pixels, CR) == bits("CR", "INTRP")
     assert planes_at(pixels, DEAD) == bits("NO_DATA", "INTRP") and planes_at(pixels, FLAGGED) == bits("SUSPECT")
     assert pixels.mask[200, 200] == 0 and not (pixels.mask & bits("DETECTED")).any()
 
 
 def test_lsst_becomes_a_calexp(lsst, fields):
-    row = instruments.ingest(str(lsst[0]), "lsst_calexp")[0]
+    row = ingest_images(str(lsst[0]), "lsst_calexp")[0]
     check_calexp(read(row, "lsst_calexp"), row, fields[0][0], lsst[1], 31.0, 0.167)
 
 
 def test_everything_trusted_is_kept(lsst, fields):
     field, variance = fields[0]
-    row = instruments.ingest(str(lsst[0]), "lsst_calexp")[0]
+    row = ingest_images(str(lsst[0]), "lsst_calexp")[0]
     pixels = read(row, "lsst_calexp")
     # A catalogue that is wrong by a magnitude and an arcminute does not matter.
     wrong = foreignfiles.refcat(field, lsst[1], 30.4)
@@ -302,7 +309,7 @@ def test_everything_trusted_is_kept(lsst, fields):
 
 def test_a_trusted_part_is_kept_and_the_others_are_calibrated(lsst, fields):
     field, _ = fields[0]
-    row = instruments.ingest(str(lsst[0]), "lsst_calexp")[0]
+    row = ingest_images(str(lsst[0]), "lsst_calexp")[0]
     pixels = read(row, "lsst_calexp")
     stars = foreignfiles.refcat(field, lsst[1], 31.0)
     stars["dec"] += 1 / 3600
@@ -313,13 +320,13 @@ def test_a_trusted_part_is_kept_and_the_others_are_calibrated(lsst, fields):
     exposure, _, summary = calexp.calibrate(pixels, row, stars, CONFIG | {"trust": ["zero_point"]})
     assert (summary["astrometry"][0], summary["photometry"][0]) == ("refcat", "header")
     assert summary["zero_point"][0] == pytest.approx(31.4)
-    before, after = (geometry.centre(wcs, (512, 512))[1] for wcs in (geometry.header_wcs(pixels.header), exposure.wcs))
+    before, after = (image_centre(wcs, (512, 512))[1] for wcs in (header_wcs(pixels.header), exposure.wcs))
     assert (after - before) * 3600 == pytest.approx(1, abs=0.01)
 
 
 def test_a_zero_point_that_is_not_there_cannot_be_trusted(fields, tmp_path):
     foreignfiles.lsst(tmp_path / "calexp.fits", *fields[0], BUNIT="adu")
-    row = instruments.ingest(str(tmp_path / "calexp.fits"), "lsst_calexp")[0]
+    row = ingest_images(str(tmp_path / "calexp.fits"), "lsst_calexp")[0]
     pixels = read(row, "lsst_calexp")
     with pytest.raises(BadData, match="no zero point"):
         calexp.calibrate(pixels, row, None, CONFIG | {"trust": EVERYTHING})
@@ -334,7 +341,7 @@ def test_unknown_parts_cannot_be_trusted():
 
 def test_a_calexp_of_ours_is_read_back_and_comes_out_the_same(own_calexp):
     exposure, table, path = own_calexp
-    row = instruments.ingest(str(path), "lsst_calexp")[0]
+    row = ingest_images(str(path), "lsst_calexp")[0]
     for name in ("visit", "detector", "band", "mjd", "exptime"):
         assert row[name] == exposure.metadata[name]
     pixels = read(row, "lsst_calexp")
@@ -357,7 +364,7 @@ def test_a_calexp_of_ours_is_read_back_and_comes_out_the_same(own_calexp):
 
 
 def test_a_trusted_tpv_is_in_the_file_of_the_calexp(ztf, tmp_path):
-    row = instruments.ingest(str(ztf[0] / "*.fits"), "ztf_sci")[0]
+    row = ingest_images(str(ztf[0] / "*.fits"), "ztf_sci")[0]
     exposure, _, _ = calexp.calibrate(read(row, "ztf_sci"), row, None, CONFIG | {"trust": ["wcs", "zero_point"]})
     exposure.write(tmp_path / "25.fits")
     x, y = np.meshgrid(np.linspace(0, 511, 5), np.linspace(0, 511, 5))
@@ -395,23 +402,23 @@ def test_several_raw_detectors_of_one_file(tmp_path):
         counts[:, 72:] = 300 + number
         hdus.append(fits.ImageHDU(counts, header))
     fits.HDUList(hdus).writeto(tmp_path / "mosaic.fits")
-    text = (instruments._FOLDER / "ccd_raw.yaml").read_text()
+    text = (maps._FOLDER / "ccd_raw.yaml").read_text()
     (tmp_path / "mosaic.yaml").write_text("hdu: each\n" + text)
-    table = instruments.ingest(str(tmp_path / "mosaic.fits"), str(tmp_path / "mosaic.yaml"))
+    table = ingest_images(str(tmp_path / "mosaic.fits"), str(tmp_path / "mosaic.yaml"))
     assert table["detector"].tolist() == [1, 2] and set(table["status"]) == {"ok"}
     for row in table:
         assert (row["nx"], row["ny"]) == (64, 96)
-        (amplifier,) = instruments.read_raw(row, str(tmp_path / "mosaic.yaml")).amplifiers
+        (amplifier,) = read_raw(row, str(tmp_path / "mosaic.yaml")).amplifiers
         assert (amplifier.counts == 1000 + row["detector"]).all() and amplifier.counts.shape == (96, 64)
         assert (amplifier.overscan == 300 + row["detector"]).all() and amplifier.gain == pytest.approx(2.1)
-        wcs = geometry.header_wcs(instruments.read_header(row, str(tmp_path / "mosaic.yaml")))
+        wcs = header_wcs(read_header(row, str(tmp_path / "mosaic.yaml")))
         # Pixel 5 of the frame is pixel 1 of the image.
         assert wcs.wcs.crpix[0] == 36.0 - 80 * row["detector"] - 4
 
 
 def test_real_lsst_files(shared):
     folder = shared / "lsst_formats"
-    row = instruments.ingest(str(folder / "calexp" / "example-calexp.fits.gz"), "lsst_calexp")[0]
+    row = ingest_images(str(folder / "calexp" / "example-calexp.fits.gz"), "lsst_calexp")[0]
     assert (row["visit"], row["detector"], row["band"], row["exptime"]) == (903986, 16, "i", 30.0)
     # The middle of 30 s from UT-STR 05:18:27.876, and about 35 s from UTC to TAI.
     assert row["mjd"] == pytest.approx(Time("2013-11-02T05:18:42.876", scale="utc").tai.mjd, abs=0.2 / 86400)
@@ -420,7 +427,7 @@ def test_real_lsst_files(shared):
 
     known = {"exptime": 30.0, "mjd": 57000.0, "band": "i"}
     path = folder / "calexp" / "HSC-0908120-056-small.fits"
-    row = instruments.ingest(str(path), "lsst_calexp", known)[0]
+    row = ingest_images(str(path), "lsst_calexp", known)[0]
     assert (row["visit"], row["detector"]) == (908120, 56) and np.isnan(row["zero_point"])
     pixels = read(row, "lsst_calexp")
     with fits.open(path) as hdus:
@@ -429,16 +436,16 @@ def test_real_lsst_files(shared):
         assert np.array_equal(pixels.mask == bits("SUSPECT"), (hdus[2].data & 256) > 0)
         sky = (hdus[2].data & 32) == 0
     x, y = np.meshgrid([0, 99, 199], [0, 99, 199])
-    places = geometry.header_wcs(pixels.header).all_pix2world(x.ravel(), y.ravel(), 0)
+    places = header_wcs(pixels.header).all_pix2world(x.ravel(), y.ravel(), 0)
     assert offsets(*places, *foreignfiles.fits_sky(pixels.header, x.ravel(), y.ravel())).max() < 1e-6
 
-    exposure = isr.detrend(pixels, row, edge=0)
+    exposure = detrend(pixels, row, edge=0)
     assert np.array_equal(exposure.image[exposure.mask == 0], pixels.image[exposure.mask == 0])
     noise = 1.4826 * np.median(np.abs(exposure.image - np.median(exposure.image[sky]))[sky])
     # Galaxies below the threshold broaden the sky beyond the variance that the file has.
     assert noise == pytest.approx(np.sqrt(np.median(exposure.variance[sky])), rel=0.1)
 
-    row = instruments.ingest(str(folder / "coadd_warp" / "*.gz"), "lsst_calexp", {"visit": 1, "detector": 0})[0]
+    row = ingest_images(str(folder / "coadd_warp" / "*.gz"), "lsst_calexp", {"visit": 1, "detector": 0})[0]
     # TIME-MID is 1994-01-02T01:46:59.52 UTC, 28 s behind TAI then.
     assert row["mjd"] == pytest.approx(49354 + (3600 + 46 * 60 + 59.52 + 28) / 86400, abs=1e-7)
     assert row["zero_point"] == pytest.approx(2.5 * np.log10(4626055802280.55))

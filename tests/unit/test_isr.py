@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import starfield
 
-from diaflow import cosmicrays, isr
 from diaflow.errors import BadData
-from diaflow.instruments import Pixels
+from diaflow.instruments.images import Pixels
 from diaflow.isr import noise as noise_of
 from diaflow.isr import repair
+from diaflow.isr.detrend import detrend
+from diaflow.pixels import cosmicrays
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def field():
 
 
 def test_bias_is_subtracted_and_metadata_kept(field):
-    exposure = isr.detrend(Pixels(field.image), field.row)
+    exposure = detrend(Pixels(field.image), field.row)
     untouched = exposure.mask == 0
     np.testing.assert_allclose(exposure.image[untouched], field.image[untouched] - starfield.BIAS, atol=1e-3)
     expected = {"visit": 7, "detector": 3, "band": "r", "gain": 2.0, "noise_model": "header"}
@@ -26,7 +27,7 @@ def test_bias_is_subtracted_and_metadata_kept(field):
 
 
 def test_variance_is_that_of_the_noise_in_sky_and_stars(field):
-    exposure = isr.detrend(Pixels(field.image), field.row)
+    exposure = detrend(Pixels(field.image), field.row)
     noise = exposure.image - field.noiseless - starfield.SKY
     for level in (field.noiseless < 1, field.noiseless > 300):
         pixels = level & (exposure.mask == 0)
@@ -38,7 +39,7 @@ def test_variance_is_that_of_the_noise_in_sky_and_stars(field):
 
 def test_variance_of_blank_sky_does_not_follow_its_noise():
     image = starfield.observed(np.full((512, 512), starfield.SKY), 3)
-    exposure = isr.detrend(Pixels(image), starfield.row(512), cosmic_rays=False)
+    exposure = detrend(Pixels(image), starfield.row(512), cosmic_rays=False)
     correlation = np.corrcoef(exposure.image.ravel(), exposure.variance.ravel())[0, 1]
     # Counts as variance would correlate fully; a few significant noise peaks remain.
     assert abs(correlation) < 0.1
@@ -46,7 +47,7 @@ def test_variance_of_blank_sky_does_not_follow_its_noise():
 
 @pytest.mark.parametrize("values, source", [({"gain": np.nan}, "estimated"), ({"read_noise": np.nan}, "sky")])
 def test_unknown_gain_or_read_noise_is_taken_from_the_sky(field, values, source):
-    exposure = isr.detrend(Pixels(field.image), starfield.row(512, **values))
+    exposure = detrend(Pixels(field.image), starfield.row(512, **values))
     true = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2
     assert exposure.metadata["noise_model"] == source
     assert np.median(exposure.variance) == pytest.approx(true, rel=0.05)
@@ -54,7 +55,7 @@ def test_unknown_gain_or_read_noise_is_taken_from_the_sky(field, values, source)
 
 def test_noise_of_an_image_without_its_sky_is_measured():
     noise = np.random.default_rng(1).normal(0, 5, (256, 256)).astype(np.float32)
-    exposure = isr.detrend(Pixels(noise), starfield.row(256, gain=np.nan, read_noise=np.nan, bias=0.0))
+    exposure = detrend(Pixels(noise), starfield.row(256, gain=np.nan, read_noise=np.nan, bias=0.0))
     assert np.median(exposure.variance) == pytest.approx(25, rel=0.03)
     assert np.isinf(exposure.metadata["gain"])
 
@@ -70,7 +71,7 @@ def test_flaws_are_masked_grown_and_repaired(field):
     image[200:203, 300:303] = starfield.SATURATION + 1
     image[:, 400] = 0
     image[:, 420] = 65.0
-    exposure = isr.detrend(Pixels(image), field.row)
+    exposure = detrend(Pixels(image), field.row)
     assert exposure.flagged("BAD")[100, 100] and exposure.flagged("BAD")[:, [400, 420]].all()
     assert exposure.flagged("SAT")[199:204, 299:304].all() and exposure.flagged("SAT").sum() == 25
     assert (exposure.flagged("INTRP") == exposure.flagged("BAD", "SAT", "CR")).all()
@@ -84,7 +85,7 @@ def test_hot_column_is_a_defect_and_no_saturated_source(field):
     image[:, 420] = 2 * starfield.SATURATION
     # A bleeding star may saturate a good part of a column.
     image[:300, 100] = 2 * starfield.SATURATION
-    exposure = isr.detrend(Pixels(image), field.row)
+    exposure = detrend(Pixels(image), field.row)
     assert exposure.flagged("BAD")[:, 420].all() and not exposure.flagged("SAT")[:, 418:423].any()
     assert exposure.flagged("SAT")[:301, 99:102].all() and not exposure.flagged("BAD")[:, 100].any()
 
@@ -98,7 +99,7 @@ def vignetted(size, radius, width=20):
 def test_vignetted_corners_are_bad_and_lit_pixels_are_not(field):
     light = vignetted(512, 300)
     image = starfield.observed((field.noiseless + starfield.SKY) * light, 4)
-    exposure = isr.detrend(Pixels(image), field.row)
+    exposure = detrend(Pixels(image), field.row)
     bad = exposure.flagged("BAD")
     assert (light < 0.15).mean() > 0.02 and bad[light < 0.15].all()
     # Blocks of four pixels with one more around them: up to eight pixels, 0.4 of the light, above a fifth.
@@ -112,26 +113,26 @@ def test_vignetted_corners_are_bad_and_lit_pixels_are_not(field):
 def test_an_amplifier_without_light_is_bad(field):
     image = field.image.copy()
     image[:, 384:] = starfield.observed(np.zeros((512, 128)), 5)
-    bad = isr.detrend(Pixels(image), field.row).flagged("BAD")
+    bad = detrend(Pixels(image), field.row).flagged("BAD")
     assert bad[:, 384:].all() and not bad[:, :376].any()
 
 
 def test_an_image_without_its_sky_has_no_unlit_pixels(field):
     image = field.image - np.float32(starfield.SKY + starfield.BIAS)
     row = starfield.row(512, bias=0.0, gain=np.nan, read_noise=np.nan)
-    assert not isr.detrend(Pixels(image), row, edge=0, cosmic_rays=False).flagged("BAD").any()
+    assert not detrend(Pixels(image), row, edge=0, cosmic_rays=False).flagged("BAD").any()
 
 
 def test_edge_is_a_border_of_the_width_asked_for(field):
-    edge = isr.detrend(Pixels(field.image), field.row, edge=7).flagged("EDGE")
+    edge = detrend(Pixels(field.image), field.row, edge=7).flagged("EDGE")
     assert edge.sum() == 512**2 - 498**2 and not edge[7:-7, 7:-7].any()
-    assert not isr.detrend(Pixels(field.image), field.row, edge=0).flagged("EDGE").any()
+    assert not detrend(Pixels(field.image), field.row, edge=0).flagged("EDGE").any()
 
 
 @pytest.mark.parametrize("level, reason", [(70000.0, "100% are saturated"), (np.nan, "usable")])
 def test_image_without_usable_pixels_is_bad_data(level, reason):
     with pytest.raises(BadData, match=reason):
-        isr.detrend(Pixels(np.full((100, 100), level, np.float32)), starfield.row(100))
+        detrend(Pixels(np.full((100, 100), level, np.float32)), starfield.row(100))
 
 
 def test_interpolation_reproduces_a_slope_and_falls_back_on_the_sky():
@@ -163,10 +164,10 @@ def test_cosmic_rays_are_found_and_star_cores_are_not(fwhm):
     searched = image.copy()
     assert cosmicrays.find(searched, variance, np.zeros(image.shape, bool)).sum() > 40
     np.testing.assert_array_equal(searched, image)  # what was cleaned on the way is back
-    found = isr.detrend(Pixels(image), field.row).flagged("CR")
+    found = detrend(Pixels(image), field.row).flagged("CR")
     clear = tracks & (field.noiseless < 20)
     assert found[clear].mean() > 0.97
-    without = isr.detrend(Pixels(field.image), field.row).flagged("CR")
+    without = detrend(Pixels(field.image), field.row).flagged("CR")
     cores = field.noiseless > 200
     assert not without[cores].any() and without.sum() < 40
 
@@ -182,7 +183,7 @@ def test_cosmic_rays_beside_bright_stars_are_found():
     image = field.image.copy()
     image[y, x] += 1000 + 3 * field.noiseless[y, x]
     # Three times as bright as the star's wing: far beyond the contrast of anything that the PSF has smoothed.
-    assert isr.detrend(Pixels(image), field.row).flagged("CR")[y, x].mean() > 0.98
+    assert detrend(Pixels(image), field.row).flagged("CR")[y, x].mean() > 0.98
 
 
 def test_laplacian_agrees_with_its_definition():

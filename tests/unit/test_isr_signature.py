@@ -9,11 +9,11 @@ import starfield
 from rawframes import GAIN, SHAPE
 from test_isr_masters import REJECT, bias_frames, flat_frames, frame
 
-from diaflow import isr
 from diaflow.errors import BadData, InputError
-from diaflow.exposure import bits
-from diaflow.instruments import Pixels
-from diaflow.isr import files, masters, signature
+from diaflow.image.planes import bits
+from diaflow.instruments.images import Pixels
+from diaflow.isr import image_files, masters, signature
+from diaflow.isr.detrend import detrend
 
 SKY = 1000.0  # electrons
 
@@ -134,7 +134,7 @@ def test_frames_without_light_or_with_masters_of_another_size_are_bad_data(many)
 def test_the_exposure_keeps_what_the_detrended_image_says(many, stars):
     made = detrended(SKY + stars, many)
     made.mask[5, 5], made.image[5, 5] = bits("BAD"), np.nan
-    exposure = isr.detrend(Pixels(made.image, variance=made.variance, mask=made.mask), rawframes.row(), edge=3)
+    exposure = detrend(Pixels(made.image, variance=made.variance, mask=made.mask), rawframes.row(), edge=3)
     untouched = exposure.mask == 0
     assert untouched.mean() > 0.9
     assert np.array_equal(exposure.image[untouched], made.image[untouched])
@@ -147,7 +147,7 @@ def test_pixels_without_a_positive_variance_are_bad():
     image = np.random.default_rng(3).normal(100, 5, (200, 200)).astype(np.float32)
     variance = np.full(image.shape, 25, np.float32)
     variance[10, 10], variance[20, 20], variance[30, 30] = 0, np.nan, np.inf
-    exposure = isr.detrend(Pixels(image, variance=variance), starfield.row(200, bias=50.0), edge=0)
+    exposure = detrend(Pixels(image, variance=variance), starfield.row(200, bias=50.0), edge=0)
     assert set(map(tuple, np.argwhere(exposure.flagged("BAD")))) == {(10, 10), (20, 20), (30, 30)}
     assert np.allclose(exposure.variance, 25)
     assert np.median(exposure.image) == pytest.approx(100, abs=0.5)
@@ -157,11 +157,11 @@ def test_detrended_files_are_read_by_data_id_or_say_why_there_is_none(tmp_path, 
     made = detrended(SKY, many)
     made.wcs = starfield.wcs(SHAPE[0])
     made.write(tmp_path / "7/3.fits")
-    pixels = isr.read(rawframes.row(), "ccd_raw", str(tmp_path))
+    pixels = image_files.read_pixels(rawframes.row(), "ccd_raw", str(tmp_path))
     assert np.array_equal(pixels.image, made.image) and np.array_equal(pixels.variance, made.variance)
     assert np.array_equal(pixels.mask, made.mask) and pixels.header["CTYPE1"] == "RA---TAN"
-    files.write_failed("master bias: no usable bias frame", tmp_path / "8/3.fits")
+    image_files.write_failed("master bias: no usable bias frame", tmp_path / "8/3.fits")
     with pytest.raises(BadData, match="master bias: no usable bias frame"):
-        isr.read(rawframes.row(visit=8), "ccd_raw", str(tmp_path))
+        image_files.read_pixels(rawframes.row(visit=8), "ccd_raw", str(tmp_path))
     with pytest.raises(InputError, match="9/3.fits"):
-        isr.read(rawframes.row(visit=9), "ccd_raw", str(tmp_path))
+        image_files.read_pixels(rawframes.row(visit=9), "ccd_raw", str(tmp_path))

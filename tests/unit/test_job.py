@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from diaflow import job
+from diaflow.run import job
 
 SCRIPT = """
 from types import SimpleNamespace
-from diaflow import job
+from diaflow.run import job
 from diaflow.errors import InputError
 
 def main(snakemake):
@@ -36,11 +36,12 @@ def test_scripts_do_without_pandas_and_whoever_asks_for_it_is_not_disturbed(tmp_
     script = f"""
 import sys
 from types import SimpleNamespace
-from diaflow import job
+from diaflow.run import job
 
 def main(snakemake):
     from astropy.table import Table
-    from diaflow import tables, validate
+    from diaflow.store import tables
+    from diaflow.validate import scores
     tables.write("dia_link", tables.empty("dia_link", 2), {str(tmp_path / "links.parquet")!r})
     print("pandas" in sys.modules)
 
@@ -63,7 +64,7 @@ def test_log_of_a_job_that_is_done_ends_with_what_it_used(tmp_path):
     log = tmp_path / "step.log"
     script = f"""
 from types import SimpleNamespace
-from diaflow import job
+from diaflow.run import job
 import numpy as np
 
 job.run(

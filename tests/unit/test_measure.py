@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from diaflow import extraction, measure, sources
 from diaflow.errors import BadData
-from diaflow.exposure import bits
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField
+from diaflow.image.planes import bits
+from diaflow.measure import extraction, photometry, sources
+from diaflow.measure.moments import source_moments
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField
 
 SIZE = 31
 
@@ -55,7 +56,7 @@ def star_field(flux, sigma, seed=0, shape=(500, 500)):
 def flux_of(image, psf, x, y, variance=None, good=None):
     variance = np.ones(image.shape, np.float32) if variance is None else variance
     good = np.ones(image.shape, bool) if good is None else good
-    return measure.psf_flux(image, variance, good, psf, x, y)
+    return photometry.psf_flux(image, variance, good, psf, x, y)
 
 
 @pytest.mark.parametrize("fwhm", [2.5, 3.0, 4.0, 7.0])
@@ -161,7 +162,7 @@ def test_where_the_psf_is_not_known_there_is_no_flux():
 
     fit = flux_of(image, psf, x, y)
     np.testing.assert_array_equal(fit.flag, x <= 200)
-    np.testing.assert_array_equal(measure.psf_centroid(image, image * 0 + 1, psf, x, y)[4], x <= 200)
+    np.testing.assert_array_equal(photometry.psf_centroid(image, image * 0 + 1, psf, x, y)[4], x <= 200)
 
 
 def test_fluxes_do_not_depend_on_batches_or_order(monkeypatch):
@@ -169,7 +170,7 @@ def test_fluxes_do_not_depend_on_batches_or_order(monkeypatch):
     terms = np.stack([pixel_gaussian(SIZE, 1.8), *0.01 * np.random.default_rng(5).normal(size=(2, SIZE, SIZE))])
     psf = StampField(terms, 1, image.shape)
     whole = flux_of(image, psf, x, y)
-    monkeypatch.setattr(measure, "BATCH", 7)
+    monkeypatch.setattr(photometry, "BATCH", 7)
     shuffled = np.random.default_rng(6).permutation(len(x))
     parts = flux_of(image, psf, x[shuffled], y[shuffled])
     np.testing.assert_allclose(parts.flux, whole.flux[shuffled], rtol=1e-12)
@@ -183,7 +184,7 @@ def test_centroid_errors_are_those_of_the_positions(sign):
     image += rng.normal(size=shape)
     start_x, start_y = np.floor(x + rng.uniform(-1, 2, x.size)), np.floor(y + rng.uniform(-1, 2, y.size))
     variance = np.ones(shape, np.float32)
-    x_fit, y_fit, x_err, y_err, failed = measure.psf_centroid(
+    x_fit, y_fit, x_err, y_err, failed = photometry.psf_centroid(
         image, variance, gaussian_psf(sigma, shape), start_x, start_y
     )
     assert not failed.any()
@@ -197,19 +198,19 @@ def test_centroid_errors_are_those_of_the_positions(sign):
 
 def test_centroid_without_noise_is_exact():
     image, x, y = star_field(1000.0, 1.5)
-    x_fit, y_fit, *_ = measure.psf_centroid(image, image * 0 + 1, gaussian_psf(1.5), np.floor(x), np.floor(y + 0.5))
+    x_fit, y_fit, *_ = photometry.psf_centroid(image, image * 0 + 1, gaussian_psf(1.5), np.floor(x), np.floor(y + 0.5))
     np.testing.assert_allclose([x_fit, y_fit], [x, y], atol=1e-3)
 
 
 def test_a_centroid_that_runs_away_has_failed_and_stays_at_its_start():
     image, x, y = star_field(1000.0, 1.8)
-    x_fit, y_fit, x_err, y_err, failed = measure.psf_centroid(
+    x_fit, y_fit, x_err, y_err, failed = photometry.psf_centroid(
         image, image * 0 + 1, gaussian_psf(1.8), x + 3.5, y, max_shift=2.0
     )
     assert failed.all()
     np.testing.assert_array_equal([x_fit, y_fit], [x + 3.5, y])
     assert np.isnan([x_err, y_err]).all()
-    outside = measure.psf_centroid(image, image * 0 + 1, gaussian_psf(1.8), [-9.0, np.nan], [5.0, 5.0])
+    outside = photometry.psf_centroid(image, image * 0 + 1, gaussian_psf(1.8), [-9.0, np.nan], [5.0, 5.0])
     assert outside[4].all()
 
 
@@ -218,14 +219,14 @@ def test_centroid_ignores_masked_pixels():
     good = np.ones(image.shape, bool)
     row, column = np.floor(y + 0.5).astype(int), np.floor(x + 1.5).astype(int)
     good[row, column], image[row, column] = False, 1e5
-    x_fit, y_fit, _, _, failed = measure.psf_centroid(image, image * 0 + 1, gaussian_psf(1.8), x, y, good=good)
+    x_fit, y_fit, _, _, failed = photometry.psf_centroid(image, image * 0 + 1, gaussian_psf(1.8), x, y, good=good)
     assert not failed.any()
     np.testing.assert_allclose([x_fit, y_fit], [x, y], atol=2e-3)
 
 
 def test_aperture_is_the_exact_area_of_a_circle():
     image = np.ones((100, 100), np.float32)
-    flux, err, truncated = measure.aperture_flux(image, 4 * image, [50.3, 5.0, -1.0], [49.8, 50.0, 50.0], 12.0)
+    flux, err, truncated = photometry.aperture_flux(image, 4 * image, [50.3, 5.0, -1.0], [49.8, 50.0, 50.0], 12.0)
     np.testing.assert_allclose(flux[0], np.pi * 144, rtol=1e-6)
     np.testing.assert_allclose(err[0], np.sqrt(4 * np.pi * 144), rtol=1e-6)
     np.testing.assert_array_equal(truncated, [False, True, True])
@@ -235,7 +236,7 @@ def test_aperture_is_the_exact_area_of_a_circle():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_moments_of_a_gaussian_are_its_own(sign):
     image, x, y = star_field(sign * 1000.0, 1.8)
-    ixx, iyy, ixy = measure.moments(image, x, y, 2.1)
+    ixx, iyy, ixy = source_moments(image, x, y, 2.1)
     # A pixel adds 1/12 to the variance of a Gaussian; the weight acts on pixel sums, which changes it by 1e-3.
     np.testing.assert_allclose([ixx, iyy], 1.8**2 + 1 / 12, rtol=3e-3)
     np.testing.assert_allclose(ixy, 0, atol=3e-3)
@@ -244,25 +245,25 @@ def test_moments_of_a_gaussian_are_its_own(sign):
 def test_moments_of_an_ellipse_have_its_orientation():
     yy, xx = np.mgrid[:61, :61] - 30.0
     image = np.exp(-0.5 * (xx**2 / 9 + yy**2 / 4))
-    np.testing.assert_allclose(np.ravel(measure.moments(image, [30.0], [30.0], 2.5)), [9, 4, 0], atol=0.01)
+    np.testing.assert_allclose(np.ravel(source_moments(image, [30.0], [30.0], 2.5)), [9, 4, 0], atol=0.01)
     turned = np.exp(-0.5 * ((xx + yy) ** 2 / 2 / 9 + (xx - yy) ** 2 / 2 / 4))
-    np.testing.assert_allclose(np.ravel(measure.moments(turned, [30.0], [30.0], 2.5)), [6.5, 6.5, 2.5], atol=0.01)
+    np.testing.assert_allclose(np.ravel(source_moments(turned, [30.0], [30.0], 2.5)), [6.5, 6.5, 2.5], atol=0.01)
 
 
 def test_planes_within_collects_the_bits_of_a_disc():
     mask = np.zeros((20, 30), np.int32)
     mask[9, 11] = bits("SAT")
     mask[10, 14] = bits("CR")
-    found = measure.planes_within(mask, [10.4, 9.4, 10.0, -5.0], [10.0, 10.0, 10.0, 10.0], 1.5)
+    found = photometry.planes_within(mask, [10.4, 9.4, 10.0, -5.0], [10.0, 10.0, 10.0, 10.0], 1.5)
     np.testing.assert_array_equal(found, [bits("SAT"), 0, bits("SAT"), 0])
-    np.testing.assert_array_equal(measure.planes_within(mask, 10.0, 10.0, 4.0), [bits("SAT", "CR")])
+    np.testing.assert_array_equal(photometry.planes_within(mask, 10.0, 10.0, 4.0), [bits("SAT", "CR")])
 
 
 def test_no_positions_give_empty_results():
     image = np.ones((50, 50), np.float32)
     assert len(flux_of(image, gaussian_psf(1.5), [], []).flux) == 0
-    assert len(measure.psf_centroid(image, image, gaussian_psf(1.5), [], [])[0]) == 0
-    assert len(measure.aperture_flux(image, image, [], [], 3.0)[0]) == 0
+    assert len(photometry.psf_centroid(image, image, gaussian_psf(1.5), [], [])[0]) == 0
+    assert len(photometry.aperture_flux(image, image, [], [], 3.0)[0]) == 0
 
 
 def test_time_of_ten_thousand_positions():
@@ -273,9 +274,9 @@ def test_time_of_ten_thousand_positions():
     psf = StampField(terms, 2, image.shape)
     x, y = rng.uniform(0, 2047, (2, 10_000))
     variance, good = np.ones_like(image), np.ones(image.shape, bool)
-    measure.psf_flux(image, variance, good, psf, x[:1], y[:1])
+    photometry.psf_flux(image, variance, good, psf, x[:1], y[:1])
     start = time.process_time()
-    fit = measure.psf_flux(image, variance, good, psf, x, y)
+    fit = photometry.psf_flux(image, variance, good, psf, x, y)
     print(f"10,000 PSF fluxes of 31 x 31 pixels: {time.process_time() - start:.2f} s")
     assert np.isfinite(fit.flux).all()
 

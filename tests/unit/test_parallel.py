@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from diaflow import parallel
 from diaflow.errors import BadData, InputError
+from diaflow.run import parallel
 
 
 def square(x: int) -> tuple[int, int]:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow import photocal
+from diaflow.calibrate import photocal
+from diaflow.calibrate.photocal import nanojansky_per_dn, zero_point
 from diaflow.errors import BadData
-from diaflow.photocal import nanojansky_per_dn, zero_point
 
 ZERO_POINT = 27.3
 

@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
-from diaflow import plan as planning
-from diaflow import simulate, tables
-from diaflow.config import validated
 from diaflow.errors import InputError
-from diaflow.exposure import write_fits
-from diaflow.skymap import SkyMap
+from diaflow.image.exposure_file import write_fits
+from diaflow.run import plan as planning
+from diaflow.run.config import validated
+from diaflow.simulate import pixels, pointing
+from diaflow.simulate.sky import Survey
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.store import tables
 
 SURVEY = {"bands": ["g", "r"], "template_visits": 2, "science_visits": 2, "detectors": 1, "size": 256}
 
@@ -24,10 +27,10 @@ def simulated(**changes) -> dict:
 def survey_files(tmp_path) -> dict:
     """Configuration of a survey whose images are on disk, found by a glob."""
     config = simulated()
-    survey = simulate.survey(config["simulate"])
-    for row in simulate.plan(config["simulate"]):
-        image, header = simulate.render(survey, row["visit"], row["detector"])
-        write_fits([simulate.image_hdu(image, header)], tmp_path / f"night {row['visit']}" / f"{row['detector']}.fits")
+    survey = Survey.make(config["simulate"])
+    for row in pointing.plan(config["simulate"]):
+        image, header = pixels.render(survey, row["visit"], row["detector"])
+        write_fits([fits.PrimaryHDU(image, header)], tmp_path / f"night {row['visit']}" / f"{row['detector']}.fits")
     return config | {"images": f"{tmp_path}/night*/*.fits"}
 
 
@@ -55,9 +58,9 @@ def test_bands_and_detectors_restrict_the_survey(tmp_path):
 
 
 def test_without_header_seeing_a_dry_run_plans_with_all_visits(tmp_path, monkeypatch):
-    blind = simulate.plan(simulated()["simulate"])
+    blind = pointing.plan(simulated()["simulate"])
     blind["seeing"] = np.nan
-    monkeypatch.setattr(simulate, "plan", lambda config: blind)
+    monkeypatch.setattr(pointing, "plan", lambda config: blind)
     every = planning.make(simulated(), tmp_path / "absent").template
     for rule in ({"best": 1}, {"quantile": [0, 0.3], "min_visits": 1}, {"fwhm": [0, 1]}, {"seeing": [0, 0.1]}):
         assert planning.make(simulated(template=rule), tmp_path / "absent").template == every

@@ -60,7 +60,7 @@ def test_every_rule_has_a_script_a_log_and_an_environment(root):
 
 
 def test_every_key_of_the_default_configuration_is_explained_and_every_key_is_in_it(root):
-    schema = yaml.safe_load((root / "schemas/config.schema.yaml").read_text())
+    schema = yaml.safe_load((root / "diaflow/run/config.schema.yaml").read_text())
     config = yaml.safe_load((root / "config.yaml").read_text())
 
     def compare(section, values):
@@ -79,7 +79,7 @@ def test_every_key_of_the_default_configuration_is_explained_and_every_key_is_in
 
 @pytest.mark.parametrize("kind", ["unit", "description"])
 def test_every_column_of_every_table_is_described(root, kind):
-    for path in (root / "schemas/tables").glob("*.yaml"):
+    for path in (root / "diaflow/store/schemas").glob("*.yaml"):
         for column, entry in yaml.safe_load(path.read_text())["columns"].items():
             assert entry.get("description"), (path.name, column)
             if kind == "unit" and "unit" in entry:

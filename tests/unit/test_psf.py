@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 import starfield
 
-from diaflow import background, isr, measure
+from diaflow.calibrate import psf_model, psf_stars
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure
-from diaflow.instruments import Pixels
-from diaflow.psf import pixel, stars
+from diaflow.image.exposure import Exposure
+from diaflow.instruments.images import Pixels
+from diaflow.isr.detrend import detrend
+from diaflow.measure import photometry
+from diaflow.pixels import background
+from diaflow.psf.stampfield import moments_sigma
 from diaflow.simulate.pixels import add_gaussians
-from diaflow.stampfield import moments_sigma
 
 SIZE = 768
 
 
 def prepared(field) -> Exposure:
-    exposure = isr.detrend(Pixels(field.image), field.row)
+    exposure = detrend(Pixels(field.image), field.row)
     background.subtract(exposure, 128)
     return exposure
 
@@ -39,8 +41,8 @@ def field():
 @pytest.fixture(scope="module")
 def fitted(field):
     exposure = prepared(field)
-    chosen = stars.select(exposure, 31)
-    return exposure, chosen, *pixel.fit(exposure, chosen.x, chosen.y, 31, 2)
+    chosen = psf_stars.select(exposure, 31)
+    return exposure, chosen, *psf_model.fit(exposure, chosen.x, chosen.y, 31, 2)
 
 
 def on_grid(psf, inner=0.08):
@@ -71,8 +73,8 @@ def test_wings_below_the_noise_of_a_pixel_do_not_disturb_the_sum():
     """Their flux, 1 % of the PSF, is known as well as from one aperture on the sum of all stars."""
     field = starfield.make(size=400, spacing=44, log_flux=(4.5, 5.0), varying=False)
     exposure = prepared(field)
-    chosen = stars.select(exposure, 31)
-    psf, _ = pixel.fit(exposure, chosen.x, chosen.y, 31, 2)
+    chosen = psf_stars.select(exposure, 31)
+    psf, _ = psf_model.fit(exposure, chosen.x, chosen.y, 31, 2)
     t = np.arange(31) - 15
     wings = np.hypot(t, t[:, None]) > 8
     true = starfield.moffat(0.0, 0.0, starfield.FWHM, size=31)[0]
@@ -87,12 +89,12 @@ def test_model_of_noiseless_stars_is_limited_by_the_interpolation_only(fwhm):
     image = field.noiseless.astype(np.float32)
     exposure = Exposure(image, np.ones_like(image), np.zeros(image.shape, np.int32), None)
     misplaced = field.x + np.random.default_rng(2).normal(0, 0.05, len(field.x))
-    psf, used = pixel.fit(exposure, misplaced, field.y, 31, 0)
+    psf, used = psf_model.fit(exposure, misplaced, field.y, 31, 0)
     true = starfield.moffat(0.0, 0.0, fwhm, size=31)[0]
     assert used.all()
     assert abs((moments_sigma(psf.centre()) / moments_sigma(true)) ** 2 - 1) < 3e-3
     assert np.abs(psf.centre() - true).max() < 3e-3 * true.max()
-    bright = measure.psf_flux(image, exposure.variance, image > -1, psf, field.x, field.y).flux / field.flux
+    bright = photometry.psf_flux(image, exposure.variance, image > -1, psf, field.x, field.y).flux / field.flux
     assert np.median(bright) == pytest.approx(1, abs=3e-3) and np.std(bright) < 2e-3
 
 
@@ -103,11 +105,11 @@ def test_selection_takes_stars_and_leaves_galaxies_and_blends():
     galaxies = starfield.painted((SIZE, SIZE), gx, gy, 10 ** rng.uniform(3.8, 5, 60), rng.uniform(5, 12, 60), 0.2)
     field.image = starfield.observed(field.noiseless + galaxies + starfield.SKY, 5)
     exposure = prepared(field)
-    chosen = stars.select(exposure, 31)
+    chosen = psf_stars.select(exposure, 31)
     to_star = np.hypot(chosen.x[:, None] - field.x, chosen.y[:, None] - field.y).min(1)
     assert len(chosen.x) > 40 and np.mean(to_star < 0.3) > 0.95
     assert chosen.fwhm == pytest.approx(np.median(starfield.psf_at(field.x, field.y, (SIZE, SIZE))[0]) * 1.13, rel=0.06)
-    psf, used = pixel.fit(exposure, chosen.x, chosen.y, 31, 2)
+    psf, used = psf_model.fit(exposure, chosen.x, chosen.y, 31, 2)
     assert used[to_star > 1].sum() == 0
     model, true = on_grid(psf)
     size = [(moments_sigma(m) / moments_sigma(t)) ** 2 - 1 for m, t in zip(model, true)]
@@ -119,19 +121,19 @@ def test_intruders_among_the_stars_are_rejected(fitted, field):
     broad = starfield.painted((SIZE, SIZE), np.array([300.0, 500.0]), np.array([310.0, 520.0]), [2e5, 2e5], 7.0)
     spoiled = Exposure(exposure.image + broad.astype(np.float32), exposure.variance, exposure.mask, None)
     x, y = np.append(chosen.x, [300.0, 500.0]), np.append(chosen.y, [310.0, 520.0])
-    again, used = pixel.fit(spoiled, x, y, 31, 2)
+    again, used = psf_model.fit(spoiled, x, y, 31, 2)
     assert not used[-2:].any() and used[:-2].mean() > 0.85
     assert moments_sigma(again.centre()) == pytest.approx(moments_sigma(psf.centre()), rel=0.003)
 
 
 @pytest.mark.parametrize("n_stars, order", [(3, 0), (14, 0), (15, 1), (29, 1), (30, 2), (50, 3), (500, 3)])
 def test_order_follows_the_number_of_stars(n_stars, order):
-    assert pixel.affordable_order(n_stars, 3) == order
+    assert psf_model.affordable_order(n_stars, 3) == order
 
 
 def test_three_stars_give_a_constant_psf(fitted, field):
     bright = np.argsort(-field.flux)[:3]
-    psf, used = pixel.fit(fitted[0], field.x[bright], field.y[bright], 31, 2)
+    psf, used = psf_model.fit(fitted[0], field.x[bright], field.y[bright], 31, 2)
     assert psf.order == 0 and used.all()
     expected = starfield.psf_at(field.x[bright], field.y[bright], (SIZE, SIZE))[0].mean() / starfield.FWHM
     true = moments_sigma(starfield.moffat(0.0, 0.0, starfield.FWHM, size=31)[0]) * expected
@@ -141,10 +143,10 @@ def test_three_stars_give_a_constant_psf(fitted, field):
 def test_six_stars_give_a_constant_psf():
     x, y = np.array([[80.2, 210.7, 330.1, 130.5, 420.9, 300.4], [90.6, 60.3, 190.8, 340.2, 400.5, 440.1]])
     noiseless = starfield.painted((512, 512), x, y, np.full(6, 1e5), starfield.FWHM)
-    exposure = isr.detrend(Pixels(starfield.observed(noiseless + starfield.SKY, 3)), starfield.row(512))
+    exposure = detrend(Pixels(starfield.observed(noiseless + starfield.SKY, 3)), starfield.row(512))
     background.subtract(exposure, 128)
-    chosen = stars.select(exposure, 31)
-    psf, used = pixel.fit(exposure, chosen.x, chosen.y, 31, 2)
+    chosen = psf_stars.select(exposure, 31)
+    psf, used = psf_model.fit(exposure, chosen.x, chosen.y, 31, 2)
     assert len(chosen.x) == used.sum() == 6 and psf.order == 0
     true = moments_sigma(starfield.moffat(0.0, 0.0, starfield.FWHM, size=31)[0])
     # T of a star of S/N 390 is known to 2 / 390, of six to 0.2 %; three of these and 0.2 % of the model's own
@@ -167,7 +169,7 @@ def test_two_thousand_stars_give_a_varying_psf():
     variance = (200 + image / 2).astype(np.float32)
     image = (image + rng.normal(0, np.sqrt(variance))).astype(np.float32)
     exposure = Exposure(image, variance, np.zeros(image.shape, np.int32), None)
-    psf, used = pixel.fit(exposure, x, y, 21, 2)
+    psf, used = psf_model.fit(exposure, x, y, 21, 2)
     assert psf.order == 2 and used.mean() > 0.98
     g = np.linspace(0.05, 0.95, 7) * size
     gx, gy = (v.ravel() for v in np.meshgrid(g, g))
@@ -175,18 +177,18 @@ def test_two_thousand_stars_give_a_varying_psf():
     # six terms from 2000 stars of S/N 100: 2 / 100 sqrt(6 / 2000) = 0.1 %, and 0.2 % of the interpolation
     assert abs(ratio.mean()) < 0.003 and np.abs(ratio).max() < 0.006
     # no corner decides: an even choice of them
-    chosen = stars.select(exposure, 31)
-    assert len(chosen.x) == stars.CELLS**2 * stars.PER_CELL
+    chosen = psf_stars.select(exposure, 31)
+    assert len(chosen.x) == psf_stars.CELLS**2 * psf_stars.PER_CELL
 
 
 def test_fewer_than_three_stars_are_bad_data(fitted):
     with pytest.raises(BadData, match="2 PSF stars < 3"):
-        pixel.fit(fitted[0], fitted[1].x[:2], fitted[1].y[:2], 31, 2)
+        psf_model.fit(fitted[0], fitted[1].x[:2], fitted[1].y[:2], 31, 2)
     blank = starfield.observed(np.full((256, 256), starfield.SKY), 1)
-    exposure = isr.detrend(Pixels(blank), starfield.row(256))
+    exposure = detrend(Pixels(blank), starfield.row(256))
     background.subtract(exposure, 128)
     with pytest.raises(BadData, match="no stars for the PSF"):
-        stars.select(exposure, 31)
+        psf_stars.select(exposure, 31)
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
@@ -195,10 +197,10 @@ def test_galaxies_without_a_common_size_are_no_stars(seed):
     x, y = rng.uniform(20, 1004, (2, 300))
     flux, fwhm, e = 10 ** rng.uniform(3.5, 5, 300), rng.uniform(5, 14, 300), rng.normal(0, 0.2, (2, 300))
     noiseless = starfield.painted((1024, 1024), x, y, flux, fwhm, *e)
-    exposure = isr.detrend(Pixels(starfield.observed(noiseless + starfield.SKY, seed)), starfield.row(1024))
+    exposure = detrend(Pixels(starfield.observed(noiseless + starfield.SKY, seed)), starfield.row(1024))
     background.subtract(exposure, 128)
     with pytest.raises(BadData, match="no common size among .* no stars for the PSF"):
-        stars.select(exposure, 31)
+        psf_stars.select(exposure, 31)
 
 
 def test_stars_whose_size_varies_over_the_detector_share_it():
@@ -208,11 +210,11 @@ def test_stars_whose_size_varies_over_the_detector_share_it():
     size_log = 0.1 * x / SIZE + 0.2 * (y / SIZE) ** 2
     noise = np.random.default_rng(8).normal(0, 0.03, len(x))
     snr = np.full(len(x), 50.0)
-    assert stars._share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
+    assert psf_stars._share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
 
 
 def test_shift_matrices_move_a_profile_by_their_shift():
     t = np.arange(31) - 15
     shift = np.array([-0.5, -0.2, 0.0, 0.3, 0.5])
-    moved = pixel.shift_matrices(shift, 31) @ np.exp(-(t**2) / 4.5)
+    moved = psf_model.shift_matrices(shift, 31) @ np.exp(-(t**2) / 4.5)
     np.testing.assert_allclose(moved, np.exp(-((t - shift[:, None]) ** 2) / 4.5), atol=2e-3)

@@ -6,10 +6,15 @@ from hypothesis import strategies as st
 from scenes import add_stars, constant_psf, gaussian
 from scipy.signal import fftconvolve
 
-from diaflow import psfmatch
 from diaflow.errors import BadData
-from diaflow.exposure import Exposure, bits
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.pixels.convolution import convolve, convolve_variance
+from diaflow.pixels.growth import grow
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
+from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths, delta_basis
+from diaflow.psfmatch.homogeneous import homogenise, model_psf
+from diaflow.psfmatch.solution import fit
 
 
 def exposure(image, variance=1.0, psf=None):
@@ -49,14 +54,14 @@ def varying_psf(fwhm_of, shape, size=31):
     ],
 )
 def test_basis_widths_and_size_are_those_of_the_lsst_stack(reference, target, widths, size):
-    found, side = psfmatch.alard_lupton_widths(reference, target)
+    found, side = alard_lupton_widths(reference, target)
     np.testing.assert_allclose(found, widths, atol=5e-5)
     assert side == size
-    assert psfmatch.alard_lupton_basis(reference, target).shape == (27, size, size)
+    assert alard_lupton_basis(reference, target).shape == (27, size, size)
 
 
 def test_first_basis_function_has_unit_sum_and_the_others_zero_sum_and_unit_norm():
-    basis = psfmatch.alard_lupton_basis(3.3, 2.2)
+    basis = alard_lupton_basis(3.3, 2.2)
     sums = basis.sum((1, 2))
     np.testing.assert_allclose(sums[0], 1, atol=1e-12)
     np.testing.assert_allclose(sums[1:], 0, atol=1e-12)
@@ -69,7 +74,7 @@ def test_convolution_is_the_definition_at_every_pixel(nx, ny, size, order, seed)
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(ny, nx))
     kernel = StampField(rng.normal(size=((order + 1) * (order + 2) // 2, size, size)), order, (ny, nx))
-    out = psfmatch.convolve(image, kernel)
+    out = convolve(image, kernel)
     for x, y in [(0, 0), (nx - 1, ny - 1), *zip(rng.integers(0, nx, 5), rng.integers(0, ny, 5))]:
         # float32 FFT: 1e-6 of sums of size^2 unit normals, times the number of terms
         assert out[y, x] == pytest.approx(direct(image, kernel, x, y), abs=2e-5 * size * 10)
@@ -83,7 +88,7 @@ def test_kernel_in_a_large_image_is_right_to_a_thousandth_of_its_change():
     x, y = 10 * rng.integers(1, 199, (2, 400))
     image = np.zeros(shape, np.float32)
     image[y, x] = 1
-    peaks = psfmatch.convolve(image, kernel)[y, x]
+    peaks = convolve(image, kernel)[y, x]
     exact = kernel(x, y)[:, 2, 2]
     # three quadratic terms of a tenth of the peak, and rounding
     assert np.abs(peaks / exact.mean() - exact / exact.mean()).max() < 3 * 0.1 * 1e-3 + 1e-5
@@ -95,7 +100,7 @@ def test_missing_pixels_count_as_zero_in_a_convolution():
     kernel = StampField(rng.normal(size=(1, 5, 5)), 0, image.shape)
     holes = image.copy()
     holes[40, 30], image[40, 30] = np.nan, 0
-    np.testing.assert_array_equal(psfmatch.convolve(holes, kernel), psfmatch.convolve(image, kernel))
+    np.testing.assert_array_equal(convolve(holes, kernel), convolve(image, kernel))
 
 
 def test_variance_after_convolution_is_that_of_white_noise():
@@ -105,15 +110,13 @@ def test_variance_after_convolution_is_that_of_white_noise():
     variance = rng.uniform(1, 3, shape)
     first = StampField(np.stack([gaussian(1.5, 21), *(0.1 * gaussian(2.0, 21),) * 2]), 1, shape)
     second = StampField(np.stack([gaussian(0.5, 9), *(0.05 * gaussian(1.0, 9),) * 2]), 1, shape)
-    out = psfmatch.convolve_variance(variance, first, second)
+    out = convolve_variance(variance, first, second)
     x, y = 130, 150
     joint = fftconvolve(first(x, y)[0], second(x, y)[0])
     expected = (variance[y - 14 : y + 15, x - 14 : x + 15] * joint[::-1, ::-1] ** 2).sum()
     # the kernel of the tile's centre: u changes by up to 0.35 within a tile, the terms by 10 % of that, squared
     assert out[y, x] == pytest.approx(expected, rel=0.08)
-    np.testing.assert_allclose(
-        psfmatch.convolve_variance(np.ones(shape), first)[50, 60], (first(60, 50) ** 2).sum(), rtol=0.08
-    )
+    np.testing.assert_allclose(convolve_variance(np.ones(shape), first)[50, 60], (first(60, 50) ** 2).sum(), rtol=0.08)
 
 
 def test_known_kernel_and_background_are_recovered():
@@ -122,11 +125,11 @@ def test_known_kernel_and_background_are_recovered():
     rng = np.random.default_rng(3)
     x, y = rng.uniform(40, 360, (2, 30))
     image = rng.normal(scale=100.0, size=shape).astype(np.float32)
-    basis = psfmatch.alard_lupton_basis(2.8, 2.0)
+    basis = alard_lupton_basis(2.8, 2.0)
     true = 1.25 * basis[0] + np.tensordot(rng.normal(scale=0.02, size=len(basis) - 1), basis[1:], 1)
     target = 2 + fftconvolve(image, true, mode="same")
     # variance 1e-6: no noise to take out
-    solution = psfmatch.fit(exposure(image, 1e-6), exposure(target, 1.0), x, y, basis, 1, 2)
+    solution = fit(exposure(image, 1e-6), exposure(target, 1.0), x, y, basis, 1, 2)
     assert solution.used.sum() >= 20
     assert solution.kernel_sum == pytest.approx(1.25, abs=5e-7)  # the images are float32
     corners = np.array([0, 399, 0, 200]), np.array([0, 0, 399, 200])
@@ -146,9 +149,9 @@ def test_varying_kernel_and_background_are_recovered_from_stars():
         target[yi - 15 : yi + 16, xi - 15 : xi + 16] += 1.1e4 * stamp
     u, v = np.meshgrid(*(2 * np.arange(500) / 499 - 1,) * 2)
     background = 2 + 0.5 * u - 0.25 * v**2
-    basis = psfmatch.alard_lupton_basis(1.65, 1.3)
-    solution = psfmatch.fit(exposure(image, 1e-6), exposure(target + background, 1.0), x, y, basis, 1, 2)
-    residual = target - psfmatch.convolve(image, solution.kernel)
+    basis = alard_lupton_basis(1.65, 1.3)
+    solution = fit(exposure(image, 1e-6), exposure(target + background, 1.0), x, y, basis, 1, 2)
+    residual = target - convolve(image, solution.kernel)
     np.testing.assert_allclose(residual[20:-20, 20:-20], 0, atol=5e-3 * target.max())
     np.testing.assert_allclose(solution.background_image(), background, atol=1.0)
     # 0.4 % of the Moffat's flux is outside the fitted 23 pixels
@@ -163,7 +166,7 @@ def test_kernel_sum_is_the_same_everywhere():
     add_stars(image, x, y, np.full(25, 3000.0), 2.0)
     add_stars(target, x, y, np.full(25, 3300.0), 2.6)
     image, target = (a + rng.normal(size=shape) for a in (image, target))
-    solution = psfmatch.fit(exposure(image), exposure(target), x, y, psfmatch.alard_lupton_basis(2.6, 2.0), 2, 2)
+    solution = fit(exposure(image), exposure(target), x, y, alard_lupton_basis(2.6, 2.0), 2, 2)
     assert solution.kernel.order == 2
     sums = solution.kernel(rng.uniform(0, 300, 20), rng.uniform(0, 400, 20)).sum((1, 2))
     np.testing.assert_allclose(sums, solution.kernel_sum, rtol=1e-9)
@@ -180,11 +183,11 @@ def test_noise_of_the_convolved_image_does_not_bias_the_kernel_sum():
     image, target = np.zeros(shape), np.zeros(shape)
     add_stars(image, x, y, np.full(150, flux), 2.0)
     add_stars(target, x, y, np.full(150, flux), 2.5)
-    basis = psfmatch.alard_lupton_basis(2.5, 2.0)
+    basis = alard_lupton_basis(2.5, 2.0)
     sums = []
     for _ in range(2):
         noisy = exposure(image + rng.normal(size=shape)), exposure(target + rng.normal(size=shape))
-        sums.append(psfmatch.fit(*noisy, x, y, basis, 0, 0).kernel_sum)
+        sums.append(fit(*noisy, x, y, basis, 0, 0).kernel_sum)
     # 2 x 150 stars of S/N 25 with a free kernel: 1.5 %
     assert np.mean(sums) == pytest.approx(1.0, abs=0.02)
 
@@ -199,7 +202,7 @@ def test_variable_star_is_rejected_and_does_not_change_the_kernel():
     flux[3] *= 1.5
     add_stars(target, x, y, flux, 2.4)
     image, target = (a + rng.normal(size=shape) for a in (image, target))
-    solution = psfmatch.fit(exposure(image), exposure(target), x, y, psfmatch.alard_lupton_basis(2.4, 2.0))
+    solution = fit(exposure(image), exposure(target), x, y, alard_lupton_basis(2.4, 2.0))
     assert not solution.used[3]
     assert solution.used.sum() >= 26
     assert solution.kernel_sum == pytest.approx(1.0, abs=0.01)
@@ -217,7 +220,7 @@ def test_rejected_star_is_replaced_by_the_next_of_its_cell():
     flux[0] *= 2
     add_stars(target, x, y, flux, 2.4)
     image, target = (a + rng.normal(size=shape) for a in (image, target))
-    used = psfmatch.fit(exposure(image), exposure(target), x, y, psfmatch.alard_lupton_basis(2.4, 2.0)).used
+    used = fit(exposure(image), exposure(target), x, y, alard_lupton_basis(2.4, 2.0)).used
     assert not used[0] and used[1:6].all() and not used[6]
 
 
@@ -231,9 +234,7 @@ def test_masked_pixels_do_not_enter_the_fit():
     bad = np.zeros(shape, bool)
     bad[np.rint(y[:5]).astype(int) + 8, np.rint(x[:5]).astype(int)] = True
     target[bad] = 1e5
-    solution = psfmatch.fit(
-        exposure(image, 1e-4), exposure(target), x, y, psfmatch.alard_lupton_basis(2.4, 2.0), bad=bad
-    )
+    solution = fit(exposure(image, 1e-4), exposure(target), x, y, alard_lupton_basis(2.4, 2.0), bad=bad)
     assert solution.used[:5].all()
     assert solution.kernel_sum == pytest.approx(1, abs=1e-3)
 
@@ -241,13 +242,13 @@ def test_masked_pixels_do_not_enter_the_fit():
 def test_too_few_stars_is_bad_data_with_their_number():
     image = exposure(np.zeros((200, 200)))
     with pytest.raises(BadData, match="2 kernel stars, at least 3 needed"):
-        psfmatch.fit(image, image, np.array([50.0, 120]), np.array([50.0, 120]), psfmatch.alard_lupton_basis(2.4, 2.0))
+        fit(image, image, np.array([50.0, 120]), np.array([50.0, 120]), alard_lupton_basis(2.4, 2.0))
 
 
 def test_masks_grow_by_a_square():
     mask = np.zeros((150, 140), np.int32)
     mask[70, 60], mask[64, 100] = 4, 1
-    grown = psfmatch.grow(mask, 3, border=8)
+    grown = grow(mask, 3, border=8)
     expected = np.zeros_like(mask)
     expected[67:74, 57:64] |= 4
     expected[61:68, 97:104] |= 1
@@ -266,8 +267,8 @@ def test_homogenised_star_has_the_model_psf_and_its_flux(fwhm):
     positions = [(100, 100), (320, 350), (560, 610)]
     for x, y in positions:
         image.image[y - 15 : y + 16, x - 15 : x + 16] = 1e4 * psf(x, y)[0]
-    model = psfmatch.model_psf(4.5, 31)
-    out = psfmatch.homogenise(image, model)
+    model = model_psf(4.5, 31)
+    out = homogenise(image, model)
     for x, y in positions:
         star = out.image[y - 15 : y + 16, x - 15 : x + 16] / 1e4
         np.testing.assert_allclose(star, model, atol=0.01 * model.max())
@@ -285,9 +286,9 @@ def test_matching_to_a_model_conserves_the_sum_of_the_image(scale):
 
     shape = (256, 256)
     image = exposure(np.full(shape, scale), 1.0, varying_psf(lambda u, v: 3 + 0.2 * u, shape))
-    kernel = model_kernel(image, psfmatch.model_psf(4.5, 31))
+    kernel = model_kernel(image, model_psf(4.5, 31))
     np.testing.assert_allclose(kernel([0, 128, 255], [255, 128, 0]).sum((1, 2)), 1, atol=1e-7)
-    assert psfmatch.convolve(image.image, kernel)[128, 128] == pytest.approx(scale, rel=1e-6)
+    assert convolve(image.image, kernel)[128, 128] == pytest.approx(scale, rel=1e-6)
 
 
 @pytest.mark.parametrize("broadening", [1.0, 1.005, 1.1])
@@ -295,7 +296,7 @@ def test_model_hardly_broader_than_the_psf_can_be_matched(broadening):
     shape = (150, 150)
     image = exposure(np.zeros(shape), psf=constant_psf(3.8 / FWHM_PER_SIGMA, shape))
     image.image[75, 75] = 1
-    out = psfmatch.homogenise(image, psfmatch.model_psf(3.8 * broadening, 31))
+    out = homogenise(image, model_psf(3.8 * broadening, 31))
     assert np.isfinite(out.image[40:110, 40:110]).all()
     # 150**2 pixels of float32 FFT noise, about 1e-7 each
     assert out.image.sum(dtype=float) == pytest.approx(1, abs=1e-4)
@@ -307,7 +308,7 @@ def test_missing_data_stays_missing_and_taints_its_surroundings_when_homogenised
     image.image[:, :40] = np.nan
     image.mask[:, :40] |= bits("NO_DATA")
     image.mask[128, 128] |= bits("SAT")
-    out = psfmatch.homogenise(image, psfmatch.model_psf(4.5, 31))
+    out = homogenise(image, model_psf(4.5, 31))
     assert np.isfinite(out.image).all() and np.isfinite(out.variance).all()
     assert out.flagged("NO_DATA")[:, :40].all() and not out.flagged("NO_DATA")[:, 40:].any()
     assert out.flagged("EDGE")[128, 50] and not out.flagged("EDGE")[128, 128]
@@ -324,13 +325,13 @@ def test_undefined_psf_positions_are_left_out_of_the_model_match():
         return stamps
 
     image = exposure(np.zeros(shape), 1.0, half_defined)
-    model = psfmatch.model_psf(4.5, 31)
+    model = model_psf(4.5, 31)
     image.image[285:316, 385:416] = inner(400, 300)[0]
-    out = psfmatch.homogenise(image, model)
+    out = homogenise(image, model)
     np.testing.assert_allclose(out.image[285:316, 385:416], model, atol=0.01 * model.max())
     image.psf = lambda x, y: np.full((len(x), 31, 31), np.nan)
     with pytest.raises(BadData, match="PSF"):
-        psfmatch.homogenise(image, model)
+        homogenise(image, model)
 
 
 def test_stars_at_the_border_are_used_where_the_kernel_does_not_leave_the_image():
@@ -345,11 +346,11 @@ def test_stars_at_the_border_are_used_where_the_kernel_does_not_leave_the_image(
             yy, xx = np.mgrid[: shape[0], : shape[1]]
             pixels += 1e5 * np.exp(-0.5 * ((xx - xi) ** 2 + (yy - yi) ** 2) / sigma**2) / (2 * np.pi * sigma**2)
     image, target = (pixels + rng.normal(size=shape) for pixels in (image, target))
-    basis = psfmatch.alard_lupton_basis(2.2, sharp)
-    solution = psfmatch.fit(exposure(image), exposure(target), x, y, basis, kernel_order=2)
+    basis = alard_lupton_basis(2.2, sharp)
+    solution = fit(exposure(image), exposure(target), x, y, basis, kernel_order=2)
     assert solution.used[x == 15].all() and solution.used[x == 284].all()
     rows, columns = slice(20, 180), slice(basis.shape[-1] // 2, 40)
-    residual = (psfmatch.convolve(image, solution.kernel) + solution.background_image() - target)[rows, columns]
+    residual = (convolve(image, solution.kernel) + solution.background_image() - target)[rows, columns]
     # the noise of 1 to 1.1 per pixel, and no star of a peak of 4000
     assert residual.std() < 1.2
 
@@ -367,8 +368,8 @@ def test_model_error_is_what_stars_keep_that_did_not_take_part():
             for pixels, sigma in ((image, 1.6), (target, 2.2 * (1 + scatter * rng.normal()))):
                 stamp = np.exp(-0.5 * (t[:, None] ** 2 + t**2) / sigma**2)
                 pixels[yi - 20 : yi + 21, xi - 20 : xi + 21] += 1e5 * stamp / stamp.sum()
-        basis = psfmatch.alard_lupton_basis(2.2, 1.6)
-        errors.append(psfmatch.fit(exposure(image), exposure(target), x, y, basis).model_error)
+        basis = alard_lupton_basis(2.2, 1.6)
+        errors.append(fit(exposure(image), exposure(target), x, y, basis).model_error)
     assert errors[0] < 0.005
     # a median of 20 stars, known to a third, of a square whose median is half its mean
     assert 0.5 * 0.02 < errors[1] < 2 * 0.02
@@ -376,7 +377,7 @@ def test_model_error_is_what_stars_keep_that_did_not_take_part():
 
 @pytest.mark.parametrize("sigma_reference, sigma_target", [(2.8, 2.0), (2.0, 2.0), (2.0, 2.4)])
 def test_delta_basis_is_complete_with_one_function_of_unit_sum(sigma_reference, sigma_target):
-    basis, penalty = psfmatch.delta_basis(sigma_reference, sigma_target)
+    basis, penalty = delta_basis(sigma_reference, sigma_target)
     n, size, _ = basis.shape
     assert n == size**2 and np.linalg.matrix_rank(basis.reshape(n, -1)) == n
     np.testing.assert_allclose(basis.sum((1, 2)), np.r_[1, np.zeros(n - 1)], atol=1e-12)
@@ -392,14 +393,14 @@ def test_delta_basis_recovers_any_kernel(kernel):
     shape, rng = (400, 400), np.random.default_rng(3)
     x, y = rng.uniform(40, 360, (2, 30))
     image = rng.normal(scale=1e4, size=shape).astype(np.float32)
-    basis, penalty = psfmatch.delta_basis(2.6, 2.0)
+    basis, penalty = delta_basis(2.6, 2.0)
     size = basis.shape[-1]
     true = 1.25 * gaussian(1.4, size)
     if kernel == "shifted pixel":
         true = np.zeros((size, size))
         true[size // 2 + 1, size // 2 - 2] = 1.25
     target = 2 + fftconvolve(image, true, mode="same")
-    solution = psfmatch.fit(exposure(image, 1e-6), exposure(target, 1.0), x, y, basis, 0, 0, penalty=penalty)
+    solution = fit(exposure(image, 1e-6), exposure(target, 1.0), x, y, basis, 0, 0, penalty=penalty)
     assert solution.kernel_sum == pytest.approx(1.25, abs=1e-3)
     np.testing.assert_allclose(solution.kernel.centre(), true, atol=1e-5)
     np.testing.assert_allclose(solution.background_image(), 2, atol=1e-2)
@@ -414,13 +415,13 @@ def test_kernel_sum_follows_a_flux_ratio_that_varies():
     image, target = np.zeros(shape), np.zeros(shape)
     add_stars(image, x, y, np.full(40, 3000.0), 2.0)
     add_stars(target, x, y, 3000 * ratio[np.rint(y).astype(int), np.rint(x).astype(int)], 2.6)
-    basis = psfmatch.alard_lupton_basis(2.6, 2.0)
-    solution = psfmatch.fit(exposure(image, 1e-4), exposure(target), x, y, basis, 1, 0, scale_order=1)
+    basis = alard_lupton_basis(2.6, 2.0)
+    solution = fit(exposure(image, 1e-4), exposure(target), x, y, basis, 1, 0, scale_order=1)
     np.testing.assert_allclose(solution.sum_image(), ratio, atol=5e-3)
     where = np.array([20, 380, 200]), np.array([30, 300, 390])
     np.testing.assert_allclose(solution.unit_kernel()(*where).sum((1, 2)), 1, atol=1e-3)
     np.testing.assert_allclose(solution.kernel(*where).sum((1, 2)), ratio[where[1], where[0]], atol=5e-3)
-    constant = psfmatch.fit(exposure(image, 1e-4), exposure(target), x, y, basis, 1, 0)
+    constant = fit(exposure(image, 1e-4), exposure(target), x, y, basis, 1, 0)
     assert constant.sum_image() == pytest.approx(1.1, abs=0.05)
 
 
@@ -428,8 +429,8 @@ def test_variance_that_a_psf_fit_feels_is_that_of_the_fit():
     """White noise through a smoothing kernel: variance of PSF-weighted sums, 1600 of them, known to 3.5 %."""
     shape, rng = (900, 900), np.random.default_rng(9)
     kernel, psf = constant_psf(1.5, shape), constant_psf(1.8, shape)
-    noise = psfmatch.convolve(rng.normal(size=shape), kernel)
-    fluxes = psfmatch.convolve(noise, psf)[50:-50:20, 50:-50:20]
-    plane = psfmatch.convolve_variance(np.ones(shape), kernel, psf=psf)[450, 450]
+    noise = convolve(rng.normal(size=shape), kernel)
+    fluxes = convolve(noise, psf)[50:-50:20, 50:-50:20]
+    plane = convolve_variance(np.ones(shape), kernel, psf=psf)[450, 450]
     assert plane * (psf.centre() ** 2).sum() == pytest.approx(fluxes.var(), rel=0.1)
-    assert plane > 2 * psfmatch.convolve_variance(np.ones(shape), kernel)[450, 450]
+    assert plane > 2 * convolve_variance(np.ones(shape), kernel)[450, 450]

@@ -3,9 +3,9 @@
 import numpy as np
 from test_detect import CONFIG, SIGMA, exposure, scattered, stars, triplet
 
-from diaflow import detect, tables
-from diaflow.detect import quality
-from diaflow.exposure import bits
+from diaflow.diasource import detection, quality
+from diaflow.image.planes import bits
+from diaflow.store import tables
 
 
 def sources(x, y, flux):
@@ -18,7 +18,7 @@ def test_sky_sources_have_zero_flux_unit_pulls_and_keep_away_from_sources_and_ma
     difference, science, template = triplet(stars(shape, x, y, 3000.0))
     difference.mask[:, :300] |= bits("NO_DATA")
     difference.image[:, :300] = 1e6
-    detect.dia_sources(difference, science, template, CONFIG)
+    detection.dia_sources(difference, science, template, CONFIG)
     pulls = quality.sky_pulls(difference, science)
     assert len(pulls) == quality.N_SKY
     # A thousand places, of which the PSF (8 pi sigma**2 = 145 pixels for two fluxes) makes most independent.
@@ -85,7 +85,7 @@ def test_metrics_fill_the_columns_of_the_summary():
     x, y = scattered(np.random.default_rng(5), shape, 10)
     flux = np.where(np.arange(10) < 6, 1000.0, -1000.0)
     difference, science, template = triplet(stars(shape, x, y, flux))
-    table = detect.dia_sources(difference, science, template, CONFIG)
+    table = detection.dia_sources(difference, science, template, CONFIG)
     metrics = quality.metrics(difference, science, template, sources(x[:6], y[:6], flux[:6]), table)
     assert (metrics["n_positive"], metrics["n_negative"], metrics["n_dipoles"]) == (6, 4, 0)
     assert set(metrics) <= set(tables.columns("diffim_summary")) and set(metrics) <= set(tables.columns("visit"))

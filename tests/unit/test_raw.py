@@ -10,10 +10,12 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from test_geometry import tan_header
 
-from diaflow import geometry, instruments
 from diaflow.errors import BadData, InputError
-from diaflow.instruments import pointing, raw, translate
+from diaflow.instruments import maps, pointing, raw, translate
+from diaflow.instruments.images import read_image, read_raw
+from diaflow.instruments.ingest import ingest_images
 from diaflow.instruments.raw import Span
+from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre
 
 HEADER = {
     "IMAGETYP": "object", "VISIT": 12, "DETECTOR": 3, "FILTER": "r", "EXPTIME": 30.0, "MJD-OBS": 59000.25, "GAIN": 1.5,
@@ -35,7 +37,7 @@ def write(path, shape=(20, 36), wcs=True, **changes):
 
 def own_map(path, **sections):
     """The path of a map like ccd_raw with some sections replaced."""
-    content = yaml.safe_load((instruments._FOLDER / "ccd_raw.yaml").read_text())
+    content = yaml.safe_load((maps._FOLDER / "ccd_raw.yaml").read_text())
     (path / "own.yaml").write_text(yaml.safe_dump(content | sections))
     return str(path / "own.yaml")
 
@@ -46,7 +48,7 @@ def test_frames_are_told_apart_by_their_headers(tmp_path):
     write(tmp_path / "dark.fits", wcs=False, IMAGETYP="Dark Frame", VISIT=12)
     write(tmp_path / "flat.fits", wcs=False, IMAGETYP="dome flat", VISIT=12)
     write(tmp_path / "focus.fits", IMAGETYP="focus", VISIT=13)
-    table = instruments.ingest(str(tmp_path / "*.fits"), "ccd_raw")
+    table = ingest_images(str(tmp_path / "*.fits"), "ccd_raw")
     found = {row["path"].split("/")[-1]: row for row in table}
     assert {name: row["imagetype"] for name, row in found.items()} == {
         "bias.fits": "bias", "dark.fits": "dark", "flat.fits": "flat", "science.fits": "science",
@@ -63,7 +65,7 @@ def test_calibration_frames_lack_what_they_need_not_but_not_what_they_do(tmp_pat
     write(tmp_path / "dark.fits", IMAGETYP="dark", EXPTIME=0.0)
     write(tmp_path / "flat.fits", IMAGETYP="flat", FILTER="?!")
     write(tmp_path / "bias.fits", IMAGETYP="bias", GAIN=None)
-    table = instruments.ingest(str(tmp_path / "*.fits"), "ccd_raw")
+    table = ingest_images(str(tmp_path / "*.fits"), "ccd_raw")
     reasons = {row["imagetype"]: row["reason"] for row in table if row["status"] == "failed"}
     assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
         "dark": "exptime", "flat": "band", "bias": "gain",
@@ -73,7 +75,7 @@ def test_calibration_frames_lack_what_they_need_not_but_not_what_they_do(tmp_pat
 def test_an_unlisted_image_type_is_named(tmp_path):
     write(tmp_path / "a.fits", IMAGETYP="spectrum")
     with pytest.raises(InputError, match="imagetype: 'spectrum' is not among the values"):
-        instruments.ingest(str(tmp_path / "a.fits"), "ccd_raw")
+        ingest_images(str(tmp_path / "a.fits"), "ccd_raw")
 
 
 def test_flats_of_other_bands_and_frames_of_other_detectors_are_left_out(tmp_path):
@@ -82,15 +84,15 @@ def test_flats_of_other_bands_and_frames_of_other_detectors_are_left_out(tmp_pat
         write(tmp_path / f"flat{k}.fits", FILTER=band, IMAGETYP="flat")
     write(tmp_path / "bias.fits", IMAGETYP="bias")
     write(tmp_path / "other.fits", IMAGETYP="bias", DETECTOR=4)
-    table = instruments.ingest(str(tmp_path / "*.fits"), "ccd_raw", bands=["g"], detectors=[3])
+    table = ingest_images(str(tmp_path / "*.fits"), "ccd_raw", bands=["g"], detectors=[3])
     assert sorted(zip(table["imagetype"], table["band"])) == [("bias", ""), ("flat", "g"), ("science", "g")]
 
 
 def test_the_exposure_table_has_the_shape_and_corners_of_the_assembled_image(tmp_path):
-    row = instruments.ingest(write(tmp_path / "a.fits"), "ccd_raw")[0]
+    row = ingest_images(write(tmp_path / "a.fits"), "ccd_raw")[0]
     assert (row["nx"], row["ny"]) == (30, 20)
     assert (row["ra"], row["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)
-    assert not instruments.is_raw("generic") and instruments.is_raw("ccd_raw")
+    assert not maps.is_raw("generic") and maps.is_raw("ccd_raw")
 
 
 @pytest.mark.parametrize("target", ["[1:20,1:10]", "[20:1,1:10]", "[1:20,10:1]", "[120:101,60:51]"])
@@ -100,7 +102,7 @@ def test_the_wcs_goes_with_the_pixels(tmp_path, target):
     sections = {"amplifiers": [{"data": "[5:24,8:17]", "target": target}]}
     assembled = raw.assembled_header(tmp_path, header, sections)
     assert (assembled["NAXIS1"], assembled["NAXIS2"]) == (20, 10)
-    before, after = geometry.header_wcs(header), geometry.header_wcs(assembled)
+    before, after = header_wcs(header), header_wcs(assembled)
     y, x = raw.section(target)
     for column, line in ((0, 0), (7, 3), (19, 9)):
         there = 19 - column if x.flipped else column, 9 - line if y.flipped else line
@@ -118,9 +120,9 @@ def test_amplifiers_of_one_image_are_cut_out(tmp_path):
         "defects": ["[3:5,2:2]", "[24:24,1:20]"],
     }  # fmt: skip
     path = own_map(tmp_path, raw=sections)
-    row = instruments.ingest(write(tmp_path / "a.fits"), path)[0]
+    row = ingest_images(write(tmp_path / "a.fits"), path)[0]
     assert (row["nx"], row["ny"], row["status"]) == (24, 20, "ok")
-    found = instruments.read_raw(row, path)
+    found = read_raw(row, path)
     data = np.arange(720).reshape(20, 36)
     first, second = found.amplifiers
     assert np.array_equal(first.counts, data[:, :12]) and np.array_equal(first.overscan, data[:, 12:18])
@@ -144,9 +146,9 @@ def test_amplifiers_in_hdus_of_their_own(tmp_path):
     amplifier = {"data": {"key": "DATASEC"}, "overscan": {"key": "BIASSEC"}, "target": {"key": ["CCDSEC", "DETSEC"]}}
     amplifiers = [amplifier | {"hdu": n, "gain": {"key": "GAIN"}} for n in (1, 2)]
     path = own_map(tmp_path, raw={"amplifiers": amplifiers})
-    row = instruments.ingest(str(tmp_path / "a.fits"), path)[0]
+    row = ingest_images(str(tmp_path / "a.fits"), path)[0]
     assert (row["nx"], row["ny"], row["hdu"], row["gain"]) == (24, 20, 1, np.float32(1.1))
-    found = instruments.read_raw(row, path).amplifiers
+    found = read_raw(row, path).amplifiers
     assert [one.gain for one in found] == [1.1, 2.1] and [one.counts.mean() for one in found] == [0, 1]
     assert found[1].target[1] == Span(0, 12, True) and found[0].overscan.shape == (20, 21)
 
@@ -156,14 +158,14 @@ def test_mask_of_a_detector_is_read_beside_the_map(tmp_path):
     mask[4, 5] = 3
     fits.PrimaryHDU(mask).writeto(tmp_path / "bad_3.fits")
     path = own_map(tmp_path, raw={"amplifiers": [{"data": "[1:30,1:20]"}], "mask": "bad_{detector}.fits"})
-    row = instruments.ingest(write(tmp_path / "a.fits"), path)[0]
-    assert np.array_equal(instruments.read_raw(row, path).defects, mask != 0)
+    row = ingest_images(write(tmp_path / "a.fits"), path)[0]
+    assert np.array_equal(read_raw(row, path).defects, mask != 0)
     fits.PrimaryHDU(mask[:5]).writeto(tmp_path / "bad_3.fits", overwrite=True)
     with pytest.raises(InputError, match="bad_3.fits"):
-        instruments.read_raw(row, path)
+        read_raw(row, path)
     (tmp_path / "bad_3.fits").unlink()
     with pytest.raises(InputError, match="unreadable mask"):
-        instruments.read_raw(row, path)
+        read_raw(row, path)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_mask_of_a_detector_is_read_beside_the_map(tmp_path):
 def test_sections_that_do_not_fit_the_file_are_the_reason(tmp_path, sections, reason):
     write(tmp_path / "a.fits")
     with pytest.raises(InputError, match=reason):
-        instruments.ingest(str(tmp_path / "a.fits"), own_map(tmp_path, raw={"amplifiers": sections}))
+        ingest_images(str(tmp_path / "a.fits"), own_map(tmp_path, raw={"amplifiers": sections}))
 
 
 @pytest.mark.parametrize(
@@ -204,17 +206,17 @@ def test_sections_that_do_not_fit_the_file_are_the_reason(tmp_path, sections, re
 )
 def test_malformed_sections_are_refused(tmp_path, section, words):
     with pytest.raises(InputError, match=words) as refused:
-        instruments.load(own_map(tmp_path, raw=section))
+        maps.load(own_map(tmp_path, raw=section))
     assert "own.yaml: raw" in str(refused.value)
 
 
 def test_truncated_raw_frame_is_bad_data(tmp_path):
     path = write(tmp_path / "a.fits")
-    row = instruments.ingest(path, "ccd_raw")[0]
+    row = ingest_images(path, "ccd_raw")[0]
     with open(path, "r+b") as file:
         file.truncate(3000)
     with pytest.raises(BadData, match="unreadable image"):
-        instruments.read_raw(row, "ccd_raw")
+        read_raw(row, "ccd_raw")
 
 
 POINTING = {"ra": {"key": "RA"}, "dec": {"key": "DEC"}, "pixel_scale": 0.5}
@@ -225,14 +227,14 @@ def located(section, **cards) -> WCS:
     header = fits.Header({"NAXIS": 2, "NAXIS1": 41, "NAXIS2": 21, "CTYPE1": "PIXEL", "PC001001": 1.0, "CDELT1": 9.0})
     header.update(cards)
     look = translate.Image(None, translate.header_lookup(header))
-    return geometry.header_wcs(pointing.located(header, look, section))
+    return header_wcs(pointing.located(header, look, section))
 
 
 @pytest.mark.parametrize("cards", [{"RA": 150.25, "DEC": -2.5}, {"RA": "10:01:00.0", "DEC": "-02:30:00"}])
 def test_the_pointing_is_the_centre_of_the_image(cards):
     wcs = located(POINTING, **cards)
     np.testing.assert_allclose(wcs.all_pix2world(20, 10, 0), (150.25, -2.5), atol=1e-9)
-    assert geometry.pixel_scale(wcs, (21, 41)) == pytest.approx(0.5, rel=1e-6)
+    assert central_pixel_scale(wcs, (21, 41)) == pytest.approx(0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize("rotation", [0.0, 89.0, 200.0])
@@ -268,19 +270,19 @@ def test_unusable_pointing_is_bad_data(cards):
 )
 def test_malformed_pointing_is_refused(tmp_path, section):
     with pytest.raises(InputError, match="own.yaml: pointing"):
-        instruments.load(own_map(tmp_path, pointing=section))
+        maps.load(own_map(tmp_path, pointing=section))
 
 
 def test_images_without_a_wcs_are_placed_by_their_pointing(tmp_path):
-    columns = yaml.safe_load((instruments._FOLDER / "generic.yaml").read_text())["columns"]
+    columns = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())["columns"]
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"columns": columns, "pointing": POINTING}))
     path = write(tmp_path / "a.fits", wcs=False, SATURATE=60000.0, RA=150.0, DEC=2.0)
-    row = instruments.ingest(path, str(tmp_path / "own.yaml"))[0]
+    row = ingest_images(path, str(tmp_path / "own.yaml"))[0]
     assert (row["status"], row["ra"], row["dec"]) == ("ok", pytest.approx(150), pytest.approx(2))
-    header = instruments.read_image(row, str(tmp_path / "own.yaml")).header
-    np.testing.assert_allclose(geometry.centre(geometry.header_wcs(header), (20, 36)), (150, 2), atol=1e-9)
+    header = read_image(row, str(tmp_path / "own.yaml")).header
+    np.testing.assert_allclose(image_centre(header_wcs(header), (20, 36)), (150, 2), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["ccd_raw", "cafos"])
 def test_built_in_raw_maps_are_well_formed(name):
-    assert name in instruments.names() and instruments.is_raw(name)
+    assert name in maps.names() and maps.is_raw(name)

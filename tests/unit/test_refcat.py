@@ -11,9 +11,9 @@ import pytest
 from astropy.io import fits
 
 from diaflow import refcat
-from diaflow.config import validated
 from diaflow.errors import InputError
-from diaflow.refcat import formats
+from diaflow.refcat import convert, formats
+from diaflow.run.config import validated
 
 N = 400
 
@@ -54,7 +54,7 @@ def converted(settings, band, *circle, mjd=60000.0):
     """The stars within a circle (ra, dec, radius), by identifier, from a store made of the files of `settings`."""
     paths = refcat.paths(settings["path"])
     with tempfile.TemporaryDirectory() as folder:
-        refcat.convert(paths, settings, Path(folder, "refcat.parquet"))
+        convert(paths, settings, Path(folder, "refcat.parquet"))
         table = refcat.read(Path(folder, "refcat.parquet"), band, *circle, mjd)
     return table[np.argsort(table["id"], kind="stable")]
 
@@ -225,7 +225,7 @@ def test_catalogue_without_a_position_is_refused_and_leaves_nothing(columns, tmp
     columns["lat"] = np.full(N, np.nan)
     path = write(columns, tmp_path / "a.fits")
     with pytest.raises(InputError, match="a.fits: no row with a position"):
-        refcat.convert([path], configuration(path), tmp_path / "store")
+        convert([path], configuration(path), tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["a.fits"]
 
 
@@ -272,7 +272,7 @@ def test_tables_that_are_numbered_alike_are_refused_and_leave_nothing(columns, t
         write(columns | {"num": np.arange(N)}, tmp_path / name)
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=rf"column 'num' \(refcat.id\) must tell stars apart, but {N} rows .* as 0"):
-        refcat.convert(refcat.paths(str(tmp_path)), configuration(tmp_path), tmp_path / "out" / "store")
+        convert(refcat.paths(str(tmp_path)), configuration(tmp_path), tmp_path / "out" / "store")
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -284,7 +284,7 @@ def test_an_identifier_may_come_back_where_there_is_no_position(columns, tmp_pat
     columns["lat"][1] = 1.0
     path = write(columns, tmp_path / "b.fits")
     with pytest.raises(InputError, match=f"b.fits: column 'num' .* 1 rows repeat an identifier, such as {2**60}"):
-        refcat.convert([path], configuration(path), tmp_path / "store")
+        convert([path], configuration(path), tmp_path / "store")
 
 
 def test_missing_column_names_its_file_of_several(columns, tmp_path):

@@ -11,10 +11,13 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 
-from diaflow import geometry, refcat, tables
-from diaflow.config import validated
+from diaflow import refcat
 from diaflow.errors import InputError
-from diaflow.refcat import healpix, standard, store
+from diaflow.refcat import convert, healpix, standard, store
+from diaflow.run.config import validated
+from diaflow.sky import sphere
+from diaflow.store import tables
+from diaflow.units import ARCSEC
 
 MAS = 1 / 3.6e6  # [deg]
 
@@ -82,12 +85,12 @@ def test_pixels_have_equal_areas_and_nest():
 def test_pixels_are_compact():
     ra, dec = everywhere(500_000)
     pixel = healpix.nested(ra, dec, 5)
-    v = geometry.unit_vectors(ra, dec)
+    v = sphere.unit_vectors(ra, dec)
     centre = np.stack([np.bincount(pixel, component) for component in v.T], axis=1)
     centre /= np.linalg.norm(centre, axis=1)[:, None]
     side = np.sqrt(4 * np.pi / (12 * 4**5))
     # The longest half diagonal at the poles is 1.25 sides (Calabretta & Roukema 2007); centres are means of some 40.
-    assert geometry.separation(v, centre[pixel]).max() < 1.45 * side
+    assert sphere.separation(v, centre[pixel]).max() < 1.45 * side
 
 
 def test_poles_and_the_ends_of_right_ascension_have_a_pixel():
@@ -111,7 +114,7 @@ def test_circle_holds_what_is_within_wherever_it_is(circle, small_groups, tmp_pa
     blocks = np.array_split(rows(ra, dec), 23)
     assert store.write(blocks, ["r"], tmp_path / "store") == len(ra)
     found = refcat.read(tmp_path / "store", "r", *circle, 60000.0)
-    distance = geometry.separation(geometry.unit_vectors(ra, dec), geometry.unit_vectors(*circle[:2]))
+    distance = sphere.separation(sphere.unit_vectors(ra, dec), sphere.unit_vectors(*circle[:2]))
     np.testing.assert_array_equal(np.sort(found["id"]), np.flatnonzero(distance <= np.radians(circle[2])))
     assert len(found) > 10
 
@@ -317,7 +320,7 @@ def test_units_of_a_parquet_file_are_read(tmp_path):
     fields = [pa.field(n, pa.from_numpy_dtype(v.dtype), metadata={"unit": units[n]}) for n, v in zip(units, values)]
     pq.write_table(pa.table(values, schema=pa.schema(fields)), tmp_path / "a.parquet")
     config = settings(bands={"r": "f"}, errors={"r": "f_err"}, pm=["ra", "dec"], epoch="when")
-    refcat.convert([tmp_path / "a.parquet"], config, tmp_path / "store")
+    convert([tmp_path / "a.parquet"], config, tmp_path / "store")
     table = tables.read(store.TABLE, tmp_path / "store")
     i = table["id"]
     np.testing.assert_allclose(table["ra"], ra[i], rtol=1e-14)
@@ -333,11 +336,9 @@ def test_lsst_shards_of_gaia_and_ps1_are_read_as_they_are(shared, tmp_path):
     motion = {"pos_err": ["coord_raErr", "coord_decErr"], "pm": ["pm_ra", "pm_dec"], "epoch": "epoch"}
     keep = {"phot_variable_flag": "NOT_AVAILABLE"}
     fluxes = {"bands": {"r": "phot_g_mean_flux"}, "errors": {"r": "phot_g_mean_fluxErr"}}
-    refcat.convert(
-        [folder / "gaia_dr2_189584.fits"], settings(**place, **fluxes, **motion, keep=keep), tmp_path / "gaia"
-    )
+    convert([folder / "gaia_dr2_189584.fits"], settings(**place, **fluxes, **motion, keep=keep), tmp_path / "gaia")
     fluxes = {"bands": {"r": "r_flux"}, "errors": {"r": "r_fluxErr"}}
-    refcat.convert([folder / "ps1_pv3_3pi_20170110_189584_refcats.fits"], settings(**place, **fluxes), tmp_path / "ps1")
+    convert([folder / "ps1_pv3_3pi_20170110_189584_refcats.fits"], settings(**place, **fluxes), tmp_path / "ps1")
     circle = (321.0, -0.3, 0.25)
     raw = fits.getdata(folder / "gaia_dr2_189584.fits", 1)
     epoch = raw["epoch"][0]
@@ -358,10 +359,10 @@ def test_lsst_shards_of_gaia_and_ps1_are_read_as_they_are(shared, tmp_path):
     # PS1 was calibrated to Gaia: bright stars of the two are within a fifth of an arcsecond of each other.
     ps1 = refcat.read(tmp_path / "ps1", "r", *circle, epoch)
     bright = gaia[gaia["mag"] < 19]
-    v, w = (geometry.unit_vectors(table["ra"], table["dec"]) for table in (bright, ps1))
+    v, w = (sphere.unit_vectors(table["ra"], table["dec"]) for table in (bright, ps1))
     distance = np.linalg.norm(v[:, None] - w[None], axis=2)
     nearest = distance.argmin(1)
-    matched = distance.min(1) < 1 * geometry.ARCSEC
+    matched = distance.min(1) < 1 * ARCSEC
     assert matched.mean() > 0.9
-    assert np.median(distance.min(1)[matched]) < 0.2 * geometry.ARCSEC
+    assert np.median(distance.min(1)[matched]) < 0.2 * ARCSEC
     assert abs(np.nanmedian(ps1["mag"][nearest[matched]] - bright["mag"][matched])) < 0.3

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from chromatic import FIELD, SETTINGS, wcs
 
-from diaflow import config, refraction
 from diaflow.errors import InputError
+from diaflow.run import config
+from diaflow.sky import refraction
 
 PLACE = tuple(SETTINGS[name] for name in ("latitude", "longitude", "altitude"))
 DATES = 60000 + np.array([0.02, 0.09, 0.17, 0.23, 0.34])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from diaflow import ids, report, tables
 from diaflow.errors import InputError
 from diaflow.report import page, plots
+from diaflow.store import ids, tables
 
 OBJECTS = [ids.source_ids(visit, 0, 1)[0] for visit in (1, 2, 3)]
 
@@ -90,7 +90,7 @@ def make_run(folder, n_visits=12):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     collected = make_run(folder)
-    report.write(folder / "report" / "index.html", "my <run>", collected, folder, {"completeness": 0.98765})
+    page.write(folder / "report" / "index.html", "my <run>", collected, folder, {"completeness": 0.98765})
     return folder, collected, (folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
@@ -150,7 +150,7 @@ def test_the_number_of_objects_is_limited(run, tmp_path, monkeypatch):
     folder, collected, _ = run
     monkeypatch.setattr(page, "N_OBJECTS", 1)
     monkeypatch.setattr(page, "MAX_ROWS", 5)
-    report.write(tmp_path / "p.html", "run", collected, folder)
+    page.write(tmp_path / "p.html", "run", collected, folder)
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert html.count("<h3>") == 1 and "8 more images in tables/visit.parquet" in html
     assert "Against the truth" not in html
@@ -184,7 +184,7 @@ def test_pictures_show_what_they_are_given():
 
 def test_the_same_run_gives_the_same_page(run, tmp_path):
     folder, collected, html = run
-    report.write(tmp_path / "p.html", "my <run>", collected, folder, {"completeness": 0.98765})
+    page.write(tmp_path / "p.html", "my <run>", collected, folder, {"completeness": 0.98765})
     assert (tmp_path / "p.html").read_text(encoding="utf-8") == html
 
 
@@ -192,7 +192,7 @@ def test_a_run_without_anything_has_a_page(tmp_path):
     names = ("visit", "source", "dia_source", "dia_object", "dia_forced_source")
     for name in names:
         tables.write(name, tables.empty(name), tmp_path / name)
-    report.write(tmp_path / "p.html", "empty", {name: tmp_path / name for name in names}, tmp_path)
+    page.write(tmp_path / "p.html", "empty", {name: tmp_path / name for name in names}, tmp_path)
     assert "No DIASource belongs to a DIAObject" in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
@@ -208,5 +208,5 @@ def test_an_unreadable_table_is_named_and_leaves_no_page(run, tmp_path):
     folder, collected, _ = run
     (tmp_path / "source.parquet").write_bytes(b"not parquet")
     with pytest.raises(InputError, match="source.parquet"):
-        report.write(tmp_path / "p.html", "run", dict(collected) | {"source": tmp_path / "source.parquet"}, folder)
+        page.write(tmp_path / "p.html", "run", dict(collected) | {"source": tmp_path / "source.parquet"}, folder)
     assert not (tmp_path / "p.html").exists()

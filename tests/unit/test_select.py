@@ -5,7 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from diaflow import config, select, tables
+from diaflow.run import config, select
+from diaflow.store import tables
 
 
 def template(**changes):

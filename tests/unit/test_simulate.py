@@ -7,12 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow import config, instruments, simulate, tables
-from diaflow.exposure import read_wcs, write_fits
+from diaflow.image.exposure_file import write_fits
+from diaflow.instruments.ingest import ingest_images
+from diaflow.run import config
 from diaflow.simulate import lightcurves, optics, pixels, pointing, truth
+from diaflow.simulate.sky import Survey
+from diaflow.sky.wcs import read_wcs
+from diaflow.store import tables
 
 
 def settings_of(**changes) -> dict:
@@ -21,13 +26,13 @@ def settings_of(**changes) -> dict:
 
 @pytest.fixture(scope="module")
 def survey():
-    return simulate.survey(settings_of())
+    return Survey.make(settings_of())
 
 
 @pytest.fixture(scope="module")
 def small():
     """Few visits of one CCD of 256 x 256 pixels."""
-    return simulate.survey(settings_of(detectors=1, size=256, template_visits=2, science_visits=2, bands=["r"]))
+    return Survey.make(settings_of(detectors=1, size=256, template_visits=2, science_visits=2, bands=["r"]))
 
 
 def kinds(survey) -> np.ndarray:
@@ -53,18 +58,18 @@ def moments(image: np.ndarray) -> tuple[float, ...]:
 
 
 def test_an_image_does_not_depend_on_what_was_made_before(small):
-    first, header = simulate.render(small, 3, 0)
-    simulate.render(small, 1, 0)
-    again, header_again = simulate.render(simulate.survey(small.config), 3, 0)
+    first, header = pixels.render(small, 3, 0)
+    pixels.render(small, 1, 0)
+    again, header_again = pixels.render(Survey.make(small.config), 3, 0)
     assert first.dtype == np.uint16 and first.shape == (256, 256)
     np.testing.assert_array_equal(first, again)
     assert header.tostring() == header_again.tostring()
 
 
 def test_other_seed_is_another_sky_and_more_of_one_kind_leaves_the_others(small):
-    other = simulate.survey(small.config | {"seed": 2})
+    other = Survey.make(small.config | {"seed": 2})
     assert not np.isin(small.objects["ra"], other.objects["ra"]).any()
-    fewer = simulate.survey(small.config | {"asteroids": 3, "variables": 5})
+    fewer = Survey.make(small.config | {"asteroids": 3, "variables": 5})
     for kind in ("star", "galaxy", "supernova"):
         np.testing.assert_array_equal(small.objects[kinds(small) == kind], fewer.objects[kinds(fewer) == kind])
 
@@ -73,10 +78,10 @@ def test_other_seed_is_another_sky_and_more_of_one_kind_leaves_the_others(small)
 def test_drawn_flux_and_position_are_true(small, kind):
     one = only(small, kind)
     image = pixels.scene(one, 2, 0)
-    zero_point = simulate.true_zero_point(one, 2)
+    zero_point = one.visit(2).zero_point
     # Boxes of 6 sigma hold all but 1e-8 of the flux; 1e-4 leaves room for sampling a core of 1 pixel.
     assert image.sum() == pytest.approx(10 ** (-0.4 * (18.0 - zero_point)), rel=1e-4)
-    x, y = simulate.true_wcs(one, 2, 0).all_world2pix(*pointing.FIELD, 0)
+    x, y = optics.true_wcs(one.config, one.visit(2), 0).all_world2pix(*pointing.FIELD, 0)
     np.testing.assert_allclose(moments(image)[:2], (x, y), atol=1e-3)
 
 
@@ -94,7 +99,7 @@ def test_star_has_the_seeing_of_its_visit(small):
 @settings(max_examples=10, deadline=None)
 @given(angle=st.floats(0, 179), ratio=st.floats(0.35, 0.8))
 def test_galaxy_is_elongated_along_its_position_angle(angle, ratio):
-    survey = simulate.survey(settings_of(detectors=1, size=256, template_visits=1, science_visits=1, bands=["r"]))
+    survey = Survey.make(settings_of(detectors=1, size=256, template_visits=1, science_visits=1, bands=["r"]))
     shape = {"radius": 1.5, "axisRatio": ratio, "positionAngle": angle}
     galaxy, star = (moments(pixels.scene(only(survey, k, **s), 1, 0)) for k, s in (("galaxy", shape), ("star", {})))
     xx, xy, yy = np.subtract(galaxy[2:], star[2:])
@@ -104,7 +109,7 @@ def test_galaxy_is_elongated_along_its_position_angle(angle, ratio):
     # A step along the position angle on the sky is a step along the major axis on the image.
     ra, dec = pointing.FIELD
     step = 1e-3 * np.array([np.sin(np.radians(angle)) / np.cos(np.radians(dec)), np.cos(np.radians(angle))])
-    wcs = simulate.true_wcs(survey, 1, 0)
+    wcs = optics.true_wcs(survey.config, survey.visit(1), 0)
     (x0, x1), (y0, y1) = wcs.all_world2pix([ra, ra + step[0]], [dec, dec + step[1]], 0)
     along = np.array([x1 - x0, y1 - y0]) / np.hypot(x1 - x0, y1 - y0)
     assert along @ np.array([[xx, xy], [xy, yy]]) @ along == pytest.approx(disc, rel=5e-3)
@@ -112,7 +117,7 @@ def test_galaxy_is_elongated_along_its_position_angle(angle, ratio):
 
 def test_noise_of_the_sky_is_photons_and_read_noise(small):
     empty = replace(small, objects=small.objects[:0], flux=small.flux[:0])
-    image, header = simulate.render(empty, 1, 0)
+    image, header = pixels.render(empty, 1, 0)
     difference = image - header["BIASLVL"] - pixels.sky_image(small.config, small.visits[0], 0)
     good = np.abs(difference) < 200  # leaves cosmic rays and bad columns out, at more than 6 sigma
     expected = small.visits[0].sky / header["GAIN"] + (header["RDNOISE"] / header["GAIN"]) ** 2 + 1 / 12
@@ -136,10 +141,12 @@ def test_bleeding_conserves_charge_within_the_column():
 
 def test_bright_stars_saturate_and_bleed(survey):
     visit = survey.visits[-1]
-    x, y = simulate.true_wcs(survey, visit.visit, 0).all_world2pix(survey.objects["ra"], survey.objects["dec"], 0)
+    x, y = optics.true_wcs(survey.config, survey.visit(visit.visit), 0).all_world2pix(
+        survey.objects["ra"], survey.objects["dec"], 0
+    )
     inside = (np.minimum(x, y) > 50) & (np.maximum(x, y) < survey.config["size"] - 50)
     bright = np.argmin(np.where(inside, survey.objects["r_mag"], np.inf))
-    image, header = simulate.render(survey, visit.visit, 0)
+    image, header = pixels.render(survey, visit.visit, 0)
     i, j = round(x[bright]), round(y[bright])
     saturated = image[j - 25 : j + 26, i - 25 : i + 26] >= header["SATURATE"]
     assert saturated[25, 25]
@@ -152,7 +159,7 @@ def test_header_wcs_is_off_by_the_pointing_error_and_the_distortion(survey):
         header = pixels.fits.Header([(k, *card) for k, card in pointing.header(survey.config, visit, 0).items()])
         assert not read_wcs(header).sip
         x0, y0 = pointing.boresight(survey.config, 0)
-        for wcs in (read_wcs(header), simulate.true_wcs(survey, visit.visit, 0)):
+        for wcs in (read_wcs(header), optics.true_wcs(survey.config, survey.visit(visit.visit), 0)):
             offsets.append(wcs.all_pix2world(x0, y0, 0))
     error = 3600 * np.diff(np.reshape(offsets, (-1, 2, 2)), axis=1) * [np.cos(np.radians(-4.5)), 1]
     # 24 offsets in two coordinates: rms known to 1 / sqrt(2 * 48) = 10 %; three of those.
@@ -205,11 +212,11 @@ def test_depth_is_about_23_and_true_sources_are_several_hundred(survey):
 def test_plan_is_what_ingest_finds_in_the_written_headers(tmp_path, monkeypatch):
     settings = settings_of(size=200, template_visits=1, science_visits=1)
     monkeypatch.chdir(tmp_path)
-    planned = simulate.plan(settings)
-    survey = simulate.survey(settings)
+    planned = pointing.plan(settings)
+    survey = Survey.make(settings)
     for row in planned:
-        write_fits([simulate.image_hdu(*simulate.render(survey, int(row["visit"]), int(row["detector"])))], row["path"])
-    found = instruments.ingest(["demo/images/*.fits"], "generic", {}, [], [])
+        write_fits([fits.PrimaryHDU(*pixels.render(survey, int(row["visit"]), int(row["detector"])))], row["path"])
+    found = ingest_images(["demo/images/*.fits"], "generic", {}, [], [])
     found = found[np.lexsort((found["detector"], found["visit"]))]
     for name in planned.dtype.names:
         if planned[name].dtype.kind != "f":
@@ -223,13 +230,13 @@ def test_plan_is_what_ingest_finds_in_the_written_headers(tmp_path, monkeypatch)
 
 
 def test_planning_needs_neither_pixels_nor_astropy():
-    code = f"import sys; from diaflow import simulate; simulate.plan({settings_of()}); print(*sys.modules)"
+    code = f"import sys; from diaflow.simulate import pointing; pointing.plan({settings_of()}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"astropy", "numba", "scipy"} & set(done.stdout.split())
 
 
 def test_truth_tables_say_what_is_on_the_images(small, tmp_path):
-    simulate.write_truth(small, tmp_path)
+    truth.write_truth(small, tmp_path)
     objects = tables.read("truth_object", tmp_path / "truth_object.parquet")
     fluxes = tables.read("truth_flux", tmp_path / "truth_flux.parquet")
     assert len(np.unique(objects["objectId"])) == len(objects)
@@ -239,13 +246,13 @@ def test_truth_tables_say_what_is_on_the_images(small, tmp_path):
     without = small.flux.copy()
     without[small.objects["objectId"] == row["objectId"]] = 0
     image = pixels.scene(small, 4, 0) - pixels.scene(replace(small, flux=without), 4, 0)
-    scale = 10 ** (0.4 * (31.4 - simulate.true_zero_point(small, 4)))
+    scale = 10 ** (0.4 * (31.4 - small.visit(4).zero_point))
     assert image.sum() * scale == pytest.approx(row["flux"], rel=1e-4)
     np.testing.assert_allclose(moments(image)[:2], (row["x"], row["y"]), atol=1e-3)
 
 
 def test_reference_catalogue_has_the_stars_with_its_errors(survey, tmp_path):
-    simulate.write_refcat(survey, tmp_path / "refcat.parquet")
+    truth.write_refcat(survey, tmp_path / "refcat.parquet")
     table = pq.read_table(tmp_path / "refcat.parquet")
     assert set(table.column_names) == {"id", "ra", "dec", "g_mag", "r_mag", "star"}
     order = {object_id: i for i, object_id in enumerate(survey.objects["objectId"])}

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from test_geometry import exposures, tan_header
 
-from diaflow import config, geometry, skymap
 from diaflow.errors import InputError
-from diaflow.skymap import SkyMap, discrete
-from diaflow.skymap.tract import Tract, patch_grid
+from diaflow.run import config
+from diaflow.sky import sphere
+from diaflow.sky.skymap import discrete
+from diaflow.sky.skymap.maps import SkyMap, load_skymap, make_skymap
+from diaflow.sky.skymap.tract import Tract, patch_grid
 
 # Rings map of 120 rings: half a ring and an overlap of 1 arcmin with the neighbours [deg].
 RINGS_RADIUS = 180 / 121 / 2 + 1 / 60
@@ -80,14 +82,14 @@ def test_patches_tile_the_tract_and_share_borders():
 def test_tract_holds_its_circle():
     tract = Tract(0, 10.0, -30.0, 0.3, 0.5, 1000, 100)
     bearing = np.radians(np.arange(0, 360, 5))
-    centre = geometry.unit_vectors(10.0, -30.0)
-    north = geometry.unit_vectors(10.0, 60.0)
+    centre = sphere.unit_vectors(10.0, -30.0)
+    north = sphere.unit_vectors(10.0, 60.0)
     east = np.cross(north, centre)
     radius = np.radians(0.3)
     ring = np.cos(radius) * centre + np.sin(radius) * (
         np.outer(np.cos(bearing), north) + np.outer(np.sin(bearing), east)
     )
-    ra, dec = np.array([geometry.sky_position(v) for v in ring]).T
+    ra, dec = np.array([sphere.sky_position(v) for v in ring]).T
     assert np.all(tract.contains(ra, dec))
 
 
@@ -146,7 +148,7 @@ def test_unknown_patch_is_an_input_error(patch):
 
 
 def test_discrete_tract_holds_every_corner(table):
-    sky = skymap.make(section(patch_size=500), table)
+    sky = make_skymap(section(patch_size=500), table)
     tract = sky.tracts[0]
     good = table[table["status"] == "ok"]
     for k in (1, 2, 3, 4):
@@ -160,69 +162,69 @@ def test_discrete_tract_holds_every_corner(table):
 def test_discrete_circle_is_the_bounding_circle_of_the_hull():
     """Sixteen points on a circle, more inside: its centre and radius come back (weights follow the hull alone)."""
     bearing = 2 * np.pi * np.arange(16) / 16
-    centre, radius = geometry.unit_vectors(200.0, -85.0), np.radians(1.3)
-    east = geometry.unit_vectors(290.0, 0.0)
+    centre, radius = sphere.unit_vectors(200.0, -85.0), np.radians(1.3)
+    east = sphere.unit_vectors(290.0, 0.0)
     north = np.cross(centre, east)
     points = np.cos(radius) * centre + np.sin(radius) * (
         np.outer(np.sin(bearing), east) + np.outer(np.cos(bearing), north)
     )
-    inside = geometry.unit_vectors(np.array([199.0, 200.0, 201.0]), np.array([-85.5, -85.9, -84.9]))
+    inside = sphere.unit_vectors(np.array([199.0, 200.0, 201.0]), np.array([-85.5, -85.9, -84.9]))
     vertices = discrete.convex_hull(np.concatenate([inside, points]))
     assert len(vertices) == 16
     # The hull's centroid is exact by symmetry; rounding only.
-    assert geometry.separation(discrete.centroid(vertices), centre) < 1e-12
+    assert sphere.separation(discrete.centroid(vertices), centre) < 1e-12
 
 
 def test_centroid_of_a_small_triangle_is_that_of_the_plane():
     ra, dec = np.array([10.0, 10.01, 10.0]), np.array([0.0, 0.0, 0.01])
-    found = geometry.sky_position(discrete.centroid(discrete.convex_hull(geometry.unit_vectors(ra, dec))))
+    found = sphere.sky_position(discrete.centroid(discrete.convex_hull(sphere.unit_vectors(ra, dec))))
     # The sphere departs from the plane by (0.01 deg in rad)**2 = 3e-8 of the size; rounding by 1e-16 / 2e-4**2 of it.
     assert found == pytest.approx((10 + 0.01 / 3, 0.01 / 3), abs=1e-8)
 
 
 def test_configured_centre_and_radius_are_kept(table):
-    sky = skymap.make(
+    sky = make_skymap(
         section(center=[-10.0, 30.0], radius=0.4, pixel_scale=0.25, patch_size=2500, patch_border=50), table
     )
     assert sky.tracts[0] == Tract(0, 350.0, 30.0, 0.4, 0.25, 2500, 50)
 
 
 def test_configured_centre_alone_reaches_the_farthest_corner(table):
-    sky = skymap.make(section(center=[0.0, 40.0]), table)
+    sky = make_skymap(section(center=[0.0, 40.0]), table)
     good = table[table["status"] == "ok"]
     ra, dec = (np.concatenate([good[f"{name}_{k}"] for k in (1, 2, 3, 4)]) for name in ("ra", "dec"))
-    away = geometry.separation(geometry.unit_vectors(ra, dec), geometry.unit_vectors(0.0, 40.0))
+    away = sphere.separation(sphere.unit_vectors(ra, dec), sphere.unit_vectors(0.0, 40.0))
     assert sky.tracts[0].radius == pytest.approx(np.degrees(away.max()), abs=1e-8)
 
 
 def test_no_images_is_an_input_error(table):
     for rows in (table[:0], table[table["status"] == "failed"]):
         with pytest.raises(InputError, match="no images to make a sky map"):
-            skymap.make(section(), rows)
+            make_skymap(section(), rows)
 
 
 def test_fields_far_apart_are_refused():
     for positions in (((0.0, 0.0), (60.0, 0.0)), ((0.0, 0.0), (180.0, 1.0), (90.0, 5.0))):
         with pytest.raises(InputError, match="far apart"):
-            skymap.make(section(), exposures([tan_header(*position) for position in positions]))
+            make_skymap(section(), exposures([tan_header(*position) for position in positions]))
 
 
 def test_json_round_trip_is_exact(table, tmp_path):
-    sky = skymap.make(section(), table)
+    sky = make_skymap(section(), table)
     path = tmp_path / "new folder" / "skymap.json"
     sky.write(path)
-    again = skymap.load(path)
+    again = load_skymap(path)
     assert again == sky
     assert again.tracts[0].wcs.to_header() == sky.tracts[0].wcs.to_header()
     assert [p.name for p in path.parent.iterdir()] == ["skymap.json"]
-    assert skymap.make(section(patch_border=60), table) != sky
+    assert make_skymap(section(patch_border=60), table) != sky
 
 
 @pytest.mark.parametrize("damage", ["cut", "key", "missing", "list", "type"])
 def test_unreadable_sky_map_is_an_input_error_with_its_name(table, tmp_path, damage):
     path = tmp_path / "skymap.json"
     if damage != "missing":
-        skymap.make(section(), table).write(path)
+        make_skymap(section(), table).write(path)
         content = json.loads(path.read_text())
         if damage == "key":
             del content["tracts"][0]["radius"]
@@ -231,4 +233,4 @@ def test_unreadable_sky_map_is_an_input_error_with_its_name(table, tmp_path, dam
         text = json.dumps([content] if damage == "list" else content)
         path.write_text(text[:50] if damage == "cut" else text)
     with pytest.raises(InputError, match="skymap.json"):
-        skymap.load(path)
+        load_skymap(path)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
-from diaflow.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, polynomial_terms, resized
+from diaflow.polynomials import polynomial_terms
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
 
 SHAPE = (200, 300)
 

@@ -3,17 +3,21 @@ import pytest
 from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
-from diaflow import detect, psfmatch, subtract, tables
-from diaflow.colour import colour_field
 from diaflow.errors import BadData
-from diaflow.exposure import bits
+from diaflow.image.noise import colour_field
+from diaflow.image.planes import bits
+from diaflow.measure.matchedfilter import smooth_snr
+from diaflow.pixels.convolution import convolve
 from diaflow.psf.coadd import CoaddPsf, PsfInput
+from diaflow.store import tables
+from diaflow.subtract.subtraction import subtract
+from diaflow.subtract.summary import failed, summary_row
 
 NOISES = [(1.0, 1.0), (1.0, 0.1), (0.1, 0.1)]
 
 
 def run(science, template, table, **config):
-    return subtract.subtract(science, template, table, CONFIG | config)
+    return subtract(science, template, table, CONFIG | config)
 
 
 def check_noise(difference, sky, noise_science, noise_template):
@@ -221,14 +225,14 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
 
 def test_errors_are_honest_with_a_template_of_correlated_noise():
     """Template noise smoothed a little: its pixels scatter less than its low frequencies, by covariance_factor."""
-    from diaflow.stampfield import StampField
+    from diaflow.psf.stampfield import StampField
 
     size = 1000
     science, table = make_image(2.6, 1.0, 6, 100, size)
     template, _ = make_image(2.0, 1e-3, 7, 100, size)
     smoothing = StampField(gaussian(0.6, 9)[None], 0, science.shape)
     noise = 1.5 * np.random.default_rng(2).normal(size=science.shape)
-    template.image += psfmatch.convolve(noise, smoothing)
+    template.image += convolve(noise, smoothing)
     power = (smoothing.centre() ** 2).sum()
     template.variance += np.float32(1.5**2 * power)
     template.metadata["covariance_factor"] = 1 / power
@@ -283,13 +287,13 @@ def test_summary_becomes_a_row_of_the_table():
     difference, _, summary = run(science, template, table)
     dia_sources = tables.empty("dia_source", 3)
     dia_sources["pixelFlags"][0] = True
-    row = subtract.summary_row(difference, dia_sources, summary)
+    row = summary_row(difference, dia_sources, summary)
     assert (row["visit"][0], row["detector"][0], row["band"][0], row["status"][0]) == (7, 3, "r", "ok")
     assert (row["n_dia_sources"][0], row["n_dia_sources_unflagged"][0]) == (3, 2)
     # 5 sigma of white noise of variance 2 under the decorrelated PSF
     flux = 5 * np.sqrt(2 / (difference.psf.centre() ** 2).sum())
     assert row["depth"][0] == pytest.approx(31.4 - 2.5 * np.log10(flux), abs=0.03)
-    lost = subtract.failed(row[0], "no template")
+    lost = failed(row[0], "no template")
     assert lost["status"][0] == "failed" and lost["reason"][0] == "no template" and lost["visit"][0] == 7
 
 
@@ -308,7 +312,7 @@ def test_noise_is_white_with_a_template_of_resampled_noise(sigma_science, sigma_
     science, table = make_image(sigma_science, 1.0, 6, 60, size)
     template, _ = make_image(sigma_template, 1e-3, 7, 60, size)
     resampled = colour_field(1.6, science.shape)
-    template.image += psfmatch.convolve(np.random.default_rng(4).normal(size=science.shape), resampled)
+    template.image += convolve(np.random.default_rng(4).normal(size=science.shape), resampled)
     template.variance += np.float32((resampled.centre() ** 2).sum())
     template.metadata["covariance_factor"] = 1.6
     difference, _, summary = run(science, template, table)
@@ -350,7 +354,7 @@ def test_score_after_preconvolution_has_unit_width_and_fluxes_are_unbiased(sigma
     assert len(x) > 30
     assert np.mean(measured) == pytest.approx(flux, rel=0.01)
     bad = difference.mask != 0
-    score = detect.smooth_snr(difference.image, difference.variance, bad, difference.psf.centre())
+    score = smooth_snr(difference.image, difference.variance, bad, difference.psf.centre())
     for row, column in zip(y, x):
         bad[row - 25 : row + 26, column - 25 : column + 26] = True
     sky = ~bad & without_stars(difference, table)

@@ -7,10 +7,14 @@ from noisepeaks import peak_density
 from scenes import CONFIG, add_stars, constant_psf, gaussian, psf_flux
 from starfield import moffat, painted
 
-from diaflow import detect, subtract, tables
 from diaflow.detect import footprints
-from diaflow.exposure import Exposure, bits
-from diaflow.stampfield import fit_stamps, moments_sigma
+from diaflow.diasource import detection
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.measure.matchedfilter import smooth_snr
+from diaflow.psf.stampfield import fit_stamps, moments_sigma
+from diaflow.store import tables
+from diaflow.subtract.subtraction import subtract
 
 ALGORITHMS = ["alard_lupton", "zogy"]
 METADATA = {"visit": 7, "detector": 3, "band": "r", "mjd": 60000.0, "exptime": 30.0}
@@ -50,9 +54,9 @@ def test_false_positives_on_noise_are_those_of_the_theory(algorithm):
             add_stars(image, x, y, flux, width)
             pair.append(make_exposure(image, sigma**2, constant_psf(width, image.shape)))
         table = source_table(x, y, flux, 10.0)
-        difference, _, _ = subtract.subtract(*pair, table, CONFIG | {"algorithm": algorithm, "kernel_order": 0})
+        difference, _, _ = subtract(*pair, table, CONFIG | {"algorithm": algorithm, "kernel_order": 0})
         stamp, bad = difference.psf.centre(), difference.mask != 0
-        snr = detect.smooth_snr(difference.image, difference.variance, bad, stamp)
+        snr = smooth_snr(difference.image, difference.variance, bad, stamp)
         good = far & ~bad
         found = footprints.find(snr, 4.0, moments_sigma(stamp), difference.mask.copy())
         counts.append([good[found.y, found.x].sum(), good.sum() * peak_density(4.0, stamp)])
@@ -101,7 +105,7 @@ def test_fluxes_are_unbiased_under_a_varying_kernel_and_on_galaxies_and_pulls_ar
                 add_source(image, x[row], y[row], flux[row], width[row])
         pair.append(make_exposure(image, noise**2, gaussian_field(sigma, slope, shape)))
     table = source_table(x[kind == 3], y[kind == 3], static[kind == 3], 10.0)
-    difference, _, _ = subtract.subtract(*pair, table, CONFIG | {"algorithm": algorithm, "kernel_order": 2})
+    difference, _, _ = subtract(*pair, table, CONFIG | {"algorithm": algorithm, "kernel_order": 2})
     inside = difference.mask[y, x] == 0
     measured, error = psf_flux(difference, x, y)
     pulls = (measured - flux) / error
@@ -135,8 +139,8 @@ def test_bright_stars_leave_less_than_half_a_percent_and_no_detection(algorithm,
         variance = variance * (1 + image / 100)
         pair.append(make_exposure(image + rng.normal(size=shape) * np.sqrt(variance), variance, psf))
     table = source_table(x, y, flux, flux / snr)
-    difference, matched, _ = subtract.subtract(*pair, table, CONFIG | {"algorithm": algorithm, "kernel_order": 2})
-    found = detect.dia_sources(difference, pair[0], matched, {"threshold": 5.0, "aperture": 12.0})
+    difference, matched, _ = subtract(*pair, table, CONFIG | {"algorithm": algorithm, "kernel_order": 2})
+    found = detection.dia_sources(difference, pair[0], matched, {"threshold": 5.0, "aperture": 12.0})
     assert found["pixelFlags"].all()
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     bright = (snr > 500) & (difference.mask[row, column] & ~bits("DETECTED", "DETECTED_NEGATIVE") == 0)

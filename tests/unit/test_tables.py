@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from diaflow import tables
 from diaflow.errors import InputError
+from diaflow.store import tables
 
 NAMES = sorted(path.stem for path in (tables.SCHEMAS / "tables").glob("*.yaml"))
 

@@ -7,12 +7,12 @@ import pytest
 from test_coadd_psf import gaussian_stamp
 from test_warp import exposure, gaussian_image, tan_wcs
 
-from diaflow import coadd, template
-from diaflow.colour import excess_variance
+from diaflow.coadd import combine, template
 from diaflow.errors import BadData, InputError
-from diaflow.exposure import bits
+from diaflow.image.noise import excess_variance
+from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.stampfield import StampField
+from diaflow.psf.stampfield import StampField
 from diaflow.warp import warp
 
 TRACT_SHAPE = (400, 400)
@@ -145,7 +145,7 @@ def test_masks_come_along_and_shallow_parts_are_flagged(tmp_path):
 
 def test_patch_without_coadd_is_skipped(tmp_path, four_patches):
     shape = (100, 100)
-    empty = coadd.failed(patch_wcs(180, 180), (PATCH, PATCH), "no warps to coadd")
+    empty = combine.failed(patch_wcs(180, 180), (PATCH, PATCH), "no warps to coadd")
     empty.metadata["band"] = "r"
     empty.write(tmp_path / "failed.fits")
     paths = [*four_patches[:3], str(tmp_path / "failed.fits")]

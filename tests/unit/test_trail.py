@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from test_detect import exposure, stars
 
-from diaflow import measure, trail
+from diaflow.diasource import trail
+from diaflow.measure.moments import source_moments
 
 SIGMA = 2.0
 
@@ -20,7 +21,7 @@ def fitted(length, snr, n=49, seed=0, sign=1):
     for t in length / 2 * ((np.arange(40) + 0.5) / 20 - 1):
         image += stars(shape, x + t * np.cos(angle), y + t * np.sin(angle), flux / 40, SIGMA)
     difference = exposure(image, 1.0, SIGMA)
-    start = np.array(measure.moments(difference.image, x, y, 2 * SIGMA)) - SIGMA**2 * np.array([[1], [1], [0]])
+    start = np.array(source_moments(difference.image, x, y, 2 * SIGMA)) - SIGMA**2 * np.array([[1], [1], [0]])
     return trail.fit(difference, np.rint(x), np.rint(y), start, SIGMA), flux, x, y, angle
 
 

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 
-from diaflow import config, simulate, tables, validate
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.simulate import pixels
-from diaflow.stampfield import StampField
+from diaflow.psf.stampfield import StampField
+from diaflow.run import config
+from diaflow.simulate import optics, pixels
+from diaflow.simulate.sky import Survey
+from diaflow.simulate.truth import write_truth
+from diaflow.store import tables
+from diaflow.validate import scores
 
 SIZE, SIGMA, NOISE = 256, 2.0, 50.0  # pixel, pixel, nJy
 FLUX_ERROR = NOISE * np.sqrt(4 * np.pi) * SIGMA  # of a Gaussian PSF in white noise
@@ -65,7 +69,7 @@ def faulty_sources(truth: np.ndarray, expected: np.ndarray, survey) -> np.ndarra
     found = np.flatnonzero((np.abs(expected) > 6 * FLUX_ERROR) & np.isin(truth["visit"], SCIENCE))[2:]
     names = ("visit", "detector", "band", "ra", "dec")
     real = tables.from_columns("dia_source", **{name: truth[name][found] for name in names})
-    empty_ra, empty_dec = simulate.true_wcs(survey, 3, 0).all_pix2world(*empty_places(truth, 3), 0)
+    empty_ra, empty_dec = optics.true_wcs(survey.config, survey.visit(3), 0).all_pix2world(*empty_places(truth, 3), 0)
     false = tables.from_columns("dia_source", visit=[3] * 3, band="r", ra=empty_ra, dec=empty_dec)
     false["pixelFlags"][2] = True
     return np.concatenate([real, false])
@@ -82,13 +86,13 @@ def run(tmp_path_factory):
     """Folder of truth and products, survey and the number of true sources."""
     changes = {"detectors": 1, "size": SIZE, "bands": ["r"], "template_visits": 2, "science_visits": 3}
     changes |= {"supernovae": 12, "variables": 10, "asteroids": 5}
-    survey = simulate.survey(config.validated({"images": "simulated", "simulate": changes})["simulate"])
+    survey = Survey.make(config.validated({"images": "simulated", "simulate": changes})["simulate"])
     folder = tmp_path_factory.mktemp("run")
-    simulate.write_truth(survey, folder)
+    write_truth(survey, folder)
     objects = tables.read("truth_object", folder / "truth_object.parquet")
     truth = tables.read("truth_flux", folder / "truth_flux.parquet")
     expected = expected_fluxes(truth, objects)
-    wcs = {visit.visit: simulate.true_wcs(survey, visit.visit, 0) for visit in survey.visits}
+    wcs = {visit.visit: optics.true_wcs(survey.config, survey.visit(visit.visit), 0) for visit in survey.visits}
     inputs = [PsfInput(v, 0, w, gaussian(), wcs[v], (0, 0, SIZE - 1, SIZE - 1)) for v, w in WEIGHTS.items()]
     template = exposure(np.zeros((SIZE, SIZE)), wcs[1], CoaddPsf(inputs, wcs[1]), band="r", tract=0, patch="0_0")
     template.write(folder / "coadd/template/0/0_0/r.fits")
@@ -128,14 +132,14 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def figures(run) -> dict:
     folder, survey = run
-    return validate.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", folder)
+    return scores.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", folder)
 
 
 def test_every_figure_is_there_and_printed(figures):
-    assert list(figures) == list(validate.FIGURES)
-    lines = validate.text(figures).splitlines()
+    assert list(figures) == list(scores.FIGURES)
+    lines = scores.text(figures).splitlines()
     assert len(lines) == len(figures)
-    assert all(description in line for line, description in zip(lines, validate.FIGURES.values()))
+    assert all(description in line for line, description in zip(lines, scores.FIGURES.values()))
 
 
 def test_counts(figures):
@@ -190,6 +194,6 @@ def test_nothing_detected_is_nothing_found(run, tmp_path):
         (tmp_path / name).symlink_to(folder / name)
     for name, bands in (("source", ()), ("dia_source", ()), ("dia_object", ["r"]), ("dia_forced_source", ())):
         tables.write(name, tables.empty(name, 0, bands), tmp_path / f"tables/{name}.parquet")
-    found = validate.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", tmp_path)
+    found = scores.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", tmp_path)
     assert found["completeness"] == 0 and found["n_false"] == 0
     assert np.isnan(found["object_purity"]) and np.isnan(found["object_pull_median"])

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import yaml
 
-from diaflow import geometry, simulate, visitlist
-from diaflow import plan as planning
-from diaflow.config import validated
 from diaflow.errors import InputError
+from diaflow.run import plan as planning
+from diaflow.run import visitlist
+from diaflow.run.config import validated
+from diaflow.simulate import pointing
+from diaflow.sky import sphere
 
 SURVEY = {"bands": ["g", "r"], "template_visits": 2, "science_visits": 2, "detectors": 3, "size": 256}
 HEADER = "visit,band,mjd,ra,dec,rotation,seeing\n"
@@ -19,13 +21,13 @@ def simulated(tmp_path) -> tuple[np.ndarray, dict]:
     config = validated({"images": "simulated", "simulate": SURVEY})["simulate"]
     rows = [
         f"{v.visit},{v.band},{v.mjd},{v.header.ra},{v.header.dec},{v.header.rotation},{v.header_seeing}\n"
-        for v in simulate.pointing.visits(config)
+        for v in pointing.visits(config)
     ]
     path = tmp_path / "visits.csv"
     path.write_text(HEADER + "".join(rows))
-    gap = simulate.pointing.GAP
+    gap = pointing.GAP
     camera = {"detectors": [3, 1], "size": [256, 256], "pixel_scale": config["pixel_scale"], "gap": gap}
-    return simulate.plan(config), {"images": str(path), "camera": camera}
+    return pointing.plan(config), {"images": str(path), "camera": camera}
 
 
 def test_listed_visits_have_the_exposure_table_of_the_same_images(simulated):
@@ -42,7 +44,7 @@ def test_rows_of_a_mosaic_are_stacked_northwards(tmp_path):
     (tmp_path / "visits.csv").write_text(HEADER + "7,r,60000,180,60,0,0.8\n")
     camera = {"detectors": [2, 2], "size": [1000, 500], "pixel_scale": 1.0, "gap": 100, "exptime": 30}
     table = visitlist.exposures(str(tmp_path / "visits.csv"), camera, [], [])
-    xi, eta = geometry.gnomonic(table["ra"], table["dec"], 180.0, 60.0)
+    xi, eta = sphere.gnomonic(table["ra"], table["dec"], 180.0, 60.0)
     np.testing.assert_allclose(np.degrees(xi) * 3600, [550, -550, 550, -550], atol=1e-6)
     np.testing.assert_allclose(np.degrees(eta) * 3600, [-300, -300, 300, 300], atol=1e-6)
 

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow import warp
-from diaflow.exposure import Exposure, bits
-from diaflow.stampfield import StampField
+from diaflow.image import lanczos
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.psf.stampfield import StampField
 
 SCALE = 0.2
 
@@ -51,14 +53,14 @@ def slow_lanczos(image, variance, x, y, area):
     """Value and variance at one position with the formulas written out, in float64."""
     ix, iy = int(np.floor(x)), int(np.floor(y))
     t = np.arange(-2, 4)
-    weights = np.outer(warp.lanczos(iy + t - y), warp.lanczos(ix + t - x))
+    weights = np.outer(lanczos.lanczos(iy + t - y), lanczos.lanczos(ix + t - x))
     part = np.s_[iy - 2 : iy + 4, ix - 2 : ix + 4]
     value = (weights * image[part]).sum() / weights.sum() * area
     return value, (weights**2 * variance[part]).sum() / weights.sum() ** 2 * area**2
 
 
 def test_half_pixel_taps_are_the_published_ones():
-    taps = warp.lanczos(np.arange(-2, 4) - 0.5)
+    taps = lanczos.lanczos(np.arange(-2, 4) - 0.5)
     np.testing.assert_allclose(taps[:3], [0.0243171, -0.1350949, 0.6079271], atol=1e-7)
     np.testing.assert_allclose(taps, taps[::-1], atol=1e-15)
     assert taps.sum() == pytest.approx(0.9942985, abs=1e-7)
@@ -91,7 +93,7 @@ def test_positions_are_exact_to_a_thousandth_of_a_pixel(sip):
         for nodes, exact in ((grid.x, x), (grid.y, y)):
             below = nodes[j, i] + (fx - i) * (nodes[j, i + 1] - nodes[j, i])
             above = nodes[j + 1, i] + (fx - i) * (nodes[j + 1, i + 1] - nodes[j + 1, i])
-            assert np.abs(below + (fy - j) * (above - below) - exact)[inside].max() < 1e-3 - 0.5 / warp.PHASES
+            assert np.abs(below + (fy - j) * (above - below) - exact)[inside].max() < 1e-3 - 0.5 / lanczos.PHASES
 
 
 def test_strong_distortion_refines_the_grid():

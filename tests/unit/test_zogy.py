@@ -5,15 +5,16 @@ import pytest
 from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
-from diaflow import detect, subtract
 from diaflow.errors import BadData
-from diaflow.exposure import bits
-from diaflow.stampfield import moments_sigma
+from diaflow.image.planes import bits
+from diaflow.measure.matchedfilter import smooth_snr
+from diaflow.psf.stampfield import moments_sigma
 from diaflow.subtract import noise, photometric, zogy
+from diaflow.subtract.subtraction import subtract
 
 
 def run(science, template, table, **config):
-    return subtract.subtract(science, template, table, CONFIG | {"algorithm": "zogy"} | config)
+    return subtract(science, template, table, CONFIG | {"algorithm": "zogy"} | config)
 
 
 def difference_of(science, template):
@@ -103,12 +104,12 @@ def test_noise_has_the_variance_of_its_plane_and_only_a_variable_star_is_detecte
     good = difference.mask == 0
     assert difference.image[good].var() == pytest.approx(200, rel=0.05)
     assert difference.variance[good].mean() == pytest.approx(200, rel=0.01)
-    snr = detect.smooth_snr(difference.image, difference.variance, ~good, difference.psf.centre())
+    snr = smooth_snr(difference.image, difference.variance, ~good, difference.psf.centre())
     assert np.abs(snr).max() < 5
     error = np.sqrt(200 / (difference.psf.centre() ** 2).sum())
     add_stars(science.image, [120], [130], [10 * error], 3.3)
     difference, _ = difference_of(science, template)
-    snr = detect.smooth_snr(difference.image, difference.variance, ~good, difference.psf.centre())
+    snr = smooth_snr(difference.image, difference.variance, ~good, difference.psf.centre())
     assert snr[130, 120] == pytest.approx(10, abs=4)
     assert snr.max() == pytest.approx(snr[128:133, 118:123].max())
 
@@ -130,7 +131,7 @@ def test_detection_image_is_s_corr(sigma_science, sigma_template):
             exposure.variance += stars.astype(np.float32)
     difference, _ = difference_of(science, template)
     bad = difference.mask != 0
-    snr = detect.smooth_snr(difference.image, difference.variance, bad, difference.psf.centre())
+    snr = smooth_snr(difference.image, difference.variance, bad, difference.psf.centre())
     _, expected = fourier_zogy(science, template)
     # away from the border, where pixels are missing, and from the transients
     assert (snr - expected)[50:-50, 50:100].std() < 0.01
@@ -193,8 +194,8 @@ def test_shift_of_the_images_is_measured_and_its_residuals_are_in_the_variance()
     kernels = zogy.kernel_fields(science, template, noise.sky(science))
     plain, _ = zogy.difference_pair(science, template, kernels, (0.0, 0.0))
     bad = difference.mask != 0
-    assert np.abs(detect.smooth_snr(plain.image, plain.variance, bad, stamp)).max() > 7
-    assert np.abs(detect.smooth_snr(difference.image, difference.variance, bad, stamp)).max() < 5
+    assert np.abs(smooth_snr(plain.image, plain.variance, bad, stamp)).max() > 7
+    assert np.abs(smooth_snr(difference.image, difference.variance, bad, stamp)).max() < 5
 
 
 def test_saturated_stars_cosmic_rays_and_gaps_do_not_ring():

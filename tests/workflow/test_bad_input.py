@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from diaflow import tables
+from diaflow.store import tables
 
 CARDS = {
     "VISIT": 1,

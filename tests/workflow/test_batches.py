@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from plans import ask, outputs_made, planned, products
 
-from diaflow import tables
+from diaflow.store import tables
 
 RUN = Path("results/tiny")
 # Visits 1 to 3 make the template, 4 and 5 are differenced.

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from scipy.spatial import cKDTree
 
-from diaflow import tables
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.store import tables
 
 DEEP = {"B": (26, 27, 28), "V": (31, 32, 33)}  # visits of 60 s
 SHORT = (23, 24, 25, 29, 30)  # of 2 and 3 s

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diaflow import simulate, tables
-from diaflow.config import validated
+from diaflow.run.config import validated
+from diaflow.simulate.sky import Survey
+from diaflow.store import tables
 from diaflow.validate import calibration
 
 CONFIG = {
@@ -34,7 +35,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def survey():
-    return simulate.survey(validated(CONFIG)["simulate"])
+    return Survey.make(validated(CONFIG)["simulate"])
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from conftest import command
 
-from diaflow import forced
-from diaflow.exposure import Exposure
+from diaflow.forced.diffim import forced_photometry
+from diaflow.image.exposure import Exposure
 
 RUN = Path("results/tiny")
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
@@ -181,7 +181,7 @@ def test_compressed_differences_have_the_same_forced_fluxes_and_a_third_of_the_s
         science.write(tmp_path / f"calexp_{path.name}", compress=True)
         ra, dec = science.wcs.all_pix2world(*rng.uniform(0, 511, (2, 1000)), 0)
         one, two = (
-            forced.photometry(d, s, ra, dec, np.arange(1000))
+            forced_photometry(d, s, ra, dec, np.arange(1000))
             for d, s in (
                 (difference, science),
                 (Exposure.read(tmp_path / path.name), Exposure.read(tmp_path / f"calexp_{path.name}")),

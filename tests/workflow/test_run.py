@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diaflow import tables
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.store import tables
 
 BEYOND_BEST = "not among the best 2 in seeing"
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from diaflow import tables
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
+from diaflow.store import tables
 from diaflow.subtract import noise
 
 NIGHTS = {2003: 41920300, 2006: 63770399}

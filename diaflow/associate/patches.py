@@ -1,0 +1,97 @@
+"""Which DIASources are the same thing on the sky: association into DIAObjects, per tract and patch.
+
+In: "dia_source" tables.  Out: an object index per source, or the "dia_object" and "dia_link" tables of one patch.
+Sources take part in the order of visit, detector and diaSourceId whatever the order of the rows.  Each algorithm
+is a file beside this one and a line in `ALGORITHMS`.  Objects on a patch border are not split: every patch
+associates its outer box and keeps what lies in its inner box (as `drpAssociationPipe` of LSST's pipe_tasks does).
+"""
+
+import numpy as np
+
+from diaflow.associate import aggregate, simple
+from diaflow.sky.skymap.maps import SkyMap, Tract
+from diaflow.store import tables
+
+ALGORITHMS = {"simple": simple.associate}
+
+
+def associate(sources: np.ndarray, config: dict) -> np.ndarray:
+    """Object index of each source.
+
+    Parameters
+    ----------
+    sources : "dia_source" table, shape (n,)
+    config : dict
+        The `associate` section of the configuration: algorithm, radius [arcsec].
+
+    Returns
+    -------
+    (n,) int64 array
+        0 ... n_objects - 1 in the order in which the objects were founded; -1 for sources that are not `usable`.
+    """
+    rows = np.flatnonzero(usable(sources))
+    keys = [sources[name][rows] for name in ("diaSourceId", "detector", "visit")]
+    rows = rows[np.lexsort(keys)]
+    index = np.full(len(sources), -1, np.int64)
+    index[rows] = ALGORITHMS[config["algorithm"]](sources, rows, config)
+    return index
+
+
+def usable(sources: np.ndarray) -> np.ndarray:
+    """Which sources may found or join an object: a PSF flux, a finite position, no `pixelFlags`, no `glint_trail`.
+
+    Sources on bad, saturated or missing pixels and flashes of satellites are left alone, as LSST filters them before
+    it makes DIAObjects.
+    Sources of visits that are part of the template stay.
+    """
+    finite = np.isfinite(sources["ra"]) & np.isfinite(sources["dec"])
+    return finite & ~sources["psfFlux_flag"] & ~sources["pixelFlags"] & ~sources["glint_trail"]
+
+
+def patch_objects(
+    sources: np.ndarray, skymap: SkyMap, tract: int, patch: str, config: dict
+) -> tuple[np.ndarray, np.ndarray]:
+    """The DIAObjects that a patch owns, and their DIASources.
+
+    Neighbouring patches see the same sources within the border that they share and do the same arithmetic on
+    them, so that each object is complete and in exactly one patch, as long as no chain of sources, each within
+    `radius` of the next, crosses the whole border.
+
+    Parameters
+    ----------
+    sources : "dia_source" table
+        At least all sources in the outer box of the patch; more do no harm.
+    skymap : SkyMap
+    tract, patch : int, str
+        The patch.
+    config : dict
+        The `associate` section of the configuration.
+
+    Returns
+    -------
+    objects : "dia_object" table
+        Objects whose mean position is in the inner box of the patch and in the region that belongs to the tract.
+    links : "dia_link" table
+        One row per source of these objects, sorted by diaSourceId.
+    """
+    sources = sources[in_outer_box(sources, skymap.tracts[tract], patch)]
+    index = associate(sources, config)
+    objects = aggregate.dia_objects(sources, index, sorted(set(sources["band"])))
+    owner = skymap.tracts[tract].find_patch(objects["ra"], objects["dec"])
+    owned = (owner == patch) & (skymap.find_tract(objects["ra"], objects["dec"]) == tract)
+    objects["tract"], objects["patch"] = tract, patch
+
+    rows = np.flatnonzero(index >= 0)
+    rows = rows[owned[index[rows]]]
+    rows = rows[np.argsort(sources["diaSourceId"][rows], kind="stable")]
+    links = tables.from_columns(
+        "dia_link", diaSourceId=sources["diaSourceId"][rows], diaObjectId=objects["diaObjectId"][index[rows]]
+    )
+    return objects[owned], links
+
+
+def in_outer_box(sources: np.ndarray, tract: Tract, patch: str) -> np.ndarray:
+    """Which sources lie in the outer box of a patch; lets a caller drop the others visit by visit."""
+    x0, y0, x1, y1 = tract.outer_box(patch)
+    x, y = tract.pixels(sources["ra"], sources["dec"])
+    return (x >= x0 - 0.5) & (x < x1 + 0.5) & (y >= y0 - 0.5) & (y < y1 + 0.5)

@@ -1,0 +1,6 @@
+"""Single-frame calibration: PSF, WCS, zero point and sources of one detector image; the camera from several.
+
+`stars` is what `calexp` (one image) and `jointcal` (the first visits together) both stand on.
+"""
+
+__all__ = ["astrometry", "calexp", "jointcal", "photocal", "psf_model", "psf_stars", "stars"]

@@ -1,0 +1,391 @@
+"""Astrometric calibration: detected stars and a reference catalogue in, a corrected WCS out.
+
+`match` finds the pointing and rotation error of a header WCS: pair offsets of bright stars on the tangent plane
+pile up at the true shift for the true rotation; mutual neighbours and an affine map refine it, and the number of
+matches is weighed against chance.  `fit_wcs` fits a gnomonic projection with SIP distortion to matched stars by
+linear least squares (Shupe et al. 2005, ASP 347, 491).
+"""
+
+import numpy as np
+from astropy.wcs import WCS, Sip
+from scipy.ndimage import uniform_filter
+from scipy.spatial import cKDTree
+from scipy.special import gammainc
+
+from diaflow.errors import BadData
+from diaflow.polynomials import degree, polynomial_terms, scaled
+
+N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars
+MIN_MATCHES = 6  # three stars fit any affine map; as many again must agree with it
+MIN_AFFINE = 12  # fewer stars do not tell shear from a wrong match
+MAX_CHANCE = 1e-4  # largest expected number of accidental matches as good as the one found
+MAX_SCALE_ERROR = 0.02  # of the header
+FINAL_RADIUS = 2.0  # smallest matching radius [pixel]
+STARS_PER_TERM = 3  # a polynomial of fewer stars would follow their errors
+LEAST_ERROR = 1e-3  # of any star [pixel]
+LEAST_SIGMA = 0.1  # stars of perfect positions must not clip each other
+# Error of the header's linear terms that the search forgives, as a fraction of the distance from the centre.
+_TOLERANCE = 0.003
+_MIN_TOLERANCE = 3.0  # [pixel]
+_ROUNDS = 8
+
+
+def to_plane(ra: np.ndarray, dec: np.ndarray, crval: np.ndarray) -> np.ndarray:
+    """Gnomonic projection about crval = (ra, dec): standard coordinates (n, 2), all in degrees."""
+    lon, lat, lat0 = np.deg2rad(np.asarray(ra) - crval[0]), np.deg2rad(dec), np.deg2rad(crval[1])
+    depth = np.sin(lat) * np.sin(lat0) + np.cos(lat) * np.cos(lat0) * np.cos(lon)
+    xi = np.cos(lat) * np.sin(lon) / depth
+    eta = (np.sin(lat) * np.cos(lat0) - np.cos(lat) * np.sin(lat0) * np.cos(lon)) / depth
+    return np.rad2deg(np.stack([xi, eta], -1))
+
+
+def from_plane(plane: np.ndarray, crval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of `to_plane`: ra in 0..360 and dec, all in degrees."""
+    (x, y), lat0 = np.deg2rad(np.moveaxis(plane, -1, 0)), np.deg2rad(crval[1])
+    depth = np.cos(lat0) - y * np.sin(lat0)
+    dec = np.arctan2(np.sin(lat0) + y * np.cos(lat0), np.hypot(x, depth))
+    return (crval[0] + np.rad2deg(np.arctan2(x, depth))) % 360, np.rad2deg(dec)
+
+
+def match(
+    x: np.ndarray,
+    y: np.ndarray,
+    flux: np.ndarray,
+    wcs: WCS,
+    shape: tuple[int, int],
+    refcat: np.ndarray,
+    max_offset_arcsec: float,
+    max_rotation_deg: float,
+) -> tuple[np.ndarray, np.ndarray, WCS]:
+    """Match sources to reference stars through an unknown shift and rotation of the WCS.
+
+    Parameters
+    ----------
+    x, y, flux : (n,) arrays
+        Sources [pixel, any unit that ranks them].
+    wcs : WCS
+        Of the header; parity, scale (to a few 0.1 %) and distortion are taken from it.
+    shape : (ny, nx)
+        Of the detector.
+    refcat : structured array
+        Columns ra, dec [deg] and mag; it should reach `max_offset_arcsec` beyond the detector.
+    max_offset_arcsec, max_rotation_deg : float
+        Largest shift of the detector's centre and largest rotation about it.
+
+    Returns
+    -------
+    i_source, i_reference : (m,) int arrays
+        One-to-one matches, in the order of the sources.
+    wcs : WCS
+        With CRVAL and the linear matrix corrected; CRPIX and distortion are as they were.
+
+    Raises
+    ------
+    BadData
+        When no match stands out against chance.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    corners = _on_plane(*_detector_points(shape), wcs)
+    centre, half = corners[0], np.hypot(*(corners[1:] - corners[0]).T).max()
+    reach = half + max_offset_arcsec / 3600
+    pixel = np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix)))
+    tolerance = max(_TOLERANCE * half, _MIN_TOLERANCE * pixel)
+
+    i_source = _ranked(x, y, -np.asarray(flux, float))
+    sky = to_plane(refcat["ra"], refcat["dec"], wcs.wcs.crval)
+    i_reference = _ranked(*sky.T, refcat["mag"])
+    i_reference = i_reference[np.hypot(*(sky[i_reference] - centre).T) < reach]
+    # Reference stars are taken as densely as sources: those much fainter than any source match by accident only.
+    n_bright = int(N_BRIGHT * np.pi * reach**2 / (shape[0] * shape[1] * pixel**2))
+    i_reference = i_reference[: max(n_bright, 2 * n_bright * len(i_source) // N_BRIGHT)]
+    x, y, ra, dec = x[i_source], y[i_source], refcat["ra"][i_reference], refcat["dec"][i_reference]
+    reason = f"of {len(x)} sources and {len(ra)} reference stars in reach)"
+    if min(len(x), len(ra)) < MIN_MATCHES:
+        raise BadData(f"no match to the reference catalogue ({reason.removeprefix('of ')}")
+
+    # The brightest of each, or more where the other catalogue is short.
+    n, m = max(N_BRIGHT, N_BRIGHT * n_bright // len(ra)), max(n_bright, N_BRIGHT * n_bright // len(x))
+    stars = x[:n], y[:n], ra[:m], dec[:m]
+    moved, n_trials = _shifted(*stars, wcs, centre, half, max_offset_arcsec / 3600, max_rotation_deg, tolerance)
+    moved, radius = _refined(*stars, moved, 1.5 * tolerance, FINAL_RADIUS * pixel)
+    moved, radius = _refined(x, y, ra, dec, moved, radius, FINAL_RADIUS * pixel)
+
+    there, sky = _on_plane(x, y, moved), to_plane(ra, dec, moved.wcs.crval)
+    i, j = mutual_neighbours(there, sky, radius)
+    # Each of the three stars that define an affine map may be chosen among those within the tolerance.
+    n_trials *= max(tolerance / radius, 1) ** 6
+    accidents = n_trials * _chance(there, sky, radius, len(i), (radius / reach) ** 2)
+    possible = _is_small(wcs, moved, shape, max_offset_arcsec / 3600 + tolerance, max_rotation_deg)
+    if len(i) < MIN_MATCHES or accidents > MAX_CHANCE or not possible:
+        raise BadData(f"no match to the reference catalogue (best {len(i)} {reason}")
+    i, j = i_source[i], i_reference[j]
+    order = np.argsort(i)
+    return i[order], j[order], moved
+
+
+def mutual_neighbours(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the points of a (n, 2) and b (m, 2) that are each other's nearest within `radius`."""
+    distance, nearest = cKDTree(b).query(a, distance_upper_bound=radius)
+    back = np.append(cKDTree(a).query(b, distance_upper_bound=radius)[1], -1)
+    i = np.flatnonzero(np.isfinite(distance) & (back[nearest] == np.arange(len(a))))
+    return i, nearest[i]
+
+
+def fit_wcs(
+    x: np.ndarray,
+    y: np.ndarray,
+    ra: np.ndarray,
+    dec: np.ndarray,
+    wcs: WCS,
+    shape: tuple[int, int],
+    sip_order: int,
+    errors: np.ndarray | None = None,
+    distortion: np.ndarray | None = None,
+    *,
+    n_sigma: float = 4.0,
+) -> tuple[WCS, np.ndarray, float]:
+    """Fit a TAN-SIP WCS to matched stars.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+        Pixel positions.
+    ra, dec : (n,) arrays
+        Catalogue positions [deg].
+    wcs : WCS
+        A first guess of where the centre of the detector is, good to a degree.
+    shape : (ny, nx)
+        Of the detector; CRPIX is its centre and CRVAL the sky there.
+    sip_order : int
+        Highest order of the distortion.  The order is lowered until there are three stars per polynomial term:
+        9 stars for a plain TAN, 18, 30, 45 for order 2, 3, 4; fewer than 9 still give a TAN.
+    errors : (n,) array, optional
+        Standard errors of the positions in one coordinate [pixel]; equal by default.  A floor is added in quadrature,
+        which the better half of the stars shows: errors of the catalogue and of the atmosphere are not known.
+    distortion : (n_terms, 2) array, optional
+        The known distortion of the detector (see `diaflow.jointcal`); then only an affine map is fitted.
+    n_sigma : float
+        Stars with a residual beyond this many robust standard deviations (of stars of their error) are left out.
+
+    Returns
+    -------
+    wcs : WCS
+        RA---TAN-SIP with A, B and an approximate inverse AP, BP; RA---TAN for order 1.
+    used : (n,) bool array
+    scatter : float
+        Robust standard deviation of the residuals of the used stars in one coordinate [arcsec], corrected for the
+        number of terms.
+
+    Raises
+    ------
+    BadData
+        When fewer than 6 stars are left.
+    """
+    u, v = scaled(x, y, shape)
+    ny, nx = shape
+    errors = np.zeros(len(u)) if errors is None else np.asarray(errors, float)
+    better = errors <= np.nanmedian(errors)
+    pixel = 3600 * np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix)))
+    root = np.ones(len(u))
+    crval = np.array(wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))
+    used = usable = np.isfinite(u) & np.isfinite(v) & np.isfinite(ra) & np.isfinite(dec) & np.isfinite(errors)
+    for _ in range(_ROUNDS):
+        order = _affordable_order(used.sum(), sip_order if distortion is None else 1)
+        terms = polynomial_terms(u, v, order).T
+        if distortion is not None:
+            terms[:, 1:] += polynomial_terms(u, v, degree(distortion)).T @ distortion
+        crval, coefficients = _fit_plane(terms[used], ra[used], dec[used], root[used], crval)
+        residual = (to_plane(ra, dec, crval) - terms @ coefficients) * 3600
+        length = np.hypot(*residual.T) / pixel
+        freedom = used.sum() / max(used.sum() - terms.shape[1], 1)
+        # Rayleigh: the median length of a two-dimensional normal residual is 1.1774 sigma.
+        spread = np.median(length[used & better]) / 1.1774 * np.sqrt(freedom)
+        floor = np.sqrt(max(spread**2 - np.median(errors[used & better]) ** 2, LEAST_ERROR**2))
+        settled, root = np.allclose(root * np.hypot(errors, floor), 1, rtol=0.02), 1 / np.hypot(errors, floor)
+        sigma = max(np.median((length * root)[used]) / 1.1774, LEAST_SIGMA)
+        again = usable & (length * root <= n_sigma * sigma)
+        if settled and np.array_equal(again, used):
+            break
+        used = again
+    scatter = 1.4826 * np.median(np.abs(residual[used])) * np.sqrt(freedom)
+    if distortion is not None:
+        order, affine = degree(distortion), coefficients
+        coefficients = distortion @ affine[1:]
+        coefficients[:3] += affine
+    return _tan_sip(crval, coefficients, order, max(shape) / 2, shape), used, float(scatter)
+
+
+def _detector_points(shape: tuple[int, int]) -> np.ndarray:
+    """Centre and corners of the detector, x and y [pixel]."""
+    ny, nx = shape
+    return np.array([[0.5, 0, 1, 1, 0], [0.5, 0, 0, 1, 1]]) * np.array([[nx - 1], [ny - 1]])
+
+
+def _on_plane(x: np.ndarray, y: np.ndarray, wcs: WCS) -> np.ndarray:
+    return to_plane(*wcs.all_pix2world(x, y, 0), wcs.wcs.crval)
+
+
+def _ranked(x: np.ndarray, y: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Indices of the finite positions by rank, those without a rank last."""
+    order = np.argsort(rank, kind="stable")
+    return order[np.isfinite(x[order]) & np.isfinite(y[order])]
+
+
+def _shifted(x, y, ra, dec, wcs, centre, half, max_offset, max_rotation_deg, tolerance) -> tuple[WCS, int]:
+    """The WCS after the best shift and rotation about the centre, and the number of those tried."""
+    there, sky = _on_plane(x, y, wcs) - centre, to_plane(ra, dec, wcs.wcs.crval) - centre
+    # Neighbouring angles move the corners by the tolerance.
+    n_steps = int(np.ceil(np.deg2rad(max_rotation_deg) * half / tolerance))
+    angles = np.deg2rad(max_rotation_deg) * np.arange(-n_steps, n_steps + 1) / max(n_steps, 1)
+    angle, shift, n_trials = _best_offset(there, sky, angles, max_offset, tolerance)
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return _corrected(wcs, matrix, centre + shift - matrix @ centre), n_trials
+
+
+def _best_offset(there, sky, angles, max_offset, cell) -> tuple[float, np.ndarray, int]:
+    """Angle and shift at which the pair offsets sky - rotated(there) are densest, and the number of cells."""
+    i, j = np.nonzero(np.abs(sky - there[:, None]).max(2) < max_offset + np.abs(there).max() * np.abs(angles).max())
+    cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    dx = sky[j, 0] - cosine * there[i, 0] + sine * there[i, 1]
+    dy = sky[j, 1] - sine * there[i, 0] - cosine * there[i, 1]
+    n = 2 * int(np.ceil(max_offset / cell)) + 2
+    ix, iy = np.floor(dx / cell).astype(int) + n // 2, np.floor(dy / cell).astype(int) + n // 2
+    inside = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < n)
+    flat = ((np.arange(len(angles))[:, None] * n + iy) * n + ix)[inside]
+    counts = np.bincount(flat, minlength=len(angles) * n * n).reshape(-1, n, n).astype(float)
+    # Four neighbouring cells together hold a peak wherever it falls; clusters of stars raise the surroundings too.
+    peak = counts[:, :-1, :-1] + counts[:, 1:, :-1] + counts[:, :-1, 1:] + counts[:, 1:, 1:]
+    around = uniform_filter(peak, (0, 9, 9), mode="nearest")
+    k, row, column = np.unravel_index(np.argmax((peak - around) / np.sqrt(around + 1)), peak.shape)
+    offsets = np.stack([dx[k], dy[k]], -1)
+    members = np.abs(offsets - cell * (np.array([column, row]) + 1 - n // 2)).max(1) < cell
+    return angles[k], offsets[members].mean(0), peak.size
+
+
+def _refined(x, y, ra, dec, wcs, radius, final_radius) -> tuple[WCS, float]:
+    """The WCS after linear fits to neighbours within a radius that shrinks to four times their scatter."""
+    for _ in range(_ROUNDS):
+        there, sky = _on_plane(x, y, wcs), to_plane(ra, dec, wcs.wcs.crval)
+        i, j = mutual_neighbours(there, sky, radius)
+        if len(i) < MIN_MATCHES:
+            break
+        # The wrong star of a close pair is within any sensible radius, but far out of the scatter: fit without it.
+        distance = np.hypot(*(sky[j] - _mapped(there[i], *_linear_map(there[i], sky[j]))).T)
+        typical = 4 * np.median(distance) / 1.1774
+        good = distance <= typical
+        correction = _linear_map(there[i[good]], sky[j[good]])
+        wcs = _corrected(wcs, *correction)
+        radius = min(radius, max(typical, final_radius))
+        if np.abs(_mapped(there, *correction) - there).max() < 1e-3 * final_radius:
+            break
+    return wcs, radius
+
+
+def _linear_map(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and shift of the affine map from a to b; with few stars one of rotation, scale and shift."""
+    if len(a) >= MIN_AFFINE:
+        solution = np.linalg.lstsq(np.column_stack([np.ones(len(a)), a]), b, rcond=None)[0]
+        return solution[1:].T, solution[0]
+    complex_plane = np.array([1, 1j])
+    slope, constant = np.polyfit(a @ complex_plane, b @ complex_plane, 1)
+    return np.array([[slope.real, -slope.imag], [slope.imag, slope.real]]), np.array([constant.real, constant.imag])
+
+
+def _mapped(points: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    return points @ matrix.T + shift
+
+
+def _corrected(wcs: WCS, matrix: np.ndarray, shift: np.ndarray) -> WCS:
+    """The WCS whose tangent-plane positions p become matrix @ p + shift."""
+    moved = wcs.deepcopy()
+    moved.wcs.crval = from_plane(shift, wcs.wcs.crval)
+    linear = matrix @ wcs.pixel_scale_matrix
+    if wcs.wcs.has_cd():
+        moved.wcs.cd = linear
+    else:
+        moved.wcs.pc = linear / wcs.wcs.cdelt[:, None]
+    return moved
+
+
+def _chance(there, sky, radius, n_matches, density) -> float:
+    """Probability of as many matches by accident.
+
+    The expected number is that of a uniform sky or of catalogues slightly displaced, whichever is larger.
+    """
+    turn = np.arange(8) * np.pi / 4
+    aside = 4 * radius * np.column_stack([np.cos(turn), np.sin(turn)])
+    displaced = np.mean([len(mutual_neighbours(there + step, sky, radius)[0]) for step in aside])
+    return gammainc(max(n_matches, 1), max(displaced, len(there) * len(sky) * density))
+
+
+def _is_small(wcs: WCS, moved: WCS, shape, max_offset: float, max_rotation_deg: float) -> bool:
+    """Whether two WCS differ by a shift and rotation within the limits and by hardly any scale."""
+    points = _detector_points(shape)
+    before, after = (to_plane(*w.all_pix2world(*points, 0), wcs.wcs.crval) for w in (wcs, moved))
+    matrix = np.linalg.lstsq(before[1:] - before[0], after[1:] - after[0], rcond=None)[0].T
+    rotation = np.rad2deg(np.arctan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1]))
+    scales = np.linalg.svd(matrix, compute_uv=False)
+    return bool(
+        np.hypot(*(after[0] - before[0])) <= max_offset
+        and np.abs(rotation) <= max_rotation_deg + np.rad2deg(_TOLERANCE)
+        and np.abs(scales - 1).max() <= MAX_SCALE_ERROR
+    )
+
+
+def _affordable_order(n_stars: int, highest: int) -> int:
+    if n_stars < MIN_MATCHES:
+        raise BadData(f"no WCS: only {n_stars} matched stars agree")
+    orders = [p for p in range(1, highest + 1) if n_stars >= STARS_PER_TERM * (p + 1) * (p + 2) // 2]
+    return max(orders, default=1)
+
+
+def _fit_plane(terms, ra, dec, root, crval) -> tuple[np.ndarray, np.ndarray]:
+    """CRVAL and coefficients (n_terms, 2) [deg] of the polynomial whose constant vanishes there."""
+    for _ in range(_ROUNDS):
+        plane = to_plane(ra, dec, crval)
+        coefficients = np.linalg.lstsq(terms * root[:, None], plane * root[:, None], rcond=None)[0]
+        if np.abs(coefficients[0]).max() < 1e-13:
+            break
+        crval = np.array(from_plane(coefficients[0], crval))
+    return crval, coefficients
+
+
+def _tan_sip(crval, coefficients, order, scale, shape) -> WCS:
+    """The WCS of a polynomial in the pixel offset from the centre over `scale`."""
+    ny, nx = shape
+    crpix = [(nx + 1) / 2, (ny + 1) / 2]
+    wcs = WCS(naxis=2)
+    suffix = "-SIP" if order > 1 else ""
+    wcs.wcs.ctype = [f"RA---TAN{suffix}", f"DEC--TAN{suffix}"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.crpix, wcs.wcs.crval = crpix, crval
+    cd = coefficients[1:3].T / scale
+    wcs.wcs.cd = cd
+    if order > 1:
+        forward = np.linalg.solve(cd, coefficients.T)
+        forward[:, :3] = 0
+        # One order more, because the inverse of a polynomial is not one; over the detector it is then close.
+        inverse = _inverse(forward, order, order + 1, scale, shape)
+        wcs.sip = Sip(*_sip_matrices(forward, order, scale), *_sip_matrices(inverse, order + 1, scale), crpix)
+    wcs.wcs.set()
+    return wcs
+
+
+def _inverse(forward, order, inverse_order, scale, shape) -> np.ndarray:
+    """Polynomial (2, n_terms) that takes distorted offsets back, fitted on a grid over the detector [pixel]."""
+    ny, nx = shape
+    steps = np.linspace(-1, 1, 4 * inverse_order)
+    u, v = (grid.ravel() for grid in np.meshgrid(steps * nx / 2 / scale, steps * ny / 2 / scale))
+    distortion = forward @ polynomial_terms(u, v, order)
+    terms = polynomial_terms(u + distortion[0] / scale, v + distortion[1] / scale, inverse_order)
+    return np.linalg.lstsq(terms.T, -distortion.T, rcond=None)[0].T
+
+
+def _sip_matrices(coefficients, order, scale) -> list[np.ndarray]:
+    """Matrices M[p, q] of the terms u**p v**q in pixels, from the order of `polynomial_terms`."""
+    powers = [(degree - q, q) for degree in range(order + 1) for q in range(degree + 1)]
+    matrices = np.zeros((2, order + 1, order + 1))
+    for column, (p, q) in enumerate(powers):
+        matrices[:, p, q] = coefficients[:, column] / scale ** (p + q)
+    return list(matrices)

@@ -1,0 +1,294 @@
+"""Calibration of one detector image: from counts to nJy with variance, mask, PSF, WCS, zero point and sources.
+
+In come the pixels, header and exposure-table row of an image and reference stars; out go the calibrated exposure,
+its source catalogue and its row of the visit summary.  Without a reference catalogue the stars of another visit
+serve instead, and without those the header.
+
+Convention: a flux measured on the calibrated pixels with the unit-sum PSF is the total flux of a star, and so is the
+sum of all its pixels.  `aperture_correction` is the ratio of aperture to PSF flux of the PSF stars; `apFlux` of the
+source table has been divided by it.
+"""
+
+import numpy as np
+from astropy.wcs import WCS
+
+from diaflow.calibrate import astrometry, photocal
+from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
+from diaflow.errors import BadData
+from diaflow.image.exposure import Exposure
+from diaflow.instruments.images import Pixels
+from diaflow.isr import noise
+from diaflow.measure import sources
+from diaflow.measure.moments import psf_moments
+from diaflow.psf.stampfield import fwhm, moments_sigma
+from diaflow.sky.wcs import central_pixel_scale, image_centre, image_corners
+from diaflow.statistics import excess_scatter
+from diaflow.store import tables
+from diaflow.units import NANOJANSKY_ZERO_POINT
+
+# Without any zero point the counts are kept: 1 DN is called 1 nJy.
+NOMINAL_ZERO_POINT = NANOJANSKY_ZERO_POINT
+
+MAX_WORSE = 1.5  # scatter with the camera's distortion over that with the image's own, from which it is another one
+
+RESERVED_CLIP = 5.0  # sigma at which a reserved star is not one
+
+RESERVED_FLOOR = 0.005  # least relative error of the size of a star
+
+APERTURE_ORDER = 2  # of the aperture correction in position
+
+ROWS = 256  # scaled at a time
+
+APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars
+
+
+def calibrate(
+    pixels: Pixels,
+    row: np.void,
+    refcat: np.ndarray | None,
+    config: dict,
+    first_visit: np.ndarray | None = None,
+    distortion: np.ndarray | None = None,
+) -> tuple[Exposure, np.ndarray, np.ndarray]:
+    """Calibrate one detector image.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The image with its header; variance and mask where they are known.
+    row : row of the "exposure" table
+    refcat : "refcat" table or None
+        Reference stars in the image's band.
+    config : dict
+        The `calexp` section of the configuration.
+    first_visit : "source" table, optional
+        Calibrated sources of another visit, used without `refcat`: for the WCS whatever their band, for the zero
+        point those in the band of the image.
+    distortion : (n_terms, 2) array, optional
+        Of the detector, from `diaflow.jointcal`.
+
+    Returns
+    -------
+    exposure : Exposure
+        In nJy; metadata has visit, detector, band, mjd, exptime, gain [electron/nJy], noise_model, zero_point,
+        aperture_correction, psf_fwhm [pixel], seeing [arcsec], sky [DN], bunit, status.
+    sources : "source" table
+    summary : "visit_summary" table of one row
+
+    Raises
+    ------
+    BadData
+        When the image cannot be calibrated; the message is the reason.
+    """
+    exposure, table, sky = measure_image(pixels, row, config)
+    summary = _summary_of(row, "ok", "")
+    correction = _correct_apertures(table, exposure.shape)
+
+    if {"wcs", "zero_point"} <= set(config["trust"]):
+        refcat = first_visit = None
+    reference, reference_from = _reference(refcat, first_visit, row["band"])
+    i, j = np.zeros((2, 0), int)
+    astrometry_from = photometry_from = reference_from
+    if reference is not None and "wcs" in config["trust"]:
+        i, j, _ = match_sources(table, exposure.wcs, exposure.shape, reference, config)
+        astrometry_from = "header"
+    elif reference is not None:
+        i, j, exposure.wcs = _fit_wcs(table, exposure, reference, config, distortion, summary)
+    table["refMatch"][i] = True
+    variation = np.zeros(1)
+    if reference is not None and reference["star"].any() and "zero_point" not in config["trust"]:
+        variation = _fit_zero_point(table[i], reference[j], exposure.shape, config["zero_point_order"], summary)
+    elif np.isfinite(row["zero_point"]):
+        photometry_from, summary["zero_point"] = "header", row["zero_point"]
+    elif "zero_point" in config["trust"]:
+        raise BadData("the header has no zero point that could be trusted")
+    else:
+        photometry_from, summary["zero_point"] = "none", NOMINAL_ZERO_POINT
+    _apply_scale(exposure, table, float(summary["zero_point"][0]), variation)
+    _set_sky_positions(table, exposure.wcs)
+    summary["astrometry"], summary["photometry"] = astrometry_from, photometry_from
+    summary["sky"], summary["aperture_correction"] = sky, correction
+    summary["n_psf_stars"] = table["psfStar"].sum()
+    _describe(exposure, table, summary)
+    _judge_psf(exposure, table[table["psfReserved"]], summary)
+    return exposure, table, summary
+
+
+def failed(row: np.void, reason: str) -> np.ndarray:
+    """The visit summary (one row) of an image that could not be calibrated."""
+    return _summary_of(row, "failed", reason)
+
+
+def aperture_correction(table: np.ndarray, shape: tuple[int, int]) -> tuple[float, np.ndarray]:
+    """Ratio of aperture to PSF flux of the unflagged PSF stars: its mean, weighted by errors, and how it varies.
+
+    To the errors is added what the better half of the stars scatters beyond them.
+
+    Returns
+    -------
+    mean : float
+        1 for fewer than 3 stars.
+    variation : (n_terms,) array
+        Of the ratio over the detector, for `photocal.evaluated`.
+    """
+    good = table["psfStar"] & sources.unflagged(table) & (table["psfFlux"] > 0) & np.isfinite(table["apFlux"])
+    stars = table[good]
+    ratio = stars["apFlux"].astype(float) / stars["psfFlux"]
+    if len(ratio) < 3:
+        return 1.0, np.zeros(1)
+    error = stars["apFluxErr"].astype(float) / stars["psfFlux"]
+    error = np.hypot(error, excess_scatter(ratio, error, APERTURE_FLOOR))
+    for _ in range(3):
+        kept = np.abs(ratio - np.median(ratio)) < 3 * error
+        stars, ratio, error = stars[kept], ratio[kept], error[kept]
+    if len(ratio) < 3:
+        return 1.0, np.zeros(1)
+    mean = float(np.average(ratio, weights=error**-2))
+    return mean, photocal.variation(stars["x"], stars["y"], ratio - mean, error, shape, APERTURE_ORDER)
+
+
+def _reference(refcat: np.ndarray | None, first_visit: np.ndarray | None, band: str) -> tuple[np.ndarray | None, str]:
+    """The stars to calibrate against, `star` where they can give a zero point, and what they are."""
+    if refcat is not None:
+        return refcat[refcat["star"]], "refcat"
+    if first_visit is None:
+        return None, "header"
+    good = first_visit[sources.unflagged(first_visit) & (first_visit["psfFlux"] > 0)]
+    flux = good["psfFlux"].astype(float)
+    reference = tables.from_columns(
+        "refcat",
+        id=good["sourceId"],
+        ra=good["ra"],
+        dec=good["dec"],
+        mag=NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux),
+        mag_err=2.5 / np.log(10) * good["psfFluxErr"] / flux,
+        star=(good["extendedness"] == 0) & (good["band"] == band),
+    )
+    return reference, "relative"
+
+
+def _fit_wcs(
+    table: np.ndarray,
+    exposure: Exposure,
+    reference: np.ndarray,
+    config: dict,
+    distortion: np.ndarray | None,
+    summary: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, WCS]:
+    """Match to the reference and fit the WCS; indices of the matches that agree with it.
+
+    A distortion that is known serves unless the image itself shows another one.
+    """
+    i, j, wcs = match_sources(table, exposure.wcs, exposure.shape, reference, config)
+    x, y, ra, dec = table["x"][i], table["y"][i], reference["ra"][j], reference["dec"][j]
+    pixel_scale = central_pixel_scale(wcs, exposure.shape) / 3600
+    errors = np.hypot(centroid_errors(table[i]), np.nan_to_num(reference["pos_err"][j]) / pixel_scale)
+    fixed = x, y, ra, dec, wcs, exposure.shape
+    fitted = astrometry.fit_wcs(*fixed, config["sip_order"], errors)
+    if distortion is not None:
+        simple = astrometry.fit_wcs(*fixed, 1, errors, distortion)
+        if simple[2] < MAX_WORSE * fitted[2]:
+            fitted = simple
+    wcs, used, scatter = fitted
+    summary["astrom_scatter"], summary["n_astrom_stars"] = scatter, used.sum()
+    return i[used], j[used], wcs
+
+
+def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
+    """Make the aperture fluxes of stars total; returns the mean correction."""
+    mean, variation = aperture_correction(table, shape)
+    ratio = mean + photocal.evaluated(variation, table["x"], table["y"], shape)
+    for name in ("apFlux", "apFluxErr"):
+        table[name] /= ratio
+    return mean
+
+
+def _fit_zero_point(
+    stars: np.ndarray, reference: np.ndarray, shape: tuple[int, int], order: int, summary: np.ndarray
+) -> np.ndarray:
+    """Fill the zero point from matched stars into the summary; returns how it varies over the detector [mag]."""
+    point_like = (stars["extendedness"] == 0) & reference["star"]
+    stars, reference = stars[point_like], reference[point_like]
+    fit = photocal.zero_point(stars["psfFlux"], stars["psfFluxErr"], reference["mag"], reference["mag_err"])
+    summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
+    summary["zero_point_scatter"], summary["n_photo_stars"] = fit.scatter, fit.n_stars
+    used = stars[fit.used]
+    return photocal.variation(used["x"], used["y"], fit.residuals[fit.used], fit.errors[fit.used], shape, order)
+
+
+def _apply_scale(exposure: Exposure, table: np.ndarray, zero_point: float, variation: np.ndarray) -> None:
+    """From DN to nJy by a zero point and its variation over the detector [mag]."""
+    ny, nx = exposure.shape
+    scale = photocal.nanojansky_per_dn(zero_point)
+    exposure.metadata["gain"] /= scale
+    columns = np.arange(nx)
+    for first in range(0, ny, ROWS):
+        rows = slice(first, min(first + ROWS, ny))
+        factor = scale
+        if len(variation) > 1:
+            x, y = np.meshgrid(columns, np.arange(rows.start, rows.stop))
+            factor = scale * 10 ** (-0.4 * photocal.evaluated(variation, x, y, exposure.shape))
+        exposure.image[rows] *= np.float32(factor)
+        exposure.variance[rows] *= np.float32(factor) ** 2
+    factor = scale * 10 ** (-0.4 * photocal.evaluated(variation, table["x"], table["y"], exposure.shape))
+    for name in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr"):
+        table[name] *= factor
+
+
+def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
+    x, y = table["x"], table["y"]
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    table["ra"], table["dec"] = ra % 360, dec
+    # The local scale differs from the mean by the distortion, of no importance for errors.
+    (xi_x, xi_y), (eta_x, eta_y) = wcs.pixel_scale_matrix
+    table["raErr"] = np.hypot(xi_x * table["xErr"], xi_y * table["yErr"])
+    table["decErr"] = np.hypot(eta_x * table["xErr"], eta_y * table["yErr"])
+
+
+def _judge_psf(exposure: Exposure, stars: np.ndarray, summary: np.ndarray) -> None:
+    """Fill the summary with the residuals of size and ellipticity of stars that the model has not seen."""
+    stars = stars[sources.unflagged(stars) & np.isfinite(stars["ixx"])]
+    summary["n_reserved_stars"] = len(stars)
+    if not len(stars):
+        return
+    model = psf_moments(exposure.psf, stars["x"], stars["y"], moments_sigma(exposure.psf.centre()))
+    measured = np.array([stars[name] for name in ("ixx", "iyy", "ixy")], float)
+    (size, e1, e2), (psf_size, psf_e1, psf_e2) = _shape(measured), _shape(model)
+    # the size of a star of S/N n is known to 2 / n (Gaussian), its ellipticity as well
+    weight = 1 / (4 * (stars["psfFluxErr"] / stars["psfFlux"]) ** 2 + RESERVED_FLOOR**2)
+    for name, residual in (("size", size / psf_size - 1), ("e1", e1 - psf_e1), ("e2", e2 - psf_e2)):
+        close = np.abs(residual - np.median(residual)) < RESERVED_CLIP / np.sqrt(weight)
+        summary[f"psf_{name}_residual"] = np.average(residual[close], weights=weight[close])
+
+
+def _shape(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Size and both ellipticities of moments xx, yy, xy."""
+    xx, yy, xy = moments
+    return xx + yy, (xx - yy) / (xx + yy), 2 * xy / (xx + yy)
+
+
+def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> None:
+    """Fill the summary with what the finished exposure is like, and the metadata with the summary."""
+    stamp = exposure.psf.centre()
+    summary["psf_fwhm"] = fwhm(stamp)
+    summary["seeing"] = fwhm(stamp) * central_pixel_scale(exposure.wcs, exposure.shape)
+    summary["n_sources"] = len(table)
+    variance, mask = noise.sparse(exposure.variance), noise.sparse(exposure.mask)
+    usable = (mask == 0) & np.isfinite(variance)
+    variance = np.median(variance[usable]) if usable.any() else np.nan
+    summary["sky_rms"] = np.sqrt(variance)
+    summary["depth"] = NANOJANSKY_ZERO_POINT - 2.5 * np.log10(5 * np.sqrt(variance / np.sum(stamp**2)))
+    summary["ra"], summary["dec"] = image_centre(exposure.wcs, exposure.shape)
+    corners = image_corners(exposure.wcs, exposure.shape)
+    for number, (ra, dec) in enumerate(zip(*corners), 1):
+        summary[f"ra_{number}"], summary[f"dec_{number}"] = ra, dec
+    exposure.metadata["bunit"] = "adu" if summary["photometry"][0] == "none" else "nJy"
+    for name in ("zero_point", "aperture_correction", "psf_fwhm", "seeing", "sky", "status"):
+        value = summary[name][0]
+        exposure.metadata[name] = value if isinstance(value, str) else float(value)
+
+
+def _summary_of(row: np.void, status: str, reason: str) -> np.ndarray:
+    names = ("visit", "detector", "band", "mjd", "exptime", "nx", "ny", "ra", "dec")
+    names += tuple(f"{axis}_{number}" for number in range(1, 5) for axis in ("ra", "dec"))
+    return tables.from_columns("visit_summary", **{name: row[name] for name in names}, status=status, reason=reason)

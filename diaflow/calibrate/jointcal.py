@@ -1,0 +1,339 @@
+"""Joint calibration of a few visits: the camera's distortion, and reference stars better than their catalogue.
+
+In come positions and fluxes of the same stars on many images; out go the distortion of each detector, which all
+images share, and positions and magnitudes of the stars that agree with all images and, within its errors, with the
+catalogue.  With these a single image needs no more than an affine map and a zero point.
+
+The unknowns are an affine map per image, polynomials of degree two and more per detector, and a correction for each
+star, expected to be zero within the error of the catalogue; likewise a zero point per image and a correction of each
+magnitude (Astier et al., LSST DMTN-036; Padmanabhan et al. 2008, ApJ 674, 1217).  A star appears in its own
+observations only, so the corrections are eliminated exactly and the linear system that is left is as large as the
+number of images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from diaflow.calibrate import astrometry
+from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
+from diaflow.instruments.images import Pixels
+from diaflow.polynomials import polynomial_terms, scaled
+from diaflow.sky.wcs import central_pixel_scale, image_centre
+from diaflow.store import tables
+
+MAS = 3.6e6  # in a degree
+N_LINEAR = 3  # terms of an affine map
+FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01  # of the catalogue, until the data tell [mas, mag]
+LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3  # of the catalogue and of any observation
+CLIP = 4.0  # observations further out than this many sigma do not take part, nor do stars tie the images to the sky
+BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images to the catalogue [mag]
+UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
+WELL_KNOWN = 0.5  # stars measured this much better than their catalogue, and at least so many, tell its error
+MIN_STARS = 20
+MEDIAN_LENGTH = {1: 0.6745, 2: 1.1774}  # of normal residuals in one and two dimensions
+ROUNDS = 5
+RIDGE = 1e-9  # of the diagonal, for coefficients that too few stars determine
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is known of an image.
+
+    Attributes
+    ----------
+    detector : int
+    band : str
+    shape : (ny, nx)
+    centre : (ra, dec)
+        Roughly, of its centre [deg].
+    pixel_scale : float
+        [deg]
+    observations : "joint_source" table
+    reference : "refcat" table
+        The stars observed, in the order of the observations.
+    """
+
+    detector: int
+    band: str
+    shape: tuple[int, int]
+    centre: tuple[float, float]
+    pixel_scale: float
+    observations: np.ndarray
+    reference: np.ndarray
+
+
+def observe(pixels: Pixels, row: np.void, refcat: np.ndarray, config: dict) -> Image:
+    """Measure the reference stars on one image.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    row : row of the "exposure" table
+    refcat : "refcat" table
+        In the band of the image.
+    config : dict
+        The `calexp` section of the configuration.
+
+    Raises
+    ------
+    BadData
+        When the image cannot be measured or matched.
+    """
+    exposure, table, _ = measure_image(pixels, row, config)
+    reference = refcat[refcat["star"]]
+    i, j, wcs = match_sources(table, exposure.wcs, exposure.shape, reference, config)
+    source = table[i]
+    point_like = source["extendedness"] == 0
+    observations = tables.from_columns(
+        "joint_source",
+        id=reference["id"][j],
+        x=source["x"],
+        y=source["y"],
+        err=centroid_errors(source),
+        flux=np.where(point_like, source["psfFlux"], np.nan),
+        flux_err=source["psfFluxErr"],
+    )
+    scale = central_pixel_scale(wcs, exposure.shape) / 3600
+    centre = image_centre(wcs, exposure.shape)
+    return Image(int(row["detector"]), str(row["band"]), exposure.shape, centre, scale, observations, reference[j])
+
+
+def solve(images: Sequence[Image], order: int) -> tuple[np.ndarray, np.ndarray]:
+    """The camera and the stars that agree with all images.
+
+    Parameters
+    ----------
+    images : sequence of Image
+    order : int
+        Highest degree of the distortion.
+
+    Returns
+    -------
+    "camera" table, "joint_star" table
+    """
+    if not images:
+        return tables.empty("camera"), tables.empty("joint_star")
+    parts = [one.observations.copy() for one in images]
+    for number, part in enumerate(parts):
+        part["image"] = number
+    observed = tables.concatenate("joint_source", parts)
+    ids, first, star = np.unique(observed["id"], return_index=True, return_inverse=True)
+    catalogue = tables.concatenate("refcat", [one.reference for one in images])[first]
+    distortion, (east, north), pos_err = positions(images, observed, star, catalogue, order)
+    stars = []
+    for band in sorted({one.band for one in images}):
+        known = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+        for one in images:
+            if one.band == band:
+                rows = np.searchsorted(ids, one.reference["id"])
+                known[0][rows], known[1][rows] = one.reference["mag"], one.reference["mag_err"]
+        in_band = np.array([one.band == band for one in images])[observed["image"]]
+        mag, mag_err = magnitudes(observed[in_band], star[in_band], *known)
+        columns = {"east": east, "north": north, "pos_err": pos_err, "mag": mag, "mag_err": mag_err}
+        stars.append(tables.from_columns("joint_star", id=ids, band=band, **columns))
+    return _camera(distortion, order), tables.concatenate("joint_star", stars)
+
+
+def refined(refcat: np.ndarray, stars: np.ndarray, band: str) -> np.ndarray:
+    """A "refcat" table in one band with what the joint calibration knows better."""
+    stars = stars[stars["band"] == band]
+    order = np.argsort(stars["id"], kind="stable")
+    place = np.searchsorted(stars["id"], refcat["id"], sorter=order)
+    rows = np.flatnonzero(place < len(stars))
+    found = order[place[rows]]
+    same = stars["id"][found] == refcat["id"][rows]
+    rows, found = rows[same], found[same]
+    better = refcat.copy()
+    better["ra"][rows] += stars["east"][found] / np.cos(np.radians(refcat["dec"][rows]))
+    better["dec"][rows] += stars["north"][found]
+    better["pos_err"][rows] = stars["pos_err"][found]
+    measured = np.isfinite(stars["mag"][found])
+    for column in ("mag", "mag_err"):
+        better[column][rows[measured]] = stars[column][found[measured]]
+    return better
+
+
+def distortion_of(camera: np.ndarray, detector: int) -> np.ndarray | None:
+    """Coefficients (n_terms, 2) of a detector, in the order of `polynomial_terms`; None where it has none."""
+    rows = camera[camera["detector"] == detector]
+    rows = rows[np.lexsort((rows["q"], rows["p"] + rows["q"]))]
+    return np.column_stack([rows["du"], rows["dv"]]) if len(rows) else None
+
+
+def positions(
+    images: Sequence[Image], observed: np.ndarray, star: np.ndarray, catalogue: np.ndarray, order: int
+) -> tuple[dict[int, np.ndarray], np.ndarray, np.ndarray]:
+    """Distortion of the detectors and positions of the stars.
+
+    Parameters
+    ----------
+    images : sequence of Image
+    observed : "joint_source" table
+        All observations (n).
+    star : (n,) int array
+        Row of each observation in the catalogue.
+    catalogue : "refcat" table
+        The m stars; where `pos_err` is unknown, the data tell a common one.
+    order : int
+
+    Returns
+    -------
+    distortion : {detector: (n_terms, 2) array}
+        Zero for degrees below two.
+    shift : (2, m) array
+        To be added to right ascension (times the cosine of the declination) and declination [deg].
+    pos_err : (m,) array
+        [deg]
+    """
+    image = observed["image"]
+    detectors = sorted({one.detector for one in images})
+    plane = np.empty((len(observed), 2))
+    terms = np.empty(((order + 1) * (order + 2) // 2, len(observed)))
+    for number, one in enumerate(images):
+        mine = image == number
+        terms[:, mine] = polynomial_terms(*scaled(observed["x"][mine], observed["y"][mine], one.shape), order)
+        plane[mine] = MAS * astrometry.to_plane(one.reference["ra"], one.reference["dec"], one.centre)
+    detector = np.array([detectors.index(one.detector) for one in images])[image]
+    pixel = MAS * np.array([one.pixel_scale for one in images])[image]
+    error = np.hypot(observed["err"] * pixel, LEAST_POSITION_ERROR)
+    known = np.isfinite(catalogue["pos_err"])
+    prior = np.where(known, np.maximum(catalogue["pos_err"] * MAS, LEAST_POSITION_ERROR), FIRST_POSITION_ERROR)
+    used = valid = np.isfinite(terms.sum(0) + plane.sum(1) + error)
+
+    n_affine = 2 * N_LINEAR * len(images)
+    maps = np.array([np.linalg.lstsq(terms[:N_LINEAR, image == i].T, plane[image == i])[0] for i in range(len(images))])
+    tied, single = np.ones(len(prior), bool), _smallest(error, star, valid, len(prior))
+    for _ in range(ROUNDS):
+        blocks = _affine_and_distortion(terms, maps, image, detector, len(detectors))
+        parameters, shift, star_error = _solve(
+            blocks, plane.T, used / error**2, star, np.where(tied, np.hypot(prior, single), UNTIED)
+        )
+        maps = parameters[:n_affine].reshape(len(images), N_LINEAR, 2)
+        residual = np.array([plane[:, a] + shift[a][star] - blocks[a] @ parameters for a in range(2)])
+        used, error = _clipped(residual, error, valid)
+        if not known.all():
+            prior[~known] = _typical_error(shift[:, ~known], star_error[~known], prior[~known], LEAST_POSITION_ERROR)
+        tied = np.hypot(*shift) < CLIP * np.hypot(prior, star_error)
+    higher = parameters[n_affine:].reshape(len(detectors), -1, 2)
+    distortion = {d: np.vstack([np.zeros((N_LINEAR, 2)), c]) for d, c in zip(detectors, higher)}
+    return distortion, shift / MAS, star_error / MAS
+
+
+def magnitudes(
+    observed: np.ndarray, star: np.ndarray, mag: np.ndarray, mag_err: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes of the stars in one band, and their errors.
+
+    Parameters
+    ----------
+    observed : "joint_source" table
+        Observations in the band.
+    star : (n,) int array
+        Row of each observation among the stars.
+    mag, mag_err : (m,) arrays
+        Catalogue AB magnitudes [mag]; stars with NaN keep it; where the error is unknown, the data tell a common one.
+    """
+    images, image = np.unique(observed["image"], return_inverse=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        offset = mag[star] + 2.5 * np.log10(observed["flux"])
+        error = np.hypot(2.5 / np.log(10) * observed["flux_err"] / observed["flux"], LEAST_MAG_ERROR)
+    valid = np.isfinite(offset + error)
+    offset, error = np.where(valid, offset, 0), np.where(valid, error, 1)
+    # variable stars and wrong matches would pull a first least-squares fit
+    for number in np.unique(image[valid]):
+        mine = valid & (image == number)
+        valid[mine] = np.abs(offset - np.median(offset[mine]))[mine] < CLIP * np.hypot(error[mine], 5 * FIRST_MAG_ERROR)
+    used = valid
+    known = np.isfinite(mag_err)
+    prior = np.where(known, np.hypot(mag_err, LEAST_MAG_ERROR), FIRST_MAG_ERROR)
+    block = sparse.csr_array((np.ones(len(star)), (np.arange(len(star)), image)), shape=(len(star), len(images)))
+    single = _smallest(error, star, valid, len(prior))
+    # light of neighbours below the detection limit makes faint stars too bright
+    bright = single < BRIGHT_ERROR
+    bright |= bright.sum() < MIN_STARS
+    tied = bright
+    for _ in range(ROUNDS):
+        zero_point, shift, star_error = _solve(
+            [block], offset[None], used / error**2, star, np.where(tied, np.hypot(prior, single), UNTIED)
+        )
+        used, error = _clipped((offset + shift[0][star] - block @ zero_point)[None], error, valid)
+        if not known.all():
+            prior[~known] = _typical_error(shift[:, ~known], star_error[~known], prior[~known], LEAST_MAG_ERROR)
+        tied = bright & (np.abs(shift[0]) < CLIP * np.hypot(prior, star_error))
+    seen = np.bincount(star[used], minlength=len(mag)) > 0
+    return np.where(seen, mag + shift[0], np.nan), np.where(seen, star_error, np.nan)
+
+
+def _affine_and_distortion(terms, maps, image, detector, n_detectors) -> list[sparse.csr_array]:
+    """Design matrices of both sky axes for the affine maps and, through their present matrices, the distortion."""
+    n_terms, n = terms.shape
+    n_affine, n_higher = 2 * N_LINEAR * len(maps), n_terms - N_LINEAR
+    matrix = maps[image, 1:]
+    first_affine, first_higher = 2 * N_LINEAR * image, n_affine + 2 * n_higher * detector
+    blocks = []
+    for axis in range(2):
+        values = [terms[k] for k in range(N_LINEAR)]
+        columns = [first_affine + 2 * k + axis for k in range(N_LINEAR)]
+        for k in range(n_higher):
+            values += [terms[N_LINEAR + k] * matrix[:, along, axis] for along in range(2)]
+            columns += [first_higher + 2 * k + along for along in range(2)]
+        entries = np.concatenate(values), (np.tile(np.arange(n), len(values)), np.concatenate(columns))
+        blocks.append(sparse.csr_array(entries, shape=(n, n_affine + 2 * n_higher * n_detectors)))
+    return blocks
+
+
+def _solve(blocks, values, weight, star, prior) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least squares of blocks[a] @ p - s_a[star] = values[a] with given weights, and of s_a = 0 within `prior`.
+
+    Returns p, s (n_axes, m), and the errors (m,) of s for this p.
+    """
+    precision = np.bincount(star, weight, len(prior)) + prior**-2.0
+    gather = sparse.csr_array((weight, (star, np.arange(len(star)))), shape=(len(prior), len(star)))
+    normal, right, sums = 0, 0, []
+    for block, value in zip(blocks, values):
+        weighted = sparse.diags_array(weight) @ block
+        coupling, total = gather @ block, gather @ value
+        sums.append((coupling, total))
+        normal = normal + block.T @ weighted - coupling.T @ sparse.diags_array(1 / precision) @ coupling
+        right = right + weighted.T @ value - coupling.T @ (total / precision)
+    diagonal = normal.diagonal()
+    normal = normal + sparse.diags_array(RIDGE * diagonal + (diagonal <= 0))
+    parameters = splu(sparse.csc_array(normal)).solve(right)
+    return parameters, np.array([(c @ parameters - t) / precision for c, t in sums]), precision**-0.5
+
+
+def _clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Valid observations with a residual (n_axes, n) within `CLIP` errors, and errors scaled to what they scatter."""
+    length = np.sqrt((residual**2).sum(0)) / error
+    width = max(1.0, np.median(length[valid]) / MEDIAN_LENGTH[len(residual)]) if valid.any() else 1.0
+    return valid & (length < CLIP * width), error * width
+
+
+def _typical_error(shift: np.ndarray, error: np.ndarray, prior: np.ndarray, least: float) -> float:
+    """Error of the catalogue from the corrections (n_axes, m) of stars that the images know better than it does."""
+    known = error < WELL_KNOWN * prior
+    if known.sum() < MIN_STARS:
+        return float(np.median(prior)) if len(prior) else least
+    scatter = 1.4826 * np.median(np.abs(shift[:, known]))
+    return float(max(np.sqrt(scatter**2 + np.median(error[known]) ** 2), least))
+
+
+def _smallest(error: np.ndarray, star: np.ndarray, valid: np.ndarray, n_stars: int) -> np.ndarray:
+    """Smallest error (n_stars,) of the valid observations of each star; what neighbours do to it is the same in all."""
+    smallest = np.full(n_stars, UNTIED)
+    np.minimum.at(smallest, star[valid], error[valid])
+    return smallest
+
+
+def _camera(distortion: dict[int, np.ndarray], order: int) -> np.ndarray:
+    powers = [(d - q, q) for d in range(order + 1) for q in range(d + 1)]
+    p, q = np.array(powers).T
+    parts = [
+        tables.from_columns("camera", detector=detector, p=p, q=q, du=c[:, 0], dv=c[:, 1])
+        for detector, c in distortion.items()
+    ]
+    return tables.concatenate("camera", parts)

@@ -1,0 +1,171 @@
+"""Zero point of an exposure: instrumental fluxes and catalogue magnitudes of the same stars in, AB zero point out.
+
+The most populated magnitude offset starts a clipped median, which settles who takes part; their weighted mean is
+the zero point.  Variable stars, galaxies and wrong matches fall to the clipping (LSST pipe_tasks, photoCal).  What
+the better half of the stars scatters beyond their errors (flat field, colour terms) is added to the error of each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diaflow.errors import BadData
+from diaflow.polynomials import degree, polynomial_terms, scaled
+from diaflow.statistics import excess_scatter
+from diaflow.units import NANOJANSKY_ZERO_POINT
+
+MIN_STARS = 3
+
+MAX_SIGMA = 0.25  # widest clipping scale [mag]
+
+INTRINSIC_SCATTER = 0.003  # least of a single star [mag]; without it a few bright stars would decide
+
+STARS_PER_TERM = 10  # of a polynomial in position
+
+_MODE_BIN = 0.1
+
+
+@dataclass(frozen=True)
+class ZeroPoint:
+    """The AB magnitude of 1 DN in the whole exposure.
+
+    Attributes
+    ----------
+    value, error : float
+        Zero point and its standard error [mag].
+    scatter : float
+        Robust scatter about it of the brighter half of the stars used [mag].
+    n_stars : int
+        Number of stars that the value rests on.
+    used : (n,) bool array
+        Which of the stars given these are.
+    residuals, errors : (n,) arrays
+        Of each star: its own zero point minus `value`, and the error of that [mag].
+    """
+
+    value: float
+    error: float
+    scatter: float
+    n_stars: int
+    used: np.ndarray
+    residuals: np.ndarray
+    errors: np.ndarray
+
+
+def zero_point(
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+    ref_mag: np.ndarray,
+    ref_mag_err: np.ndarray,
+    *,
+    n_sigma: float = 4.0,
+    n_iter: int = 20,
+) -> ZeroPoint:
+    """Zero point from matched stars: ref_mag = -2.5 log10(flux) + zero point.
+
+    Parameters
+    ----------
+    flux, flux_err : (n,) arrays
+        Instrumental flux and its error [DN]; stars without a positive flux do not take part.
+    ref_mag, ref_mag_err : (n,) arrays
+        Catalogue AB magnitudes [mag]; NaN magnitudes do not take part, NaN errors count as none.
+    n_sigma, n_iter : float, int
+        Clipping radius in robust standard deviations, and the most rounds of it.
+
+    Raises
+    ------
+    BadData
+        When fewer than 3 stars can be used.
+
+    Notes
+    -----
+    The error is that of a weighted mean whose residuals are what they are (the "sandwich" estimate), so it
+    includes scatter that the flux errors do not know of.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset = ref_mag + 2.5 * np.log10(np.asarray(flux, float))
+        flux_mag_err = 2.5 / np.log(10) * np.asarray(flux_err, float) / flux
+    error = np.hypot(flux_mag_err, np.nan_to_num(np.asarray(ref_mag_err, float)))
+    usable = np.isfinite(offset) & np.isfinite(error)
+    if usable.sum() < MIN_STARS:
+        raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude")
+
+    used = usable.copy()
+    used[usable] = _clipped(offset[usable], error[usable], n_sigma, n_iter)
+    n_stars = int(used.sum())
+    if n_stars < MIN_STARS:
+        raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree")
+    error = np.hypot(error, excess_scatter(offset[used], error[used], INTRINSIC_SCATTER))
+    weight = error[used] ** -2
+    weight /= weight.sum()
+    value = float(weight @ offset[used])
+    residual = offset[used] - value
+    bright = flux[used] >= np.median(flux[used])
+    return ZeroPoint(
+        value=value,
+        error=float(np.sqrt(np.sum((weight * residual / (1 - weight)) ** 2))),
+        scatter=float(1.4826 * np.median(np.abs(residual[bright]))),
+        n_stars=n_stars,
+        used=used,
+        residuals=offset - value,
+        errors=error,
+    )
+
+
+def variation(
+    x: np.ndarray, y: np.ndarray, values: np.ndarray, errors: np.ndarray, shape: tuple[int, int], order: int
+) -> np.ndarray:
+    """How a quantity varies over a detector: a weighted polynomial fit.
+
+    Parameters
+    ----------
+    x, y, values, errors : (n,) arrays
+        Positions [pixel], values there and their standard errors.
+    shape : (ny, nx)
+    order : int
+        Highest degree in position; lowered until there are ten values per term.
+
+    Returns
+    -------
+    (n_terms,) array
+        Coefficients for `evaluated`, whose mean over the detector is zero: what the values differ from their mean.
+    """
+    order = max(o for o in range(order + 1) if o == 0 or STARS_PER_TERM * (o + 1) * (o + 2) // 2 <= len(values))
+    design = polynomial_terms(*scaled(x, y, shape), order) / errors
+    coefficients = np.linalg.lstsq(design.T, values / errors)[0]
+    ny, nx = shape
+    middles = ((np.arange(33) + 0.5) / 33 * n - 0.5 for n in (nx, ny))
+    grid = (g.ravel() for g in np.meshgrid(*middles))
+    coefficients[0] -= evaluated(coefficients, *grid, shape).mean()
+    return coefficients
+
+
+def evaluated(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The polynomial of `variation` at pixel positions."""
+    return np.tensordot(coefficients, polynomial_terms(*scaled(x, y, shape), degree(coefficients)), 1)
+
+
+def nanojansky_per_dn(zp: float) -> float:
+    """Flux of 1 DN [nJy] for an AB zero point [mag]."""
+    return 10 ** ((NANOJANSKY_ZERO_POINT - zp) / 2.5)
+
+
+def _clipped(offset: np.ndarray, error: np.ndarray, n_sigma: float, n_iter: int) -> np.ndarray:
+    """Which offsets remain after iterating a median and the scatter beyond the errors, from the mode."""
+    good = np.abs(offset - _mode(offset)) <= n_sigma * MAX_SIGMA
+    for _ in range(n_iter):
+        if good.sum() < MIN_STARS:
+            break
+        sigma = np.minimum(np.hypot(error, excess_scatter(offset[good], error[good], INTRINSIC_SCATTER)), MAX_SIGMA)
+        again = np.abs(offset - np.median(offset[good])) <= n_sigma * sigma
+        if np.array_equal(again, good):
+            break
+        good = again
+    return good
+
+
+def _mode(values: np.ndarray) -> float:
+    """Centre of the fullest three neighbouring bins."""
+    edges = np.arange(values.min() - 2 * _MODE_BIN, values.max() + 3 * _MODE_BIN, _MODE_BIN)
+    counts = np.convolve(np.histogram(values, edges)[0], np.ones(3), "same")
+    return edges[np.argmax(counts)] + _MODE_BIN / 2

@@ -1,0 +1,297 @@
+"""PSF model on pixels: a stamp per polynomial term in position, fitted to stars at their own sub-pixel phases.
+
+In come an exposure and star positions, out goes a `StampField` of unit sum.  Star s is modelled as
+f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S the Lanczos-5 shift that photometry uses too; the T_m solve this
+linear problem by conjugate gradients, so the model is not broadened as stamps resampled to a common centre are.
+A weak prior keeps the spatial terms a fraction of the mean profile: noise cannot drive the wings or the sum.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.ndimage import maximum_filter, uniform_filter
+
+from diaflow.errors import BadData
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
+
+# Half-width of the Lanczos kernel [pixel], as in photometry: fluxes are consistent though it narrows stars by 1e-3.
+TAPS = 5
+STARS_PER_TERM = 5
+MINIMUM = 3
+MODEL_ERROR = 0.02  # relative error of the model at the peak, which keeps the brightest stars from deciding alone
+PRIOR = 0.5  # pixels and their spatial terms are expected within this fraction of the round mean profile
+WING_FLOOR = 1e-6  # smallest prior width, relative to the peak: wings below it are zero
+ROUNDS, CONSTANT_ROUNDS = 5, 2  # of flux, centroid, rejection and PSF; the first ones with a constant PSF
+MIN_USABLE = 0.5  # fraction of the stamp
+MAX_STEP = 0.3  # of a centroid in one round [pixel]
+CG_STEPS = 8
+PIXEL_CLIP = 5.0  # sigma by which a pixel is off that belongs to a neighbour ...
+CLIP_MODEL = 0.3  # ... and by which fraction of the model
+BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1  # the same for sums over boxes of this side [pixel]
+STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one
+PROFILE_WIDTHS = np.array([0.6, 0.8, 1.05, 1.4, 1.9, 2.5, 3.4])  # of its Gaussians, in units of the PSF's
+RING = 0.5  # [pixel]
+STAR_TOLERANCE = 0.05  # error of the model at the peak that this chi2 forgives, lest bright stars go first
+
+
+@dataclass
+class _Stars:
+    """Stamps (n, k, k) of the stars with variance and usable pixels; flux and sub-pixel offset (n,) of the model."""
+
+    data: np.ndarray
+    variance: np.ndarray
+    usable: np.ndarray
+    dx: np.ndarray
+    dy: np.ndarray
+    flux: np.ndarray
+
+
+def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int) -> tuple[StampField, np.ndarray]:
+    """Fit the PSF of a background-subtracted exposure.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Pixels of the planes BAD, SAT, CR, INTRP and NO_DATA are not used.
+    x, y : (n,) arrays
+        Centroids of stars [pixel].
+    size : int
+        Side of the stamps, odd [pixel].
+    order : int
+        Highest polynomial order in position; lowered until there are five stars per term.
+
+    Returns
+    -------
+    psf : StampField
+        Unit-sum stamps of sources at the centre of the centre pixel.
+    used : (n,) bool array
+        Stars that the model rests on.
+
+    Raises
+    ------
+    BadData
+        When fewer than three stars are left, or the model is not a PSF.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    stars = _cut(exposure, x, y, size)
+    used = enough = stars.usable.mean((1, 2)) > MIN_USABLE
+    _require(used)
+    psf = _first_guess(stars, used, exposure.shape)
+    for number in range(ROUNDS):
+        weights, chi2 = _fit_stars(stars, psf(x, y), crude=number == 0, clip=number >= CONSTANT_ROUNDS)
+        used = enough & _inliers(chi2, stars.flux, used)
+        _require(used)
+        order_now = affordable_order(int(used.sum()), order if number >= CONSTANT_ROUNDS else 0)
+        profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
+        psf = _solve(stars, weights, used, x, y, psf, order_now, profile)
+    if not (np.isfinite(psf.terms).all() and 0.5 < fwhm(psf.centre()) < size):
+        raise BadData("the PSF model is not a point source")
+    return psf, used
+
+
+def affordable_order(n_stars: int, highest: int) -> int:
+    """Largest polynomial order up to `highest` that leaves five stars per term: 1 from 15, 2 from 30, 3 from 50."""
+    return max(p for p in range(highest + 1) if p == 0 or n_stars >= STARS_PER_TERM * (p + 1) * (p + 2) // 2)
+
+
+def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
+    """Matrices (n, size, size) that move rows of pixels by `shift` (n,) pixels with Lanczos-5 weights of unit sum."""
+    taps = np.arange(-TAPS, TAPS + 1)
+    t = taps + np.asarray(shift, float)[:, None]
+    weights = np.sinc(t) * np.sinc(t / TAPS) * (np.abs(t) < TAPS)
+    weights /= weights.sum(1, keepdims=True)
+    out = np.zeros((len(t), size, size))
+    for tap, weight in zip(taps, weights.T):
+        i = np.arange(max(0, -tap), min(size, size - tap))
+        out[:, i, i + tap] = weight[:, None]
+    return out
+
+
+def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float) -> np.ndarray:
+    """Round mean profile (k, k) of the stars: a sum of Gaussians with amplitudes that are not negative.
+
+    All pixels at one distance from the stars' centres tell one point of it, so that wings far below the noise of a
+    pixel are known, and with them the sum of the PSF.
+    """
+    size = stars.data.shape[-1]
+    t = np.arange(size) - size // 2
+    dx, dy, flux = (column[used][:, None, None] for column in (stars.dx, stars.dy, stars.flux))
+    radius = np.hypot(t - dx, t[:, None] - dy)
+    ring = np.minimum(radius / RING, size / RING).astype(int).ravel()
+    w = weights[used]
+    power = np.bincount(ring, (w * flux**2).ravel())
+    filled = power > 0
+    mean, middle = (
+        np.bincount(ring, (w * flux * value).ravel())[filled] / power[filled]
+        for value in (stars.data[used], flux * radius)
+    )
+    widths = sigma * PROFILE_WIDTHS
+    root = np.sqrt(power[filled])
+    design = np.exp(-0.5 * (middle[:, None] / widths) ** 2)
+    amplitudes = _non_negative(design * root[:, None], mean * root)
+    return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / widths) ** 2) @ amplitudes
+
+
+def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Least squares by coefficients of which none is negative: of the fits by some of the few columns the best such."""
+    n = design.shape[1]
+    best, least = np.zeros(n), values @ values
+    for some in (columns for k in range(1, n + 1) for columns in combinations(range(n), k)):
+        coefficients = np.linalg.lstsq(design[:, some], values)[0]
+        misfit = ((design[:, some] @ coefficients - values) ** 2).sum()
+        if misfit < least and (coefficients >= 0).all():
+            best, least = np.zeros(n), misfit
+            best[list(some)] = coefficients
+    return best
+
+
+def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
+    ny, nx = exposure.shape
+    ix, iy = np.rint(x).astype(int), np.rint(y).astype(int)
+    t = np.arange(size) - size // 2
+    yy, xx = iy[:, None, None] + t[:, None], ix[:, None, None] + t
+    inside = (yy >= 0) & (yy < ny) & (xx >= 0) & (xx < nx)
+    yy, xx = np.clip(yy, 0, ny - 1), np.clip(xx, 0, nx - 1)
+    data, variance = exposure.image[yy, xx].astype(float), exposure.variance[yy, xx].astype(float)
+    flawed = (exposure.mask[yy, xx] & bits("BAD", "SAT", "CR", "INTRP", "NO_DATA")) != 0
+    usable = inside & ~flawed & (variance > 0) & np.isfinite(data)
+    return _Stars(np.where(usable, data, 0), np.where(usable, variance, 1), usable, x - ix, y - iy, np.ones(len(x)))
+
+
+def _first_guess(stars: _Stars, used: np.ndarray, shape: tuple[int, int]) -> StampField:
+    """A Gaussian of the median size of some stars."""
+    widths = np.array([moments_sigma(stamp) for stamp in stars.data[used][:20]])
+    sigma = np.median(widths[np.isfinite(widths)]) if np.isfinite(widths).any() else 1.5
+    t = np.arange(stars.data.shape[-1]) - stars.data.shape[-1] // 2
+    stamp = np.exp(-(t[:, None] ** 2 + t**2) / (2 * sigma**2))
+    return StampField(stamp[None] / stamp.sum(), 0, shape)
+
+
+def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """One Gauss-Newton step in flux and centroid of every star; its pixel weights and mean misfit (chi2 per pixel).
+
+    A crude PSF is believed where the star is bright; its wings, whatever they are, must not matter.
+    """
+    size, step = stamps.shape[-1], 1e-3
+    my, mx = shift_matrices(stars.dy, size), shift_matrices(stars.dx, size)
+    slope_y = (shift_matrices(stars.dy + step, size) - shift_matrices(stars.dy - step, size)) / (2 * step)
+    slope_x = (shift_matrices(stars.dx + step, size) - shift_matrices(stars.dx - step, size)) / (2 * step)
+    rows = my @ stamps
+    basis = [rows @ _t(mx), rows @ _t(slope_x), slope_y @ stamps @ _t(mx)]
+    # Flux for the error model, from the pixels alone.
+    stars.flux = _ratio(basis[0] * stars.data * stars.usable, basis[0] ** 2 * stars.usable)
+    model = stars.flux[:, None, None] * basis[0]
+    kept = stars.usable
+    if clip:
+        kept = kept & ((stars.data - model) ** 2 < PIXEL_CLIP**2 * stars.variance + (CLIP_MODEL * model) ** 2)
+        kept &= ~_neighbours(kept * (stars.data - model), stars.variance, model)
+    # Errors of the model fall more slowly from the peak than the PSF: shifts of its core ripple into the wings.
+    scale = np.maximum(model, 0)
+    peak = scale.max((1, 2), keepdims=True)
+    model_variance = peak * (peak if crude else scale)
+    weights = kept / (stars.variance + MODEL_ERROR**2 * model_variance)
+    normal = np.array([[(a * weights * b).sum((1, 2)) for b in basis] for a in basis]).transpose(2, 0, 1)
+    projection = np.array([(a * weights * stars.data).sum((1, 2)) for a in basis]).T
+    regular = np.linalg.cond(normal) < 1e12
+    solution = np.zeros_like(projection)
+    solution[regular] = np.linalg.solve(normal[regular], projection[regular][..., None])[..., 0]
+    flux, fdx, fdy = solution.T
+    positive = flux > 0
+    fitted = sum(value[:, None, None] * term for value, term in zip(solution.T, basis))
+    # Weighted with the PSF: what is not a star differs in the core, and most pixels of a stamp are sky.
+    misfit = kept * (stars.data - fitted) ** 2 / (stars.variance + STAR_TOLERANCE**2 * model_variance)
+    share = kept * np.maximum(basis[0], 0)
+    chi2 = np.where(positive, _ratio(share * misfit, share), np.inf)
+    stars.flux = np.where(positive, flux, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        stars.dx = stars.dx + np.where(positive, np.clip(fdx / flux, -MAX_STEP, MAX_STEP), 0)
+        stars.dy = stars.dy + np.where(positive, np.clip(fdy / flux, -MAX_STEP, MAX_STEP), 0)
+    return weights, chi2
+
+
+def _neighbours(residual: np.ndarray, variance: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """Pixels of boxes whose sum is off: sources too faint to stand out in a pixel, which would add to the wings."""
+    residual, variance, model = (uniform_filter(a, BOX, axes=(1, 2)) for a in (residual, variance / BOX**2, model))
+    off = residual**2 > BOX_CLIP**2 * variance + (BOX_MODEL * model) ** 2
+    return maximum_filter(off, BOX, axes=(1, 2))
+
+
+def _inliers(chi2: np.ndarray, flux: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Stars whose chi2 is like that of the others, or about one."""
+    middle = np.median(chi2[used])
+    scatter = 1.4826 * np.median(np.abs(chi2[used] - middle))
+    return (flux > 0) & (chi2 <= middle + max(STAR_CLIP * scatter, 1.0))
+
+
+def _solve(
+    stars: _Stars,
+    weights: np.ndarray,
+    used: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    start: StampField,
+    order: int,
+    profile: np.ndarray,
+) -> StampField:
+    """The field T that minimises sum_s W (d_s - f_s S_s sum_m P_m T_m)**2 + prior, by conjugate gradients."""
+    size = start.size
+    field = StampField(np.zeros(((order + 1) * (order + 2) // 2, size, size)), order, start.shape)
+    n_kept = min(len(field.terms), len(start.terms))
+    field.terms[:n_kept] = start.terms[:n_kept]
+    polynomials = field.polynomials(x[used], y[used])
+    my, mx = shift_matrices(stars.dy[used], size), shift_matrices(stars.dx[used], size)
+    flux, w, data = stars.flux[used][:, None, None], weights[used], stars.data[used]
+
+    def back(stamps: np.ndarray) -> np.ndarray:
+        return np.tensordot(polynomials, flux * (_t(my) @ stamps @ mx), 1)
+
+    def forward(terms: np.ndarray) -> np.ndarray:
+        return flux * (my @ np.tensordot(polynomials.T, terms, 1) @ _t(mx))
+
+    mean, precision = np.zeros_like(field.terms), np.zeros(field.terms.shape)
+    mean[0] = profile
+    precision[:] = (PRIOR * profile + WING_FLOOR * profile.max()) ** -2
+    diagonal = np.tensordot(polynomials**2, flux**2 * w, 1) + precision
+    terms = _conjugate_gradients(
+        lambda t: back(w * forward(t)) + precision * t, back(w * data) + precision * mean, field.terms, diagonal
+    )
+    return StampField(terms, order, start.shape).normalised()
+
+
+def _conjugate_gradients(
+    apply: Callable[[np.ndarray], np.ndarray], right: np.ndarray, start: np.ndarray, diagonal: np.ndarray
+) -> np.ndarray:
+    """Solve apply(x) = right by `CG_STEPS` preconditioned steps: the early stop leaves unconstrained modes alone."""
+    x = start.copy()
+    residual = right - apply(x)
+    z = residual / diagonal
+    direction, rho = z, np.vdot(residual, z)
+    first = rho
+    for _ in range(CG_STEPS):
+        if not rho > 1e-16 * first:
+            break
+        image = apply(direction)
+        alpha = rho / np.vdot(direction, image)
+        x += alpha * direction
+        residual -= alpha * image
+        z = residual / diagonal
+        previous, rho = rho, np.vdot(residual, z)
+        direction = z + rho / previous * direction
+    return x
+
+
+def _require(used: np.ndarray) -> None:
+    if used.sum() < MINIMUM:
+        raise BadData(f"{used.sum()} PSF stars < {MINIMUM}")
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return numerator.sum((1, 2)) / np.maximum(denominator.sum((1, 2)), 1e-300)
+
+
+def _t(matrices: np.ndarray) -> np.ndarray:
+    return matrices.transpose(0, 2, 1)

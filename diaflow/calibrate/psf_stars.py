@@ -1,0 +1,193 @@
+"""Choice of the stars that the PSF model rests on.
+
+In comes a background-subtracted exposure, out go positions of bright, isolated, unflagged point sources.  The
+seeing need not be known: among bright sources stars share one size and galaxies do not, so the stars are the
+densest clump in log(size), which is then followed over the detector by a low-order polynomial.  A clump as broad as
+what was looked at is none.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from scipy.spatial import cKDTree
+
+from diaflow.errors import BadData
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.measure import photometry
+from diaflow.measure.extraction import extract
+from diaflow.measure.moments import source_moments
+from diaflow.polynomials import polynomial_terms
+from diaflow.psf.stampfield import FWHM_PER_SIGMA
+
+DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
+SNR_LEVELS = (50.0, 20.0, 10.0)  # fainter stars are taken only where brighter ones are too few
+ENOUGH = 40
+MINIMUM = 3
+CLUMP_WIDTH = 0.1  # width of the window that finds the clump, in ln(size)
+CLUMP_REACH = 0.15  # half-width of what is first taken for stars: sizes vary over a detector
+# Largest scatter of ln(size) about the polynomial, beyond noise: galaxies of no preferred size have 0.11 within reach,
+# stars 0.005 where the PSF is smooth and 0.03 on frames of a bent focal plane.
+MAX_SCATTER = 0.06
+ORDERS = ((2, 20), (1, 9), (0, 0))  # of the polynomial, and the stars it takes
+NEIGHBOUR_FLUX = 0.05  # flux of a neighbour, relative to the star, that spoils it
+CELLS, PER_CELL = 8, 6  # the detector is cut in cells so that no corner decides the fit; 384 stars are plenty
+MIN_SIGMA = 0.6  # sharper sources are cosmic rays or hot pixels [pixel]
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Positions x, y [pixel], S/N and the typical FWHM [pixel] of point sources."""
+
+    x: np.ndarray
+    y: np.ndarray
+    snr: np.ndarray
+    fwhm: float
+
+
+def select(exposure: Exposure, size: int) -> Stars:
+    """Bright, isolated point sources of a background-subtracted exposure.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its variance and mask are used; any unit.
+    size : int
+        Side of the PSF stamps [pixel]: neighbours within half of it count.
+
+    Raises
+    ------
+    BadData
+        When fewer than three stars are found, or the sizes of many scatter like those of galaxies.
+    """
+    found = bright_sources(exposure)
+    if len(found) < MINIMUM:
+        raise BadData(f"only {len(found)} sources detected: no stars for the PSF")
+    x, y, sigma = _centres_and_seeing(exposure.image, found)
+    fwhm = FWHM_PER_SIGMA * sigma
+    flux, err, _ = photometry.aperture_flux(exposure.image, exposure.variance, x, y, 0.7 * fwhm)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = np.where(err > 0, flux / err, 0)
+    clean = _clean(exposure, x, y, fwhm)
+    alone = _isolated(x, y, found["flux"], max(size / 2, 2 * fwhm))
+    close = _isolated(x, y, found["flux"], 2 * fwhm)
+    size_log = _log_size(exposure.image, x, y, sigma)
+    best = np.zeros(0, int)
+    for level in SNR_LEVELS:
+        for isolated in (alone, close):
+            candidates = np.flatnonzero(clean & isolated & (snr > level) & np.isfinite(size_log))
+            stars = candidates[
+                _on_locus(size_log[candidates], snr[candidates], x[candidates], y[candidates], exposure.shape)
+            ]
+            if len(stars) > len(best):
+                best = stars
+            if len(best) >= ENOUGH:
+                break
+        if len(best) >= ENOUGH:
+            break
+    if len(best) < MINIMUM:
+        raise BadData(f"{len(best)} PSF stars < {MINIMUM}")
+    if not _share_a_size(size_log[best], snr[best], x[best], y[best], exposure.shape):
+        raise BadData(f"no common size among {len(best)} bright sources: no stars for the PSF")
+    best = best[_spread(x[best], y[best], snr[best], exposure.shape)]
+    return Stars(x[best], y[best], snr[best], FWHM_PER_SIGMA * float(np.exp(np.median(size_log[best]))))
+
+
+def bright_sources(exposure: Exposure) -> np.ndarray:
+    """Sources standing out of the unfiltered image, as `extract` gives them."""
+    unusable = exposure.flagged("BAD", "NO_DATA", "CR")
+    return extract(exposure.image, DETECT_SIGMA, var=exposure.variance, mask=unusable, minarea=5)
+
+
+def _centres_and_seeing(image: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Windowed centroids of the sources, and the sigma [pixel] of the densest clump of sizes."""
+    bright = np.argsort(-found["flux"], kind="stable")[:1000]
+    sigma = 1.5
+    for _ in range(3):
+        x, y, _ = sep.winpos(image, found["x"][bright], found["y"][bright], sigma, subpix=0)
+        size_log = _log_size(image, x, y, sigma)
+        finite = np.isfinite(size_log)
+        if not finite.any():
+            raise BadData("no source has a size: no stars for the PSF")
+        sigma = float(np.exp(_clump(size_log[finite], np.ones(finite.sum()))))
+    x, y, _ = sep.winpos(image, found["x"], found["y"], sigma, subpix=0)  # exact overlap with the pixels
+    return x, y, sigma
+
+
+def _log_size(image: np.ndarray, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
+    """ln of the radius det(Q)**(1/4) [pixel], NaN for what is sharper than any star."""
+    ixx, iyy, ixy = source_moments(image, x, y, sigma)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size_log = 0.25 * np.log(ixx * iyy - ixy**2)
+    return np.where(size_log > np.log(MIN_SIGMA), size_log, np.nan)
+
+
+def _clump(values: np.ndarray, weights: np.ndarray) -> float:
+    """Centre of the window of `CLUMP_WIDTH` that holds most weight; the lower one of equals."""
+    order = np.argsort(values, kind="stable")
+    values, cumulative = values[order], np.concatenate([[0], np.cumsum(weights[order])])
+    end = np.searchsorted(values, values + CLUMP_WIDTH, "right")
+    first = int(np.argmax(cumulative[end] - cumulative[:-1]))
+    return float(np.median(values[first : end[first]]))
+
+
+def _on_locus(
+    size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Which candidates lie on the stellar locus, a polynomial in position through the clump of sizes."""
+    if len(size_log) < MINIMUM:
+        return np.zeros(len(size_log), bool)
+    # Among bright sources stars prevail, hence the weight.
+    centre = _clump(size_log, np.log10(np.minimum(snr, 1000) / SNR_LEVELS[-1]) + 0.1)
+    expected, reach = np.full(len(size_log), centre), CLUMP_REACH
+    for _ in range(3):
+        member = np.abs(size_log - expected) < reach
+        expected = _locus(size_log, member, x, y, shape)
+        scatter = 1.4826 * np.median(np.abs(size_log - expected)[member])
+        reach = np.clip(3 * scatter, 0.02, CLUMP_REACH)
+    return np.abs(size_log - expected) < reach
+
+
+def _locus(
+    size_log: np.ndarray, member: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """The polynomial in position through the sizes of the members, at all positions."""
+    order = next(order for order, least in ORDERS if member.sum() >= least)
+    terms = polynomial_terms(2 * x / shape[1] - 1, 2 * y / shape[0] - 1, order).T
+    return terms @ np.linalg.lstsq(terms[member], size_log[member], rcond=None)[0]
+
+
+def _share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> bool:
+    """Whether sources scatter in size as little as stars; those too few for a quadratic locus pass."""
+    if len(size_log) < ORDERS[0][1]:
+        return True
+    residual = size_log - _locus(size_log, np.ones(len(size_log), bool), x, y, shape)
+    # ln(size) of a star of S/N n is known to 1 / n
+    return (1.4826 * np.median(np.abs(residual))) ** 2 - np.median(1 / snr) ** 2 < MAX_SCATTER**2
+
+
+def _clean(exposure: Exposure, x: np.ndarray, y: np.ndarray, fwhm: float) -> np.ndarray:
+    """No flawed pixel in the core, and well inside the image."""
+    ny, nx = exposure.shape
+    margin = max(2 * fwhm, 8.0)
+    inside = (x > margin) & (x < nx - 1 - margin) & (y > margin) & (y < ny - 1 - margin)
+    flawed = photometry.planes_within(exposure.mask, x, y, 1.5 * fwhm) & bits("SAT", "BAD", "CR", "INTRP", "NO_DATA")
+    return inside & (flawed == 0)
+
+
+def _isolated(x: np.ndarray, y: np.ndarray, flux: np.ndarray, radius: float) -> np.ndarray:
+    """No neighbour within the radius that has a sizeable fraction of the source's flux."""
+    first, second = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray").T
+    spoiled = np.zeros(len(x), bool)
+    spoiled[first[flux[second] > NEIGHBOUR_FLUX * flux[first]]] = True
+    spoiled[second[flux[first] > NEIGHBOUR_FLUX * flux[second]]] = True
+    return ~spoiled
+
+
+def _spread(x: np.ndarray, y: np.ndarray, snr: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Indices of the brightest stars of each cell, in order of position in the input."""
+    cell = (y * CELLS / shape[0]).astype(int) * CELLS + (x * CELLS / shape[1]).astype(int)
+    order = np.lexsort((-snr, cell))
+    starts = np.searchsorted(cell[order], cell[order], "left")
+    return np.sort(order[np.arange(len(order)) - starts < PER_CELL])

@@ -1,0 +1,80 @@
+"""Exposure: image, variance, mask, WCS, PSF and metadata of one detector, warp, coadd or difference.
+
+Pixel (0, 0) is the centre of the first pixel; the FITS convention lives in headers only.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from diaflow.errors import InputError
+from diaflow.image.exposure_file import from_hdus, to_hdus, write_fits
+from diaflow.image.planes import in_planes
+from diaflow.psf.coadd import CoaddPsf
+from diaflow.psf.stampfield import StampField
+
+
+@dataclass
+class Exposure:
+    """Pixels and everything that is needed to use them.
+
+    Attributes
+    ----------
+    image, variance : (ny, nx) float32 arrays
+        Flux per pixel and its variance [nJy, nJy**2 once calibrated; DN before].
+    mask : (ny, nx) int32 array
+        Bits of `PLANES`.
+    wcs : astropy.wcs.WCS
+    psf : StampField or CoaddPsf or None
+        Called with pixel positions x, y of shape (n,), gives unit-sum stamps (n, k, k).
+    metadata : dict
+        Scalars by lower-case name: visit, detector, band, mjd, exptime, ...
+    extra : dict
+        Further arrays that are written by HDU name; `diaflow.coadd.files.ExposureFile` reads them.
+    """
+
+    image: np.ndarray
+    variance: np.ndarray
+    mask: np.ndarray
+    wcs: WCS
+    psf: StampField | CoaddPsf | None = None
+    metadata: dict = field(default_factory=dict)
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.image.shape
+
+    def flagged(self, *planes: str) -> np.ndarray:
+        """Boolean image of the pixels that have any of the named planes set."""
+        return in_planes(self.mask, *planes)
+
+    def write(self, path: str | Path, compress: bool = False) -> None:
+        """Write the exposure to a FITS file, which appears under its name only when it is complete.
+
+        Parameters
+        ----------
+        path : path
+        compress : bool
+            Tile-compress the planes (see `diaflow.image.exposure_file.to_hdus`).
+        """
+        write_fits(to_hdus(self, compress), path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Exposure":
+        """Read a FITS file made by `write`.
+
+        Raises
+        ------
+        InputError
+            When the file is missing, truncated or not an exposure; the message names it.
+        """
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                return cls(**from_hdus(hdus))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a readable exposure ({error})") from error

@@ -1,0 +1,191 @@
+"""Instruments: from image files of any camera to rows of the exposure table.
+
+One YAML map per camera says which header keys hold what (`translate.py` has the rules); nothing but headers is
+read until `read_image`.  An image that cannot be translated is a row with status "failed" and the reason.
+"""
+
+import glob
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from diaflow.errors import BadData, InputError
+from diaflow.instruments import translate
+from diaflow.instruments.images import _UNREADABLE, _assembled, _line, _located, _stored_headers
+from diaflow.instruments.maps import load
+from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre, image_corners
+from diaflow.store import tables
+
+_log = logging.getLogger(__name__)
+
+
+def ingest_images(
+    images: str | Sequence[str],
+    instrument: str,
+    metadata: dict | None = None,
+    bands: Sequence[str] = (),
+    detectors: Sequence[int] = (),
+) -> np.ndarray:
+    """The exposure table of image files, from their headers alone.
+
+    Parameters
+    ----------
+    images : str or list of str
+        Paths or glob patterns (``**`` goes through folders).
+    instrument : str
+        Name of a built-in instrument, or path of a YAML map.
+    metadata : dict
+        Constants by column that take the place of the map's rules, e.g. ``{"gain": 1.4}``.
+    bands, detectors : list
+        Keep these only; empty for all.
+
+    Returns
+    -------
+    table "exposure", sorted by visit and detector.  An image that cannot be used has status "failed" and a reason,
+    a bias, dark or flat frame the status "calibration".
+
+    Raises
+    ------
+    InputError
+        When a pattern matches nothing, no image can be used, two images claim the same visit and detector, one
+        visit has two bands, or `instrument` or `metadata` is not usable.
+    """
+    recipe = load(instrument)
+    rules = recipe["columns"] | _constants(metadata or {})
+    paths = _expand([images] if isinstance(images, str) else images)
+    table = np.concatenate([row for path in paths for row in _rows(path, rules, recipe)])
+    table = table[table["imagetype"] != "other"]
+    for row in table[table["status"] == "failed"]:
+        _log.warning("%s: %s", row["path"], row["reason"])
+    if not np.any(table["status"] == "ok"):
+        first = next((f"; the first is {row['path']}: {row['reason']}" for row in table if row["reason"]), "")
+        raise InputError(f"no usable image{first}")
+    table = _chosen(table, bands, detectors)
+    _refuse_conflicts(table[table["status"] == "ok"])
+    order = sorted(range(len(table)), key=lambda i: (table["visit"][i], table["detector"][i], table["path"][i]))
+    return table[order]
+
+
+def _constants(metadata: dict) -> dict:
+    for column, value in metadata.items():
+        if column not in translate.COLUMNS:
+            raise InputError(f"metadata: unknown name {column} (known: {', '.join(translate.COLUMNS)})")
+        try:
+            translate.checked(column, value)
+        except BadData as problem:
+            raise InputError(f"metadata.{column}: {problem}") from None
+    return metadata
+
+
+def _expand(patterns: Sequence[str]) -> list[str]:
+    paths = []
+    for pattern in patterns:
+        # A file whose name has brackets in it is itself before it is a pattern.
+        matches = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
+        files = [path for path in matches if os.path.isfile(path)]
+        if not files:
+            raise InputError(f"images: no file matches {pattern}")
+        paths += files
+    if not paths:
+        raise InputError("images: no pattern given")
+    return list(dict.fromkeys(paths))
+
+
+def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
+    """One row for each detector in a file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            headers, primary = _stored_headers(path, recipe["hdu"])
+            return [_row(path, number, header, primary, rules, recipe) for number, header in headers]
+    except BadData as problem:
+        reason = str(problem)
+    except _UNREADABLE as error:
+        reason = f"unreadable header: {_line(error)}"
+    return [_filled(path, {"reason": reason})]
+
+
+def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> np.ndarray:
+    columns = {"hdu": number}
+    try:
+        header = _assembled(path, header, recipe)
+        columns |= {"nx": header["NAXIS1"], "ny": header["NAXIS2"]}
+    except BadData as problem:
+        columns["reason"] = str(problem)
+    else:
+        columns |= _translated(Path(path), header, primary, rules, recipe)
+    return _filled(path, columns)
+
+
+def _filled(path: str, columns: dict) -> np.ndarray:
+    row = tables.from_columns("exposure", path=path, imagetype="science", visit=-1, detector=-1, status="failed")
+    for column, value in columns.items():
+        row[column] = value
+    return row
+
+
+def _translated(path: Path, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> dict:
+    """Columns of an image; status and reason among them when it is no science image or cannot be used."""
+    image = translate.Image(path, translate.header_lookup(header, primary), header["NAXIS2"])
+    sky, unplaced, untranslated = {}, "", ""
+    try:
+        sky = _sky_columns(_located(path, header, primary, recipe))
+        image.pixel_scale = sky["pixel_scale"]
+    except BadData as problem:
+        unplaced = str(problem)
+    try:
+        translate.translate(rules, image)
+    except BadData as problem:
+        untranslated = str(problem)
+    columns, status = image.columns | sky, "ok"
+    kind = columns.get("imagetype")
+    if kind in translate.CALIBRATIONS:
+        # It belongs to no visit and is nowhere on the sky; only a flat field has a band.
+        columns = image.columns | {"visit": -1, "band": columns.get("band", "") if kind == "flat" else ""}
+        status, unplaced = "calibration", ""
+    reason = "; ".join(filter(None, (unplaced, untranslated)))
+    return columns | {"status": "failed" if reason else status, "reason": reason}
+
+
+def _sky_columns(header: fits.Header) -> dict:
+    wcs = header_wcs(header)
+    shape = header["NAXIS2"], header["NAXIS1"]
+    ra, dec = image_corners(wcs, shape)
+    centre = image_centre(wcs, shape)
+    columns = {"ra": centre[0], "dec": centre[1], "pixel_scale": central_pixel_scale(wcs, shape)}
+    for k in range(4):
+        columns |= {f"ra_{k + 1}": ra[k], f"dec_{k + 1}": dec[k]}
+    return columns
+
+
+def _chosen(table: np.ndarray, bands: Sequence[str], detectors: Sequence[int]) -> np.ndarray:
+    usable = table["status"] == "ok"
+    keep = np.ones(len(table), bool)
+    for column, wanted, unknown in (("band", bands, ""), ("detector", detectors, -1)):
+        if len(wanted):
+            # What an unusable image would have been may be unknown; it stays in the table, to be seen.
+            keep &= np.isin(table[column], [*wanted, unknown])
+            if not np.any(keep & usable):
+                present = ", ".join(str(value) for value in sorted(set(table[column][usable].tolist())))
+                raise InputError(f"{column}s: no image in {', '.join(map(str, wanted))} (the images have {present})")
+    return table[keep]
+
+
+def _refuse_conflicts(table: np.ndarray) -> None:
+    """Two images of one detector in one visit, or two bands in one visit, mean that the visit number is wrong."""
+    seen, first = {}, {}
+    for row in table:
+        other = seen.setdefault((row["visit"], row["detector"]), row)
+        if other is not row:
+            which = f"visit {row['visit']}, detector {row['detector']}"
+            raise InputError(f"{other['path']} and {row['path']} are both {which}")
+        other = first.setdefault(row["visit"], row)
+        if other["band"] != row["band"]:
+            bands = f"{other['band']} ({other['path']}) and {row['band']} ({row['path']})"
+            raise InputError(f"visit {row['visit']} has images in two bands: {bands}")

@@ -1,0 +1,76 @@
+"""Instruments: from image files of any camera to rows of the exposure table.
+
+One YAML map per camera says which header keys hold what (`translate.py` has the rules); nothing but headers is
+read until `read_image`.  An image that cannot be translated is a row with status "failed" and the reason.
+"""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from diaflow.errors import InputError
+from diaflow.instruments import delivered, pointing, raw, translate
+
+_FOLDER = Path(__file__).parent
+
+_SECTIONS = {
+    "masks": delivered.check_masks,
+    "variance": delivered.check_variance,
+    "raw": raw.check,
+    "pointing": pointing.check,
+}
+
+
+def names() -> list[str]:
+    """The built-in instruments."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def load(name_or_path: str) -> dict:
+    """An instrument map: its name and folder, hdu, columns {column: rule}, and the sections.
+
+    Sections are masks, variance, raw and pointing; what the map does not have is None.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Name of a built-in instrument or path of a YAML file.
+
+    Raises
+    ------
+    InputError
+        When there is no such map, or it is not well formed.
+    """
+    path = Path(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else _FOLDER / f"{name_or_path}.yaml"
+    try:
+        with open(path) as file:
+            content = yaml.load(file, yaml.CSafeLoader)
+    except OSError:
+        known = ", ".join(names())
+        raise InputError(f"unknown instrument '{name_or_path}' (known: {known}, or the path of a YAML file)") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"instrument {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
+        raise InputError(f"instrument {path}: has no mapping named columns")
+    unknown = set(content) - {"description", "hdu", "columns", *_SECTIONS}
+    if unknown:
+        known = ", ".join(["description", "hdu", "columns", *_SECTIONS])
+        raise InputError(f"instrument {path}: unknown key {', '.join(map(str, unknown))} (known: {known})")
+    translate.check(str(name_or_path), content["columns"])
+    for section in set(_SECTIONS) & set(content):
+        try:
+            _SECTIONS[section](content[section])
+        except (ValueError, TypeError, re.error) as fault:
+            raise InputError(f"instrument {path}: {section}: {fault}") from None
+    return {
+        "name": str(name_or_path),
+        "folder": str(path.parent),
+        "columns": content["columns"],
+        **{name: content.get(name) for name in ("hdu", *_SECTIONS)},
+    }
+
+
+def is_raw(instrument: str) -> bool:
+    """Whether the frames of an instrument need bias, dark and flat."""
+    return load(instrument)["raw"] is not None

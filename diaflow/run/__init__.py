@@ -1,0 +1,3 @@
+"""What a run of the workflow is: its configuration, its plan, and what every job shares."""
+
+__all__ = ["config", "job", "parallel", "plan", "select", "visitlist"]

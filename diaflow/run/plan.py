@@ -1,0 +1,285 @@
+"""What a run consists of, known before any pixel is read: visits, patches, overlaps and the planned template.
+
+Everything follows from the exposure table (image headers) and the configuration.  The look-ups that the workflow
+needs for each job are dictionaries, built once.
+"""
+
+import functools
+import glob
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diaflow.errors import InputError
+from diaflow.instruments import maps
+from diaflow.instruments.ingest import ingest_images
+from diaflow.run import select, visitlist
+from diaflow.simulate import pointing
+from diaflow.sky import sphere
+from diaflow.sky.overlaps import patch_overlaps
+from diaflow.sky.skymap.maps import SkyMap, make_skymap
+from diaflow.store import tables
+
+# Pointing errors and header WCS may move an image by this much against where its header says it is.
+MARGIN_ARCSEC = 30.0
+
+Patch = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The exposures of a run and where they fall.
+
+    Attributes
+    ----------
+    exposures : "exposure" table
+        All images, usable or not, and calibration frames.
+    calibrations : dict
+        Paths of the calibration frames of each (imagetype, band); bias and dark have no band.
+    skymap : SkyMap
+    overlaps : "overlap" table
+    selection : "selection" table
+        Template visits as `seeing` tells; final when the selection does not ask for the seeing.
+    template : dict
+        Planned visits of each (tract, patch, band) that has any by list and date; empty where the seeing excludes all.
+    science : list of int
+        Visits to difference.
+    seeing : str
+        What the selection was planned with: "measured" where every visit is, "header" where some are known from
+        headers, "none" where all visits are planned because the seeing of some is unknown, "" where none is asked for.
+    """
+
+    exposures: np.ndarray
+    skymap: SkyMap
+    overlaps: np.ndarray
+    selection: np.ndarray
+    template: dict[tuple[int, str, str], list[int]]
+    science: list[int]
+    seeing: str = ""
+
+    def __post_init__(self):
+        usable = self.exposures[self.exposures["status"] == "ok"]
+        frames = self.exposures[self.exposures["status"] == "calibration"]
+        images, bands, exptimes, patches = defaultdict(dict), {}, {}, defaultdict(dict)
+        for visit, path, band, exptime in _tuples(usable, "visit", "path", "band", "exptime"):
+            images[visit][path] = None
+            bands[visit], exptimes[visit] = band, exptime
+        for tract, patch, visit in _tuples(self.overlaps, "tract", "patch", "visit"):
+            patches[visit][tract, patch] = None
+        calibrations, science_visits = defaultdict(dict), defaultdict(list)
+        for imagetype, band, path in _tuples(frames, "imagetype", "band", "path"):
+            calibrations[imagetype, band][path] = None
+        for visit in self.science:
+            for patch in patches[visit]:
+                science_visits[patch].append(visit)
+        # A file that holds several detectors counts once.
+        for name, paths in (("images", images), ("calibrations", calibrations)):
+            object.__setattr__(self, name, {key: list(unique) for key, unique in paths.items()})
+        object.__setattr__(self, "bands", bands)
+        object.__setattr__(self, "patches", {visit: list(patches[visit]) for visit in images})
+        object.__setattr__(self, "science_visits", dict(science_visits))
+        object.__setattr__(self, "reference_visits", _reference_visits(bands, exptimes))
+
+    @property
+    def visits(self) -> list[int]:
+        """All visits with at least one usable image."""
+        return sorted(self.images)
+
+    @property
+    def detectors(self) -> list[int]:
+        """All detectors with at least one usable image."""
+        return np.unique(self.exposures["detector"][self.exposures["status"] == "ok"]).tolist()
+
+    @functools.cached_property
+    def _rows(self) -> dict[int, list[tuple]]:
+        usable = self.exposures[self.exposures["status"] == "ok"]
+        rows = defaultdict(list)
+        for visit, row in zip(usable["visit"].tolist(), usable.tolist()):
+            rows[visit].append(row)
+        return dict(rows)
+
+    def rows(self, *visits: int) -> list[tuple]:
+        """Rows of the exposure table: the usable images of some visits."""
+        return [row for visit in visits for row in self._rows[visit]]
+
+    def calibration_rows(self, imagetype: str, band: str = "") -> list[tuple]:
+        """Rows of the exposure table: the calibration frames of a kind."""
+        table = self.exposures
+        of_kind = (table["status"] == "calibration") & (table["imagetype"] == imagetype) & (table["band"] == band)
+        return table[of_kind].tolist()
+
+    def sky_around(self, tract: int) -> dict:
+        """The sky map without the tracts that reach no position of a tract, in plain types."""
+        tracts = self.skymap.tracts
+        centres = np.array([(other.ra, other.dec) for other in tracts.values()])
+        distance = sphere.separation(
+            sphere.unit_vectors(*centres.T), sphere.unit_vectors(tracts[tract].ra, tracts[tract].dec)
+        )
+        reach = 2 * np.sqrt(2) * np.radians([other.radius for other in tracts.values()]).max()
+        near = {number: tracts[number] for number, apart in zip(tracts, distance) if apart <= reach}
+        return SkyMap(self.skymap.kind, near).to_dict()
+
+    def joint_visits(self, number: int) -> list[int]:
+        """The first `number` visits of each band, in order of the visits."""
+        of_band = defaultdict(list)
+        for visit in self.visits:
+            of_band[self.bands[visit]].append(visit)
+        return sorted(visit for visits in of_band.values() for visit in visits[:number])
+
+    def template_patches(self, visit: int) -> list[tuple[int, str, str]]:
+        """(tract, patch, band) of the template coadds that a visit needs."""
+        band = self.bands[visit]
+        return [(tract, patch, band) for tract, patch in self.patches[visit] if (tract, patch, band) in self.template]
+
+    def science_patches(self) -> list[Patch]:
+        """(tract, patch) that visits to difference touch."""
+        return sorted(self.science_visits)
+
+
+def make(config: dict, exposures_path: str | Path, summary_path: str | Path = "") -> Plan:
+    """Plan a run from a validated configuration.
+
+    Parameters
+    ----------
+    config : dict
+        The whole configuration.
+    exposures_path : path
+        Exposure table of an earlier ingest; used when it is still that of the same files, else headers are read.
+    summary_path : path
+        Table "visit_summary" of an earlier run: the measured seeing, where the template selection asks for it.
+
+    Raises
+    ------
+    InputError
+        When no image can be used; the message names the glob or the file.
+    """
+    exposures = exposure_table(config, exposures_path)
+    sky = make_skymap(config["skymap"], exposures)
+    overlaps = patch_overlaps(exposures, sky, MARGIN_ARCSEC)
+    usable = exposures[exposures["status"] == "ok"]
+    fwhm, seeing = _seeing(config["template"], exposures, summary_path)
+    candidates = select.candidates(overlaps, exposures, fwhm)
+    science = select.science_visits(usable, config["science"])
+    whatever_seeing = config["template"] | dict.fromkeys(select.SEEING_RULES)
+    unseen = select.template_visits(candidates, whatever_seeing, science)
+    selection = unseen
+    if seeing in ("header", "measured"):
+        selection = select.template_visits(candidates, config["template"], science)
+    # Which templates there are must not depend on the seeing: they are the same before and after it is measured.
+    template = dict.fromkeys(template_visits(unseen), []) | template_visits(selection)
+    return Plan(exposures, sky, overlaps, selection, template, science, seeing)
+
+
+def _seeing(config_template: dict, exposures: np.ndarray, summary_path: str | Path) -> tuple[dict[int, float], str]:
+    """PSF FWHM [pixel] of each visit, measured before from headers, and what `Plan.seeing` says of it."""
+    fwhm = select.header_fwhm(exposures)
+    if not select.needs_measured_seeing(config_template):
+        return fwhm, ""
+    measured = {}
+    if os.path.exists(summary_path):
+        measured = select.measured_fwhm(tables.read("visit_summary", summary_path))
+    if fwhm.keys() <= measured.keys():
+        return measured, "measured"
+    known = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
+    return fwhm | measured, "header" if known else "none"
+
+
+def exposure_table(config: dict, path: str | Path) -> np.ndarray:
+    """The exposure table: simulated, of a list of visits, from an earlier ingest of the same files, or from headers."""
+    if config["images"] == "simulated":
+        planned = pointing.plan(config["simulate"])
+        for column, wanted in (("band", config["bands"]), ("detector", config["detectors"])):
+            planned = (
+                planned[np.isin(planned[column].astype(str), [str(value) for value in wanted])] if wanted else planned
+            )
+        return planned
+    if visitlist.is_list(config["images"]):
+        return visitlist.exposures(config["images"], config["camera"], config["bands"], config["detectors"])
+    digest = ingest_digest(config)
+    if os.path.exists(path) and tables.note(path) == digest:
+        return tables.read("exposure", path)
+    return ingest(config)
+
+
+def ingest(config: dict) -> np.ndarray:
+    """The exposure table from the headers of the configured images.
+
+    Raises
+    ------
+    InputError
+        When there is no usable image, or only a list of visits to plan with.
+    """
+    if visitlist.is_list(config["images"]):
+        raise InputError(f"images: {config['images']} lists visits; it can be planned but has no pixels to process")
+    return ingest_images(
+        image_globs(config), config["instrument"], config["metadata"], config["bands"], config["detectors"]
+    )
+
+
+def image_globs(config: dict) -> list[str]:
+    """The glob patterns of the images of a run."""
+    if config["images"] == "simulated":
+        return [glob.escape(path) for path in pointing.plan(config["simulate"])["path"]]
+    return [config["images"]] if isinstance(config["images"], str) else list(config["images"])
+
+
+def ingest_digest(config: dict) -> str:
+    """Fingerprint of everything that the exposure table depends on: files (name, size, time) and instrument."""
+    files = sorted({path for pattern in image_globs(config) for path in glob.glob(pattern, recursive=True)})
+    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files]
+    keys = {key: config[key] for key in ("metadata", "bands", "detectors")}
+    made_by = maps.load(config["instrument"]), list(tables.schema("exposure"))
+    content = json.dumps([keys, made_by, stats], sort_keys=True, default=str)
+    return hashlib.sha1(content.encode()).hexdigest()
+
+
+def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[int]]:
+    """Selected visits of every (tract, patch, band) that has one."""
+    chosen = defaultdict(list)
+    taken = selection[selection["selected"]]
+    for tract, patch, band, visit in _tuples(taken, "tract", "patch", "band", "visit"):
+        chosen[tract, patch, band].append(visit)
+    return dict(chosen)
+
+
+def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
+    """The visit that each is aligned to without a catalogue: the leader of its band, and for that the leader of all.
+
+    Leaders are the longest exposures, the first of them: their stars are the most and the best measured.
+    """
+    ranked = sorted(bands, key=lambda visit: (-exptimes[visit], visit))
+    leaders: dict[str, int] = {}
+    for visit in ranked:
+        leaders.setdefault(bands[visit], visit)
+    reference = {}
+    for visit, band in bands.items():
+        leader = leaders[band]
+        reference[visit] = leader if visit != leader else (ranked[0] if visit != ranked[0] else None)
+    return reference
+
+
+def batches(keys: dict[int, Hashable], size: int) -> list[list[int]]:
+    """Visits that share a job: those of the same key, `size` at a time in their order."""
+    alike = defaultdict(list)
+    for visit, key in keys.items():
+        alike[key].append(visit)
+    return [visits[k : k + size] for visits in alike.values() for k in range(0, len(visits), size)]
+
+
+def check_selection(plan: Plan) -> None:
+    """Raise an InputError when nothing is left to difference or to build a template from."""
+    if not plan.science:
+        raise InputError("config: science: no visit is left to difference")
+    if not any(plan.template.values()):
+        raise InputError("config: template: no visit is left to build a template from")
+
+
+def _tuples(table: np.ndarray, *columns: str) -> Iterator[tuple]:
+    """Rows as tuples of Python values, which are much faster to loop over than rows of numpy."""
+    return zip(*(table[column].tolist() for column in columns))

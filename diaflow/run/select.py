@@ -1,0 +1,186 @@
+"""Selection of visits: which go into the template of a patch, and which are differenced.
+
+Rules apply in order (list of visits, dates, guard, seeing, best N or quantile per patch and band), and every candidate
+left out keeps the first reason.  The seeing is measured, or from headers while nothing is measured yet.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from diaflow.store import tables
+
+_log = logging.getLogger(__name__)
+CANDIDATE = np.dtype([
+    ("tract", "i4"), ("patch", object), ("band", object), ("visit", "i8"), ("mjd", "f8"), ("fwhm", "f8"),
+    ("seeing", "f8"),
+])  # fmt: skip
+SEEING_RULES = ("fwhm", "seeing", "best", "quantile")
+
+
+def needs_measured_seeing(config_template: dict) -> bool:
+    """Whether the selection depends on the seeing, so that it cannot be made before the calexps are."""
+    return any(config_template[rule] is not None for rule in SEEING_RULES)
+
+
+def header_fwhm(exposures: np.ndarray) -> dict[int, float]:
+    """PSF FWHM [pixel] of each visit as its headers have it (median over detectors; NaN where they do not)."""
+    return _per_visit(exposures, exposures["seeing"].astype(float) / exposures["pixel_scale"])
+
+
+def measured_fwhm(visit_summary: np.ndarray) -> dict[int, float]:
+    """PSF FWHM [pixel] of each visit that was calibrated (median over detectors), from table "visit_summary"."""
+    return _per_visit(visit_summary, visit_summary["psf_fwhm"].astype(float))
+
+
+def candidates(overlaps: np.ndarray, exposures: np.ndarray, fwhm_by_visit: Mapping[int, float]) -> np.ndarray:
+    """One row for each (tract, patch, band, visit) that overlaps.
+
+    Parameters
+    ----------
+    overlaps : table "overlap"
+    exposures : table "exposure"
+        Gives the date and the pixel scale of each visit.
+    fwhm_by_visit : mapping of int to float
+        PSF FWHM [pixel]; a visit that is not in it has an unknown seeing (NaN).
+
+    Returns
+    -------
+    structured array with the columns of `CANDIDATE`, sorted by tract, patch (as in `overlaps`), band and visit
+    """
+    names = ("tract", "patch", "band", "visit")
+    seen = list(dict.fromkeys(zip(*(overlaps[name].tolist() for name in names))))
+    patch_order = {key: k for k, key in enumerate(dict.fromkeys(key[:2] for key in seen))}
+    seen.sort(key=lambda key: (patch_order[key[:2]], *key[2:]))
+    dated = exposures[np.isfinite(exposures["mjd"])]
+    dates = dict(zip(dated["visit"].tolist(), dated["mjd"].tolist()))
+    scales = dict(zip(dated["visit"].tolist(), dated["pixel_scale"].astype(float).tolist()))
+    rows = []
+    for key in seen:
+        visit = key[3]
+        fwhm = fwhm_by_visit.get(visit, np.nan)
+        rows.append((*key, dates.get(visit, np.nan), fwhm, fwhm * scales.get(visit, np.nan)))
+    return np.array(rows, dtype=CANDIDATE)
+
+
+def template_visits(candidates: np.ndarray, config_template: dict, science: Sequence[int] = ()) -> np.ndarray:
+    """Choose the visits of every template.
+
+    Parameters
+    ----------
+    candidates : structured array
+        Columns of `CANDIDATE`, one row per tract, patch, band and visit.
+    config_template : dict
+        Section `template` of the configuration: visits, mjd, guard, fwhm, seeing, best, quantile, min_visits.
+    science : sequence of int
+        Visits to difference, from which `guard` keeps the template away.
+
+    Returns
+    -------
+    table "selection", in the order of `candidates`: `selected`, or the `reason` why not.  A seeing that is not
+    finite is rejected when a seeing window or the best visits are asked for (as in LSST's PsfWcsSelectImages).
+    """
+    table = tables.empty("selection", len(candidates))
+    for name in ("tract", "patch", "band", "visit", "fwhm"):
+        table[name] = candidates[name]
+    reason = np.full(len(candidates), "", dtype=object)
+    _exclude_visits(reason, candidates, config_template["visits"], "template.visits")
+    _exclude_dates(reason, candidates, config_template["mjd"], "template.mjd")
+    if config_template["guard"] is not None:
+        _exclude(
+            reason, _near_science(candidates, science, config_template["guard"]), "within template.guard of science"
+        )
+    if needs_measured_seeing(config_template):
+        _exclude(reason, ~np.isfinite(candidates["fwhm"]), "seeing unknown")
+    for rule, unit in (("fwhm", "pixels"), ("seeing", "arcsec")):
+        if config_template[rule] is not None:
+            low, high = config_template[rule]
+            outside = (candidates[rule] < low) | (candidates[rule] > high)
+            _exclude(reason, outside, f"seeing outside template.{rule} {low:g} to {high:g} {unit}")
+    if config_template["best"] is not None:
+        rank, _ = _rank(candidates, reason == "")
+        _exclude(reason, rank >= config_template["best"], f"not among the best {config_template['best']} in seeing")
+    if config_template["quantile"] is not None:
+        low, high = config_template["quantile"]
+        beyond = _outside_quantile(*_rank(candidates, reason == ""), low, high, config_template["min_visits"])
+        _exclude(reason, beyond, f"seeing outside template.quantile {low:g} to {high:g}")
+    table["reason"] = reason
+    table["selected"] = reason == ""
+    return table
+
+
+def science_visits(exposures: np.ndarray, config_science: dict) -> list[int]:
+    """Visits to difference, in order: those with a usable image that the section `science` lets through."""
+    usable = exposures[exposures["status"] == "ok"]
+    _, first = np.unique(usable["visit"], return_index=True)
+    visits = usable[first]
+    reason = np.full(len(visits), "", dtype=object)
+    _exclude_visits(reason, visits, config_science["visits"], "science.visits")
+    _exclude_dates(reason, visits, config_science["mjd"], "science.mjd")
+    return visits["visit"][reason == ""].tolist()
+
+
+def _exclude(reason: np.ndarray, out: np.ndarray, why: str) -> None:
+    reason[out & (reason == "")] = why
+
+
+def _exclude_visits(reason: np.ndarray, rows: np.ndarray, wanted: list[int], key: str) -> None:
+    if wanted:
+        absent = sorted(set(wanted) - set(rows["visit"].tolist()))
+        if absent:
+            _log.warning("%s: no usable image of visit %s", key, ", ".join(map(str, absent)))
+        _exclude(reason, ~np.isin(rows["visit"], wanted), f"not in {key}")
+
+
+def _exclude_dates(reason: np.ndarray, rows: np.ndarray, window: list[float] | None, key: str) -> None:
+    if window is not None:
+        first, last = window
+        _exclude(reason, ~((rows["mjd"] >= first) & (rows["mjd"] <= last)), f"outside {key} {first:g} to {last:g}")
+
+
+def _near_science(rows: np.ndarray, science: Sequence[int], guard: float) -> np.ndarray:
+    """Which rows are within `guard` days of a visit to difference that has the same patch and band."""
+    near = np.zeros(len(rows), bool)
+    differenced = np.isin(rows["visit"], science)
+    for members in _groups(rows):
+        gaps = np.abs(rows["mjd"][members][:, None] - rows["mjd"][members[differenced[members]]])
+        near[members] = (gaps <= guard).any(1)
+    return near
+
+
+def _outside_quantile(rank: np.ndarray, n: np.ndarray, low: float, high: float, min_visits: int) -> np.ndarray:
+    """Which places among n lie outside a range of quantiles that holds at least `min_visits` (LSST's quantile rule)."""
+    first = np.minimum(np.round(low * n), np.maximum(n - min_visits, 0))
+    return (rank >= 0) & ((rank < first) | (rank >= np.maximum(np.round(high * n), min_visits)))
+
+
+def _rank(rows: np.ndarray, eligible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place of each eligible row among those of its tract, patch and band, the sharpest being 0, and their number.
+
+    The place of other rows is -1.
+    """
+    place, number = np.full(len(rows), -1), np.zeros(len(rows), int)
+    for members in _groups(rows):
+        chosen = members[eligible[members]]
+        place[chosen[np.lexsort((rows["visit"][chosen], rows["fwhm"][chosen]))]] = np.arange(len(chosen))
+        number[members] = len(chosen)
+    return place, number
+
+
+def _groups(rows: np.ndarray) -> list[np.ndarray]:
+    """Indices of the rows of each tract, patch and band."""
+    groups: dict[tuple, list[int]] = {}
+    for k, key in enumerate(zip(*(rows[name].tolist() for name in ("tract", "patch", "band")))):
+        groups.setdefault(key, []).append(k)
+    return [np.array(members) for members in groups.values()]
+
+
+def _per_visit(rows: np.ndarray, fwhm: np.ndarray) -> dict[int, float]:
+    """Median of the finite values of each visit with a usable image; NaN for a visit that has none."""
+    usable = rows["status"] == "ok"
+    known = usable & np.isfinite(fwhm)
+    order = np.argsort(rows["visit"][known], kind="stable")
+    visits, first = np.unique(rows["visit"][known][order], return_index=True)
+    medians = {int(v): float(np.median(part)) for v, part in zip(visits, np.split(fwhm[known][order], first[1:]))}
+    return {visit: medians.get(visit, np.nan) for visit in np.unique(rows["visit"][usable]).tolist()}

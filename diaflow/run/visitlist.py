@@ -1,0 +1,112 @@
+"""Exposure table of visits that are only a list yet: where the CCDs of a camera would fall.
+
+A list of visits (CSV: visit, band, mjd, ra, dec, rotation, seeing) and the layout of a camera give the rows that the
+headers of the images would give, so that a survey can be planned before it is observed.  The CCDs form a grid around
+the boresight; with no rotation x points west and y north (Calabretta & Greisen 2002 for the projection).
+"""
+
+import csv
+import glob
+
+import numpy as np
+
+from diaflow.errors import InputError
+from diaflow.store import tables
+
+COLUMNS = {"visit": int, "band": str, "mjd": float, "ra": float, "dec": float, "rotation": float, "seeing": float}
+
+
+def is_list(images: str | list[str]) -> bool:
+    """Whether the configured images are lists of visits: all of them CSV files."""
+    patterns = [images] if isinstance(images, str) else images
+    return all(pattern.endswith(".csv") for pattern in patterns)
+
+
+def exposures(images: str | list[str], camera: dict, bands: list[str], detectors: list[int]) -> np.ndarray:
+    """The exposure table of lists of visits.
+
+    Parameters
+    ----------
+    images : str or list of str
+        Paths or glob patterns of CSV files with the columns `COLUMNS`: mjd [d, TAI], ra, dec and rotation of the
+        camera [deg], seeing [arcsec].
+    camera : dict
+        Section `camera` of the configuration.
+    bands, detectors : list
+        Keep these only; empty for all.
+
+    Returns
+    -------
+    table "exposure", sorted by visit and detector.  Every path is that of the list.
+
+    Raises
+    ------
+    InputError
+        When no file matches, a file lacks a column, a value is no number, a visit is listed twice or no visit is left.
+    """
+    patterns = [images] if isinstance(images, str) else images
+    listed = [row for pattern in patterns for path in _files(pattern) for row in _read(path)]
+    visits = sorted((row for row in listed if not bands or row["band"] in bands), key=lambda row: row["visit"])
+    if not visits:
+        raise InputError(f"images: no visit in {', '.join(patterns)}")
+    for one, other in zip(visits, visits[1:]):
+        if one["visit"] == other["visit"]:
+            raise InputError(f"images: visit {one['visit']} is listed twice ({one['path']}, {other['path']})")
+    columns, rows = camera["detectors"]
+    numbers = [number for number in range(columns * rows) if not detectors or number in detectors]
+    sky = _corners(visits, camera, np.array(numbers))
+    per_image = {name: np.repeat([row[name] for row in visits], len(numbers)) for name in ("visit", "mjd", "seeing")}
+    return tables.from_columns(
+        "exposure",
+        **per_image,
+        **sky,
+        imagetype="science",
+        detector=np.tile(numbers, len(visits)),
+        band=[row["band"] for row in visits for _ in numbers],
+        path=[row["path"] for row in visits for _ in numbers],
+        exptime=camera["exptime"],
+        nx=camera["size"][0],
+        ny=camera["size"][1],
+        pixel_scale=camera["pixel_scale"],
+        status="ok",
+    )
+
+
+def _files(pattern: str) -> list[str]:
+    files = sorted(glob.glob(pattern, recursive=True))
+    if not files:
+        raise InputError(f"images: no file matches {pattern}")
+    return files
+
+
+def _read(path: str) -> list[dict]:
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        missing = COLUMNS.keys() - set(reader.fieldnames or ())
+        if missing:
+            raise InputError(f"{path}: a list of visits needs the columns {', '.join(COLUMNS)}")
+        try:
+            return [{name: kind(row[name]) for name, kind in COLUMNS.items()} | {"path": path} for row in reader]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: line {reader.line_num}: {error}") from None
+
+
+def _corners(visits: list[dict], camera: dict, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns ra, dec, ra_1 ... dec_4 [deg] of every CCD of every visit."""
+    (columns, rows), size = camera["detectors"], np.array(camera["size"])
+    grid = np.stack([numbers % columns - (columns - 1) / 2, numbers // columns - (rows - 1) / 2], axis=-1)
+    points = np.array([[0, 0], [-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * size
+    pixels = (grid * (size + camera["gap"]))[:, None, :] + points
+    x, y = np.moveaxis(np.radians(camera["pixel_scale"] / 3600) * pixels, -1, 0)
+    ra_0, dec_0, angle = (np.array([row[name] for row in visits])[:, None, None] for name in ("ra", "dec", "rotation"))
+    cosine, sine, dec_0 = np.cos(np.radians(angle)), np.sin(np.radians(angle)), np.radians(dec_0)
+    xi, eta = -cosine * x + sine * y, sine * x + cosine * y
+    north = np.cos(dec_0) - eta * np.sin(dec_0)
+    ra = (ra_0 + np.degrees(np.arctan2(xi, north))) % 360
+    dec = np.degrees(np.arctan2(np.sin(dec_0) + eta * np.cos(dec_0), np.hypot(xi, north)))
+    names = ["", "_1", "_2", "_3", "_4"]
+    return {
+        axis + name: values[:, :, k].ravel()
+        for axis, values in (("ra", ra), ("dec", dec))
+        for k, name in enumerate(names)
+    }

@@ -1,0 +1,6 @@
+"""The sphere and what lies on it: unit vectors and the gnomonic plane, WCS, refraction, sky maps, overlaps.
+
+Nothing else in diaflow computes with right ascension and declination by itself.
+"""
+
+__all__ = ["overlaps", "refraction", "skymap", "sphere", "wcs"]

@@ -1,0 +1,96 @@
+"""Which image touches which patch.
+
+Great circles are straight lines in the gnomonic (TAN) plane of a tract, so an image is a quadrangle and a patch a
+rectangle there, and the separating-axis theorem says whether two convex polygons meet: they do unless their
+shadows on the normal of some edge are apart.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diaflow.store import tables
+
+if TYPE_CHECKING:
+    from diaflow.sky.skymap.maps import SkyMap, Tract
+
+
+def boxes_touch(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Whether convex quadrangles and upright rectangles meet, pair by pair (separating-axis theorem).
+
+    Parameters
+    ----------
+    x, y : (n, 4) arrays
+        Corners of the quadrangles, in either order around them.
+    low, high : (n, 2) arrays
+        Lower left and upper right corner of the rectangles.
+
+    Returns
+    -------
+    (n,) bool; polygons that share a point of their boundaries meet.
+    """
+    apart = (x.max(1) < low[:, 0]) | (x.min(1) > high[:, 0]) | (y.max(1) < low[:, 1]) | (y.min(1) > high[:, 1])
+    middle, half = (low + high) / 2, (high - low) / 2
+    for k in range(4):
+        normal_x, normal_y = y[:, k - 1] - y[:, k], x[:, k] - x[:, k - 1]
+        shadow = (x - middle[:, :1]) * normal_x[:, None] + (y - middle[:, 1:]) * normal_y[:, None]
+        reach = half[:, 0] * np.abs(normal_x) + half[:, 1] * np.abs(normal_y)
+        apart |= (shadow.min(1) > reach) | (shadow.max(1) < -reach)
+    return ~apart
+
+
+def patch_overlaps(exposures: np.ndarray, skymap: "SkyMap", margin_arcsec: float) -> np.ndarray:
+    """Which detector images may touch which patches (with their borders).
+
+    Parameters
+    ----------
+    exposures : table "exposure" or "visit_summary"
+        Corners ra_1 ... dec_4 [deg]; rows whose status is not "ok" are left out.
+    skymap : diaflow.skymap.SkyMap
+    margin_arcsec : float
+        Largest error of the positions in the headers [arcsec]; patches are grown by it on every side.  It also has
+        to cover the bow of image edges between their corners.
+
+    Returns
+    -------
+    table "overlap", sorted by tract, patch (row by row), visit and detector.
+    """
+    usable = exposures[exposures["status"] == "ok"]
+    ra = np.stack([usable[f"ra_{k}"] for k in (1, 2, 3, 4)], axis=1)
+    dec = np.stack([usable[f"dec_{k}"] for k in (1, 2, 3, 4)], axis=1)
+    parts = [_tract_overlaps(usable, ra, dec, tract, margin_arcsec) for tract in skymap.tracts.values()]
+    return tables.concatenate("overlap", parts)
+
+
+def _tract_overlaps(
+    usable: np.ndarray, ra: np.ndarray, dec: np.ndarray, tract: "Tract", margin_arcsec: float
+) -> np.ndarray:
+    x, y = tract.pixels(ra, dec)
+    near = np.flatnonzero(np.all(np.isfinite(x), axis=1))
+    x, y = x[near], y[near]
+    margin = margin_arcsec / tract.pixel_scale * tract.stretch
+    image, px, py = _candidates(x, y, tract, margin)
+    low, high = tract.outer_edges(px, py)
+    touch = boxes_touch(x[image], y[image], low - margin, high + margin)
+    image, px, py = near[image[touch]], px[touch], py[touch]
+    rows = usable[image]
+    order = np.lexsort((rows["detector"], rows["visit"], px, py))
+    patch = np.array([f"{i}_{j}" for i, j in zip(px[order].tolist(), py[order].tolist())], dtype=object)
+    columns = {name: rows[name][order] for name in ("visit", "detector", "band")}
+    return tables.from_columns("overlap", tract=np.full(len(order), tract.id), patch=patch, **columns)
+
+
+def _candidates(
+    x: np.ndarray, y: np.ndarray, tract: "Tract", margin: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs (image, px, py) whose upright bounding boxes can meet."""
+    reach = tract.border + 0.5 + margin
+    first, last = [], []
+    for corner, n in ((x, tract.n_patches[0]), (y, tract.n_patches[1])):
+        # An image off the tract by more than the reach gets an empty range.
+        first.append(np.clip(np.floor((corner.min(1) - reach) / tract.patch_size), 0, n).astype(int))
+        last.append(np.clip(np.floor((corner.max(1) + reach) / tract.patch_size), -1, n - 1).astype(int))
+    width, height = (np.maximum(last[k] - first[k] + 1, 0) for k in (0, 1))
+    image = np.repeat(np.arange(len(x)), width * height)
+    running = np.arange(len(image)) - np.repeat(np.cumsum(width * height) - width * height, width * height)
+    return image, first[0][image] + running % width[image], first[1][image] + running // width[image]

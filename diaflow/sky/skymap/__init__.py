@@ -1,0 +1,3 @@
+"""Sky maps: tracts (TAN planes on the sky) cut into patches; one file for each kind."""
+
+__all__ = ["discrete", "maps", "tract"]

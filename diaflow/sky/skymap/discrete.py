@@ -1,0 +1,83 @@
+"""Discrete sky map: one tract around all images (lsst/skymap DiscreteSkyMap, makeDiscreteSkyMap).
+
+The corners of the images give a spherical convex hull; the tract's circle is centred on the centroid of the hull
+and reaches its farthest vertex.  The tract depends on the list of images: give `center` and `radius` where two
+runs must share it.
+"""
+
+import numpy as np
+from scipy.spatial import ConvexHull
+
+from diaflow.errors import InputError
+from diaflow.sky import sphere
+from diaflow.sky.skymap.tract import Tract
+
+# TAN stretches the sky by 1/cos**2 of the distance: 13 % here.
+MAX_RADIUS = 20.0
+# Keeps the farthest corner inside the tract whatever its rounding [deg].
+_TINY = 1e-9
+
+
+def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) -> list[Tract]:
+    """The one tract that holds all images.
+
+    Parameters
+    ----------
+    config : dict
+        Section `skymap` of the configuration.
+    ra, dec : (n, 4) arrays
+        Corners of the images [deg].
+    pixel_scale : float
+        [arcsec]
+
+    Raises
+    ------
+    InputError
+        When the images are too far apart for one plane.
+    """
+    vectors = sphere.unit_vectors(ra, dec).reshape(-1, 3)
+    if config["center"] is None:
+        vectors = convex_hull(vectors)
+        centre = sphere.sky_position(centroid(vectors))
+    else:
+        centre = config["center"][0] % 360.0, config["center"][1]
+    radius = config["radius"]
+    if radius is None:
+        radius = float(np.degrees(sphere.separation(vectors, sphere.unit_vectors(*centre)).max())) + _TINY
+    if radius > MAX_RADIUS:
+        raise InputError(
+            f"skymap: a tract of {radius:.1f} deg radius is too large for one plane (at most {MAX_RADIUS:g} deg); "
+            "run fields that are far apart separately, or set skymap.center and skymap.radius"
+        )
+    size, border = config["patch_size"], config["patch_border"]
+    return [Tract(0, float(centre[0]), float(centre[1]), float(radius), pixel_scale, size, border)]
+
+
+def convex_hull(vectors: np.ndarray) -> np.ndarray:
+    """Vertices (m, 3), counter-clockwise seen from outside, of the spherical convex hull of unit vectors (n, 3).
+
+    The hull in the gnomonic plane at the mean direction, where great circles are straight lines.
+
+    Raises
+    ------
+    InputError
+        When the points do not fit in one half of the sky.
+    """
+    mean = vectors.sum(0)
+    ra_0, dec_0 = sphere.sky_position(mean)
+    ra, dec = np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])), np.degrees(np.arcsin(np.clip(vectors[:, 2], -1, 1)))
+    plane = np.stack(sphere.gnomonic(ra, dec, ra_0, dec_0), axis=1)
+    if not np.all(np.isfinite(plane)):
+        raise InputError("skymap: the images are spread over half the sky; run fields that are far apart separately")
+    # East is left from inside the sphere, right from outside: (xi, eta) is right-handed seen from outside.
+    return vectors[ConvexHull(plane).vertices]
+
+
+def centroid(vertices: np.ndarray) -> np.ndarray:
+    """Centroid (3,) of a spherical polygon with vertices (n, 3) counter-clockwise: edge normals times edge angles."""
+    following = np.roll(vertices, -1, axis=0)
+    normals = np.cross(vertices, following)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    angles = np.arctan2(length, np.sum(vertices * following, axis=1, keepdims=True))
+    total = np.sum(normals / length * angles, axis=0)
+    return total / np.linalg.norm(total)

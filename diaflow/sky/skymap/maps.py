@@ -1,0 +1,101 @@
+"""Sky maps: tracts (TAN planes on the sky) cut into patches, made from the exposure table and kept as JSON.
+
+A kind of sky map is a module with a function ``tracts(config, ra, dec, pixel_scale)``, named in `KINDS`.
+"""
+
+import importlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from diaflow.errors import InputError
+from diaflow.sky import sphere
+from diaflow.sky.skymap.tract import Tract
+from diaflow.store.files import write_text
+
+# Loaded when used: hulls need scipy, reading a map that is made does not.
+KINDS = {"discrete": "diaflow.sky.skymap.discrete"}
+
+
+@dataclass(frozen=True)
+class SkyMap:
+    """Tracts by id.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    tracts : dict of int to Tract
+    """
+
+    kind: str
+    tracts: dict[int, Tract]
+
+    def find_tract(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        """Id of the tract whose centre is nearest to each position [deg]; -1 where it does not reach there."""
+        ra, dec = np.atleast_1d(ra), np.atleast_1d(dec)
+        centres = np.array([(tract.ra, tract.dec) for tract in self.tracts.values()])
+        cosine = sphere.unit_vectors(ra, dec) @ sphere.unit_vectors(*centres.T).T
+        nearest = np.array(list(self.tracts))[np.argmax(cosine, axis=-1)]
+        found = np.full(ra.shape, -1)
+        for tract in self.tracts.values():
+            found[(nearest == tract.id) & tract.contains(ra, dec)] = tract.id
+        return found
+
+    def to_dict(self) -> dict:
+        """Plain types that JSON can hold."""
+        return {"type": self.kind, "tracts": [asdict(tract) for tract in self.tracts.values()]}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "SkyMap":
+        """The inverse of `to_dict`."""
+        types = {field.name: field.type for field in fields(Tract)}
+        tracts = [Tract(**{name: kind(entry[name]) for name, kind in types.items()}) for entry in content["tracts"]]
+        return cls(content["type"], {tract.id: tract for tract in tracts})
+
+    def write(self, path: str | Path) -> None:
+        """Write the map as JSON; the file appears under its name only when it is complete."""
+        write_text(json.dumps(self.to_dict(), indent=1) + "\n", path)
+
+
+def make_skymap(config: dict, exposures: np.ndarray) -> SkyMap:
+    """The sky map of a set of images.
+
+    Parameters
+    ----------
+    config : dict
+        Section `skymap` of the configuration.
+    exposures : table "exposure"
+        Rows whose status is not "ok" are left out.
+
+    Raises
+    ------
+    InputError
+        When there is no usable image.
+    """
+    usable = exposures[exposures["status"] == "ok"]
+    if len(usable) == 0:
+        raise InputError("there are no images to make a sky map from")
+    ra = np.stack([usable[f"ra_{k}"] for k in (1, 2, 3, 4)], axis=1)
+    dec = np.stack([usable[f"dec_{k}"] for k in (1, 2, 3, 4)], axis=1)
+    pixel_scale = config["pixel_scale"]
+    if pixel_scale is None:
+        pixel_scale = np.median(usable["pixel_scale"].astype(float))
+    kind = importlib.import_module(KINDS[config["type"]])
+    return SkyMap(config["type"], {tract.id: tract for tract in kind.tracts(config, ra, dec, float(pixel_scale))})
+
+
+def load_skymap(path: str | Path) -> SkyMap:
+    """Read a sky map made by `SkyMap.write`.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, truncated or not a sky map; the message names it.
+    """
+    try:
+        return SkyMap.from_dict(json.loads(Path(path).read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a readable sky map ({error})") from error

@@ -1,0 +1,142 @@
+"""The WCS of images: read quietly, checked for what diaflow understands, and asked where things are."""
+
+import warnings
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+
+from diaflow.errors import BadData
+from diaflow.sky.sphere import unit_vectors
+from diaflow.units import ARCSEC
+
+# Those of wcslib are ValueErrors; the others come from impossible cards.
+_WCS_ERRORS = (ValueError, TypeError, KeyError, fits.VerifyError)
+
+
+def header_wcs(header: fits.Header) -> WCS:
+    """The WCS of an image header, which must be right ascension and declination, equinox 2000.
+
+    Raises
+    ------
+    BadData
+        When there is no such WCS; the message says what is there.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = WCS(header)
+            celestial = wcs.has_celestial
+    except _WCS_ERRORS as error:
+        raise BadData(f"unusable WCS: {_last_line(error)}") from error
+    axes = tuple(wcs.wcs.ctype)
+    if not celestial:
+        raise BadData(f"no celestial WCS in the header (CTYPE {', '.join(axis or 'missing' for axis in axes)})")
+    if not (axes[0].startswith("RA-") and axes[1].startswith("DEC-")):
+        raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})")
+    system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
+    if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != 2000.0):
+        raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}")
+    return wcs
+
+
+def image_corners(wcs: WCS, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of an image at its pixel edges: lower left, lower right, upper right, upper left.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    shape : (ny, nx)
+
+    Returns
+    -------
+    ra, dec : (4,) arrays [deg]
+
+    Raises
+    ------
+    BadData
+        When the WCS does not give a position there.
+    """
+    ny, nx = shape
+    x, y = np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5
+    return _sky(wcs, x, y)
+
+
+def image_centre(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
+    """Right ascension and declination of the centre of an image [deg]."""
+    ra, dec = _sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2]))
+    return float(ra[0]), float(dec[0])
+
+
+def central_pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
+    """Square root of the pixel area at the centre of an image, distortion included [arcsec].
+
+    Raises
+    ------
+    BadData
+        When the pixel has no area, or is larger or longer than any camera's.
+    """
+    x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+    ra, dec = _sky(wcs, x + np.array([-0.5, 0.5, 0.0, 0.0]), y + np.array([0.0, 0.0, -0.5, 0.5]))
+    v = unit_vectors(ra, dec)
+    sides = np.linalg.norm([v[1] - v[0], v[3] - v[2]], axis=1) / ARCSEC
+    scale = float(np.sqrt(np.linalg.norm(np.cross(v[1] - v[0], v[3] - v[2]))) / ARCSEC)
+    # wcslib puts 1 deg where a matrix has zeros only.
+    if not (sides.max() < 1000 and scale > 0.1 * sides.max()):
+        raise BadData(f"the WCS has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec and {scale**2:.3g} arcsec**2")
+    return scale
+
+
+def _sky(wcs: WCS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        ra, dec = wcs.all_pix2world(x, y, 0)
+    except _WCS_ERRORS as error:
+        raise BadData(f"unusable WCS: {_last_line(error)}") from error
+    if not np.all(np.isfinite(ra) & np.isfinite(dec)):
+        raise BadData("the WCS has no position on the sky for parts of the image")
+    return ra % 360.0, dec
+
+
+def _last_line(error: Exception) -> str:
+    """What wcslib says last is the cause; before it come line numbers of its source."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def read_wcs(header: fits.Header) -> WCS:
+    """The celestial WCS of a header, silent about keywords that astropy repairs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header)
+
+
+def sky_to_pixel(
+    wcs: WCS, ra: np.ndarray, dec: np.ndarray, box: tuple[float, float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions in an image: exact in and near its box, without distortion far from it.
+
+    The inverse of a distortion need not converge far from the pixels for which it was made.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    ra, dec : arrays of one shape
+        Sky positions [deg].
+    box : (x0, y0, x1, y1)
+        Where the image has pixels.
+
+    Returns
+    -------
+    x, y : arrays of that shape
+        NaN where the projection does not reach.
+    """
+    shape = np.shape(ra)
+    ra, dec = np.ravel(ra), np.ravel(dec)
+    x, y = wcs.wcs_world2pix(ra, dec, 0)
+    if wcs.has_distortion:
+        x0, y0, x1, y1 = box
+        margin = 100 + max(x1 - x0, y1 - y0) / 4
+        near = (x > x0 - margin) & (x < x1 + margin) & (y > y0 - margin) & (y < y1 + margin)
+        if near.any():
+            x[near], y[near] = wcs.all_world2pix(ra[near], dec[near], 0, tolerance=1e-5, quiet=True)
+    return x.reshape(shape), y.reshape(shape)

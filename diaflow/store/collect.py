@@ -1,0 +1,137 @@
+"""The tables that users open: the per-visit and per-patch tables of a run put under each other.
+
+Tables of sources are streamed file by file, so that memory does not grow with the number of visits; DIASources
+get the DIAObject they belong to.  `visits` joins what every step says about an image.  Rows are in the order of
+visit, detector and identifier whatever the order of the files, and each output appears only when it is complete.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diaflow.errors import InputError
+from diaflow.store import ids, tables
+from diaflow.store.files import replacing
+
+# Rows of a parquet row group: large enough to compress well, small enough to hold in memory.
+GROUP_ROWS = 2**17
+NOT_RUN = "not run"
+
+Paths = Sequence[str | Path]
+
+
+def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path) -> None:
+    """All DIASources, diaObjectId filled in from the links (0 where there is none).
+
+    Parameters
+    ----------
+    dia_source_paths, dia_link_paths : sequences of paths
+        "dia_source" tables, one per visit; "dia_link" tables, one per patch.
+    out : path
+        The collected "dia_source" table.
+    """
+    links = tables.concatenate("dia_link", [tables.read("dia_link", path) for path in dia_link_paths])
+    # Should two patches claim a source, the object founded first has it.
+    links = links[np.lexsort((links["diaObjectId"], links["diaSourceId"]))]
+
+    def with_objects(part: pa.Table) -> pa.Table:
+        wanted = part["diaSourceId"].to_numpy()
+        place = np.searchsorted(links["diaSourceId"], wanted)
+        found = place < len(links)
+        found[found] = links["diaSourceId"][place[found]] == wanted[found]
+        objects = np.zeros(len(wanted), np.int64)
+        objects[found] = links["diaObjectId"][place[found]]
+        at = part.schema.get_field_index("diaObjectId")
+        return part.set_column(at, part.schema.field(at), pa.array(objects))
+
+    _stream("dia_source", dia_source_paths, out, "diaSourceId", with_objects)
+
+
+def dia_forced_sources(paths: Paths, out: str | Path) -> None:
+    """All forced photometry on difference images."""
+    _stream("dia_forced_source", paths, out, "diaForcedSourceId")
+
+
+def sources(paths: Paths, out: str | Path) -> None:
+    """All sources of the calibrated exposures."""
+    _stream("source", paths, out, "sourceId")
+
+
+def dia_objects(paths: Paths, out: str | Path) -> None:
+    """The DIAObjects of all patches, over the bands of all of them, sorted by diaObjectId."""
+    objects = tables.concatenate("dia_object", [tables.read("dia_object", path) for path in sorted(map(str, paths))])
+    # Should two patches own an object, the first has it.
+    first = np.unique(objects["diaObjectId"], return_index=True)[1]
+    tables.write("dia_object", objects[first], out)
+
+
+def visits(
+    exposures_path: str | Path, visit_summary_paths: Paths, diffim_summary_paths: Paths, out: str | Path
+) -> None:
+    """The "visit" table: every image of the exposure table with what calibration and subtraction say about it.
+
+    Images that a step did not see have the status "not run" there.
+    """
+    exposures = tables.read("exposure", exposures_path)
+    exposures = exposures[exposures["status"] != "calibration"]
+    exposures = exposures[np.lexsort((exposures["path"].astype(str), exposures["detector"], exposures["visit"]))]
+    joined = tables.empty("visit", len(exposures))
+    for name in ("visit", "detector", "band", "mjd", "exptime", "ra", "dec", "path"):
+        joined[name] = exposures[name]
+    joined["ingest_status"], joined["ingest_reason"] = exposures["status"], exposures["reason"]
+    _join(joined, "visit_summary", visit_summary_paths, {"status": "calexp_status", "reason": "calexp_reason"})
+    renamed = {"status": "diffim_status", "reason": "diffim_reason", "depth": "diffim_depth"}
+    _join(joined, "diffim_summary", diffim_summary_paths, renamed)
+    tables.write("visit", joined, out)
+
+
+def _join(joined: np.ndarray, name: str, paths: Paths, renamed: dict[str, str]) -> None:
+    """Fill the columns of `joined` that table `name` has, under their own or a new name."""
+    rows = tables.concatenate(name, [tables.read(name, path) for path in paths])
+    rows = rows[np.argsort(_data_id(rows), kind="stable")]
+    place = np.searchsorted(_data_id(rows), _data_id(joined))
+    found = place < len(rows)
+    found[found] = _data_id(rows)[place[found]] == _data_id(joined)[found]
+    joined[renamed["status"]] = NOT_RUN
+    already = {"visit", "detector", "band", "mjd", "exptime", "ra", "dec"}
+    for column in rows.dtype.names:
+        target = renamed.get(column, column)
+        if column not in already and target in joined.dtype.names:
+            joined[target][found] = rows[column][place[found]]
+
+
+def _data_id(table: np.ndarray) -> np.ndarray:
+    return (table["visit"] << ids.DETECTOR_BITS) | table["detector"]
+
+
+def _stream(
+    name: str, paths: Paths, out: str | Path, key: str, change: Callable[[pa.Table], pa.Table] = lambda rows: rows
+) -> None:
+    """Write the rows of tables of one visit each, in the order of visit, detector and `key`."""
+    first_visit = {path: tables.read(name, path, only=["visit"])["visit"].min(initial=ids.MAX_VISIT) for path in paths}
+    paths = sorted((path for path, visit in first_visit.items() if visit < ids.MAX_VISIT), key=first_visit.get)
+    if not paths:
+        tables.write(name, tables.empty(name), out)
+        return
+    order = [(column, "ascending") for column in ("visit", "detector", key)]
+    schema = _read(name, paths[0]).schema
+    with replacing(out) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        waiting = []
+        for path in paths:
+            rows = _read(name, path).sort_by(order)
+            waiting.append(change(rows))
+            if sum(map(len, waiting)) >= GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+
+
+def _read(name: str, path: str | Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read().select(list(tables.columns(name)))
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable {name} table ({error})") from error

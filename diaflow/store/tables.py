@@ -1,0 +1,158 @@
+"""Typed tables: parquet files whose columns, types and units are declared in `schemas/`.
+
+A table in memory is a numpy structured array: ``table["psfFlux"]`` is a column, ``table[good]`` selects rows.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from diaflow.errors import InputError
+from diaflow.store.files import replacing
+
+SCHEMAS = Path(__file__).parent / "schemas"
+_BAND = "{band}"
+_TYPES = {
+    "bool": (np.bool_, pa.bool_()),
+    "int32": (np.int32, pa.int32()),
+    "int64": (np.int64, pa.int64()),
+    "float32": (np.float32, pa.float32()),
+    "float64": (np.float64, pa.float64()),
+    "string": (object, pa.string()),
+}
+
+
+@functools.cache
+def schema(name: str) -> dict[str, dict]:
+    """The declared columns of table `name`: name -> {type, unit, description}, in order.
+
+    A name that starts with ``{band}_`` stands for one column in each band.
+    """
+    with open(SCHEMAS / f"{name}.yaml") as file:
+        return yaml.load(file, yaml.CSafeLoader)["columns"]
+
+
+def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:
+    """The columns of table `name` with the per-band ones written out for `bands`."""
+    single = {column: entry for column, entry in schema(name).items() if not column.startswith(_BAND)}
+    for band in bands:
+        single |= {
+            column.format(band=band): entry for column, entry in schema(name).items() if column.startswith(_BAND)
+        }
+    return single
+
+
+def empty(name: str, n_rows: int = 0, bands: Sequence[str] = ()) -> np.ndarray:
+    """A table of `n_rows` rows: floats NaN, integers 0, booleans False, strings empty."""
+    declared = columns(name, bands)
+    table = np.zeros(n_rows, [(column, _TYPES[entry["type"]][0]) for column, entry in declared.items()])
+    for column, entry in declared.items():
+        if entry["type"].startswith("float"):
+            table[column] = np.nan
+        elif entry["type"] == "string":
+            table[column] = ""
+    return table
+
+
+def from_columns(name: str, bands: Sequence[str] = (), **values: np.ndarray) -> np.ndarray:
+    """A table from columns or scalars by name; columns not given stay empty, unknown names are a KeyError."""
+    n_rows = max((len(value) for value in values.values() if np.ndim(value)), default=1)
+    table = empty(name, n_rows, bands)
+    for column, value in values.items():
+        if column not in table.dtype.names:
+            raise KeyError(f"table {name} has no column {column}")
+        table[column] = value
+    return table
+
+
+def from_rows(name: str, rows: Sequence[tuple]) -> np.ndarray:
+    """A table without per-band columns from tuples in the order of its columns, as ``table.tolist()`` gives them."""
+    return np.array(rows, empty(name).dtype)
+
+
+def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> None:
+    """Write a table to parquet; the file appears under its name only when it is complete.
+
+    `note` is kept in the file's metadata for `note`.
+
+    Raises
+    ------
+    KeyError
+        When the table's columns are not exactly those declared for `name`.
+    """
+    names = table.dtype.names or ()
+    declared = columns(name, _bands(name, names))
+    if set(names) != set(declared):
+        raise KeyError(f"table {name}: columns differ from the schema in {sorted(set(names) ^ set(declared))}")
+    fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in declared.items()]
+    arrays = [pa.array(np.ascontiguousarray(table[c]), _TYPES[e["type"]][1]) for c, e in declared.items()]
+    with replacing(path) as part:
+        pq.write_table(pa.table(arrays, schema=pa.schema(fields, {"note": note})), part, compression="zstd")
+
+
+def write_visits(name: str, table: np.ndarray, paths: Sequence[str | Path]) -> None:
+    """Write the rows of each visit to the file that is named after the visit."""
+    for path in paths:
+        write(name, table[table["visit"] == int(Path(path).stem)], path)
+
+
+def read(name: str, path: str | Path, only: Sequence[str] | None = None) -> np.ndarray:
+    """Read a table, or the columns `only` of it.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, truncated or lacks a declared column; the message names it.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        present = file.schema_arrow.names
+        declared = columns(name, _bands(name, present))
+        wanted = list(only or declared)
+        missing = set(wanted) - set(present)
+        if missing:
+            raise InputError(f"{path}: table {name} lacks the columns {sorted(missing)}")
+        data = file.read(columns=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable parquet table ({error})") from error
+    table = np.zeros(data.num_rows, [(c, _TYPES[declared[c]["type"]][0]) for c in wanted])
+    for column in wanted:
+        table[column] = data[column].to_numpy()
+    return table
+
+
+def note(path: str | Path) -> str:
+    """The note that a table was written with; empty where the file cannot be read."""
+    try:
+        return (pq.read_schema(path).metadata or {}).get(b"note", b"").decode()
+    except (OSError, pa.ArrowException):
+        return ""
+
+
+def concatenate(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Tables of one kind under each other, over the bands of all of them; an empty table for no parts."""
+    bands = sorted({band for part in parts for band in _bands(name, part.dtype.names)})
+    stacked = [empty(name, len(part), bands) for part in parts]
+    for whole, part in zip(stacked, parts):
+        for column in part.dtype.names:
+            whole[column] = part[column]
+    return np.concatenate([empty(name, 0, bands), *stacked])
+
+
+def bands(name: str, table: np.ndarray) -> list[str]:
+    """The bands that a table has columns for."""
+    return _bands(name, table.dtype.names)
+
+
+def _bands(name: str, names: Sequence[str]) -> list[str]:
+    suffix = next((column.removeprefix(_BAND) for column in schema(name) if column.startswith(_BAND)), None)
+    return [column.removesuffix(suffix) for column in names if column.endswith(suffix)] if suffix else []
+
+
+def _field_metadata(entry: dict) -> dict[str, str]:
+    return {key: str(entry[key]) for key in ("unit", "description") if key in entry}
