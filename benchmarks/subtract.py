@@ -26,6 +26,7 @@ from astropy.wcs import WCS
 from measure import PYTHON, cpu_and_memory, result
 
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.run import job
 from diaflow.statistics import robust_width
@@ -99,8 +100,8 @@ def make_pair(folder: Path, size: int) -> None:
         stars = flux[:, None, None] * psf(x, y)
         image = np.bincount(pixels.ravel(), stars.ravel(), size**2).reshape(size, size)
         image += rng.normal(scale=np.sqrt(variance), size=image.shape)
-        mask = np.zeros(image.shape, np.int32)
-        exposure = Exposure(image, np.full(image.shape, variance), mask, WCS(naxis=2), psf, {"visit": 1})
+        planes = image, np.full(image.shape, variance), np.zeros(image.shape, np.int32)
+        exposure = Exposure(*planes, WCS(naxis=2), psf, noise=WHITE, metadata={"visit": 1})
         exposure.write(folder / f"{name}.fits")
         fits.writeto(folder / f"{name}_pixels.fits", image.astype(np.float32))
         fits.writeto(folder / f"{name}_sky.fits", (image + ISIS_SKY).astype(np.float32))

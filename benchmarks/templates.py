@@ -106,11 +106,10 @@ def figures(products: Path, method: str) -> dict[str, float]:
         used = ~template.flagged("NO_DATA", "SENSOR_EDGE")
         y, x = (int(np.median(index)) for index in np.nonzero(used))
         stamp = template.psf([x], [y])[0]
-        factor = template.metadata["covariance_factor"]
-        felt = template.metadata.get("psf_covariance_factor", factor) * np.median(template.variance[used])
-        depths.append(NANOJANSKY_ZERO_POINT - 2.5 * np.log10(5 * np.sqrt(felt / (stamp**2).sum())))
+        error = template.noise.psf_flux_error(np.sqrt(np.median(template.variance[used]) / (stamp**2).sum()))
+        depths.append(NANOJANSKY_ZERO_POINT - 2.5 * np.log10(5 * error))
         widths.append(fwhm(stamp))
-        factors.append(factor)
+        factors.append(template.noise.covariance_factor)
     visits = tables.read("visit", products / "tables/visit.parquet")
     visits = visits[visits["diffim_status"] == "ok"]
     validation = json.loads((products / "validation.json").read_text())

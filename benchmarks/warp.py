@@ -18,6 +18,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.psf.stampfield import StampField
 
 SIZE = 4096
@@ -69,13 +70,13 @@ def make_images(folder: Path, n: int) -> None:
         ones = np.ones_like(image)
         psf = StampField(np.pad([[1.0]], 12)[None], 0, image.shape)
         wcs = tan_wcs(ROTATION + 0.1 * k)
-        Exposure(image, ones, np.zeros(image.shape, np.int32), wcs, psf, {"visit": 1, "detector": k}).write(
-            folder / f"{k}.fits"
-        )
+        planes = image, ones, np.zeros(image.shape, np.int32)
+        exposure = Exposure(*planes, wcs, psf, noise=WHITE, metadata={"visit": 1, "detector": k})
+        exposure.write(folder / f"{k}.fits")
         fits.writeto(folder / f"s{k}.fits", image, wcs.to_header())
         fits.writeto(folder / f"s{k}.weight.fits", ones, wcs.to_header())
     small = np.zeros((1, 1), np.float32)
-    Exposure(small, small, small.astype(np.int32), tan_wcs(0.0)).write(folder / "target.fits")
+    Exposure(small, small, small.astype(np.int32), tan_wcs(0.0), noise=WHITE).write(folder / "target.fits")
 
 
 def tan_wcs(rotation: float) -> WCS:

@@ -1,21 +1,212 @@
-"""Polynomials in the position on a detector."""
+"""Polynomials in the position on a detector: f(u, v) = sum_m c_m u^i v^j with i + j <= order.
+
+Positions are scaled first, so that terms are of order one.  `spanned` maps the detector to [-1, 1] along each axis, as
+fields of stamps, kernels and backgrounds take it; `centred` has one unit for both axes, as distortions need it, whose
+coefficients would otherwise depend on the shape of the detector (and the SIP convention knows one pixel size only).
+Coefficients are in the order of `terms`: 1, u, v, u**2, uv, v**2, ...
+"""
+
+from math import comb
 
 import numpy as np
 
+from diaflow.statistics import robust_width
 
-def polynomial_terms(u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
-    """Monomials 1, u, v, u**2, uv, v**2, ... up to total degree `order`, shape (n_terms, ...)."""
+MAX_ROUNDS = 10  # of a fit that leaves values out: a set that has not settled by then goes back and forth
+
+
+def n_terms(order: int) -> int:
+    """Number of terms of a polynomial of a total degree."""
+    return (order + 1) * (order + 2) // 2
+
+
+def order_of(coefficients: np.ndarray) -> int:
+    """Total degree of the polynomial with these coefficients, (n_terms, ...)."""
+    return round((np.sqrt(8 * len(coefficients) + 1) - 3) / 2)
+
+
+def exponents(order: int) -> list[tuple[int, int]]:
+    """Powers (i, j) of u and v in each term."""
+    return [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
+
+
+def terms(u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
+    """Monomials u^i v^j at scaled positions.
+
+    Parameters
+    ----------
+    u, v : arrays of one shape
+        Scaled positions.
+    order : int
+        Highest total degree.
+
+    Returns
+    -------
+    (n_terms, ...) float64 array
+    """
     u, v = np.asarray(u, float), np.asarray(v, float)
-    return np.stack([u ** (degree - j) * v**j for degree in range(order + 1) for j in range(degree + 1)])
+    return np.stack([u**i * v**j for i, j in exponents(order)])
 
 
-def scaled(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel positions from the centre of a detector (ny, nx), in units of half its longer side."""
+def spanned(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions with the first pixel of each axis at -1 and the last at 1.
+
+    Parameters
+    ----------
+    x, y : arrays
+        Positions [pixel].
+    shape : (ny, nx)
+        Of the detector.
+
+    Returns
+    -------
+    u, v : arrays
+    """
+    ny, nx = shape
+    return 2 * np.asarray(x, float) / max(nx - 1, 1) - 1, 2 * np.asarray(y, float) / max(ny - 1, 1) - 1
+
+
+def centred(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions from the centre of a detector, in units of half its longer side.
+
+    Parameters
+    ----------
+    x, y : arrays
+        Positions [pixel].
+    shape : (ny, nx)
+        Of the detector.
+
+    Returns
+    -------
+    u, v : arrays
+    """
     ny, nx = shape
     half = max(nx, ny) / 2
     return (np.asarray(x, float) - (nx - 1) / 2) / half, (np.asarray(y, float) - (ny - 1) / 2) / half
 
 
-def degree(coefficients: np.ndarray) -> int:
-    """Degree of the polynomial in two variables with that many coefficients (n, ...)."""
-    return round((np.sqrt(8 * len(coefficients) + 1) - 3) / 2)
+def affordable(order: int, n_values: int, per_term: float, lowest: int = 0) -> int:
+    """The highest order that a number of values can carry.
+
+    Parameters
+    ----------
+    order : int
+        The order that is wanted; not exceeded.
+    n_values : int
+        Stars, positions or cells that the polynomial is fitted to.
+    per_term : float
+        Values that there must be for each term.  One is enough for values without noise; the more each is worth on its
+        own, the more of them a term takes.
+    lowest : int
+        The order where even that has too few.
+
+    Returns
+    -------
+    int
+    """
+    return max([o for o in range(lowest, order + 1) if per_term * n_terms(o) <= n_values], default=lowest)
+
+
+def fit(
+    design: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray | float = 1.0,
+    clip: float | None = None,
+    start: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares, without the values that do not belong.
+
+    Parameters
+    ----------
+    design : (n_terms, n) array
+        `terms` at the positions of the values.
+    values : (n,) array
+    errors : (n,) array or float
+        Standard errors of the values.
+    clip : float, optional
+        Values further from the polynomial than this many errors are left out and the rest is fitted again, until the
+        set no longer changes; where the rest scatters by more than its errors, this many robust widths.  None keeps
+        all.
+    start : (n,) bool array, optional
+        The values that the first fit takes; all by default.
+
+    Returns
+    -------
+    coefficients : (n_terms,) array
+    kept : (n,) bool array
+        The values that they rest on.
+    """
+    errors = np.broadcast_to(np.asarray(errors, float), values.shape)
+    kept = np.ones(values.shape, bool) if start is None else start
+    for _ in range(MAX_ROUNDS):
+        used = kept
+        coefficients = np.linalg.lstsq((design[:, used] / errors[used]).T, values[used] / errors[used])[0]
+        if clip is None:
+            break
+        pulls = (values - coefficients @ design) / errors
+        kept = np.abs(pulls) < clip * max(1.0, robust_width(pulls[used]))
+        if (kept == used).all():
+            break
+    return coefficients, used
+
+
+def evaluated(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The polynomial at scaled positions.
+
+    Parameters
+    ----------
+    coefficients : (n_terms, ...) array
+        One polynomial, or several in the further axes.
+    u, v : (n, ...) arrays
+        Scaled positions.
+
+    Returns
+    -------
+    array
+        Of the further axes of the coefficients, then the shape of the positions.
+    """
+    return np.tensordot(coefficients, terms(u, v, order_of(coefficients)), (0, 0))
+
+
+def image(coefficients: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The polynomial of the `spanned` position in every pixel of an image.
+
+    Parameters
+    ----------
+    coefficients : (n_terms,) array
+    shape : (ny, nx)
+
+    Returns
+    -------
+    (ny, nx) float32 array
+    """
+    order = order_of(coefficients)
+    matrix = np.zeros((order + 1,) * 2)
+    matrix[tuple(np.transpose(exponents(order)))] = coefficients
+    u, v = ((2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(order + 1)[:, None] for n in shape[::-1])
+    return (v.T @ matrix.T).astype(np.float32) @ u.astype(np.float32)
+
+
+def derivative_terms(u: np.ndarray, v: float, i: int, j: int, order: int) -> np.ndarray:
+    """What each term contributes to (x - u)^i (y - v)^j when the polynomial in x, y is expanded about u, v.
+
+    That is its derivative of order i in u and j in v, over i! j! (Taylor).
+
+    Parameters
+    ----------
+    u : (n,) array
+    v : float
+        Where it is expanded.
+    i, j : int
+    order : int
+        Of the polynomial.
+
+    Returns
+    -------
+    (n, n_terms) float32 array
+    """
+    columns = [
+        comb(k, i) * comb(m, j) * u ** (k - i) * v ** (m - j) if k >= i and m >= j else np.zeros(len(u))
+        for k, m in exponents(order)
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)

@@ -14,6 +14,7 @@ from numba import njit
 
 from diaflow.image.exposure import Exposure
 from diaflow.image.lanczos import PHASE_BITS, PHASES, kernel_table
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.sky.wcs import sky_to_pixel
@@ -48,12 +49,11 @@ def warp(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> Exposure:
     -------
     Exposure
         Image in flux per output pixel; NaN, infinite variance and NO_DATA where the kernel leaves the input.
-        ``metadata["covariance_factor"]`` is the variance per pixel that white noise with the same power at low
-        frequency would have, over the variance plane: what scales the error of a flux summed over many pixels.
+        Its `noise` is that of the input after the resampling.
     """
-    out = _empty(wcs, shape)
+    out = Exposure.empty(wcs, shape)
     paste = _Paste(exposure, out)
-    out.metadata = exposure.metadata | paste.metadata
+    out.metadata, out.noise = exposure.metadata | paste.metadata, paste.noise
     out.psf = CoaddPsf([paste.psf_input], wcs) if exposure.psf is not None else None
     return out
 
@@ -74,7 +74,7 @@ def visit_on_patch(calexps: list[Exposure], patch_wcs: WCS, shape: tuple[int, in
         None when no detector has data on the patch.  Metadata of the first detector that has, and: ``n_detectors``,
         ``mean_variance`` (the clipped mean of the variance plane, whose inverse is the visit's weight in a coadd).
     """
-    out = _empty(patch_wcs, shape)
+    out = Exposure.empty(patch_wcs, shape)
     pastes = []
     for calexp in calexps:
         paste = _Paste(calexp, out)
@@ -86,6 +86,7 @@ def visit_on_patch(calexps: list[Exposure], patch_wcs: WCS, shape: tuple[int, in
     n_pixels = [paste.n_pixels for paste in pastes]
     for key in pastes[0].metadata:
         out.metadata[key] = float(np.average([paste.metadata[key] for paste in pastes], weights=n_pixels))
+    out.noise = Noise.mean([paste.noise for paste in pastes], n_pixels)
     out.metadata["n_detectors"] = len(pastes)
     out.metadata["mean_variance"] = clipped_mean_variance(out)
     if all(paste.exposure.psf is not None for paste in pastes):
@@ -110,16 +111,6 @@ def clipped_mean_variance(exposure: Exposure, n_sigma: float = 3.0, n_iter: int 
     return float(centre)
 
 
-def _empty(wcs: WCS, shape: tuple[int, int]) -> Exposure:
-    """An exposure without data."""
-    return Exposure(
-        image=np.full(shape, np.nan, np.float32),
-        variance=np.full(shape, np.inf, np.float32),
-        mask=np.full(shape, NO_DATA, np.int32),
-        wcs=wcs,
-    )
-
-
 class _Paste:
     """One exposure resampled into the pixels of `out` that have no data yet, and what is to be known of it."""
 
@@ -135,9 +126,9 @@ class _Paste:
         ny, nx = exposure.shape
         visit, detector = (exposure.metadata.get(key, -1) for key in ("visit", "detector"))
         self.psf_input = PsfInput(visit, detector, 1.0, exposure.psf, exposure.wcs, (0, 0, nx - 1, ny - 1))
-        self.metadata = {"covariance_factor": exposure.metadata.get("covariance_factor", 1.0) * white_ratio}
-        if "psf_fwhm" in exposure.metadata:
-            self.metadata["psf_fwhm"] = exposure.metadata["psf_fwhm"] / scale
+        self.noise = exposure.noise.resampled(white_ratio)
+        known = "psf_fwhm" in exposure.metadata
+        self.metadata = {"psf_fwhm": exposure.metadata["psf_fwhm"] / scale} if known else {}
 
 
 def _planes(exposure: Exposure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

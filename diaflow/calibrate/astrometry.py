@@ -12,8 +12,8 @@ from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 from scipy.special import gammainc
 
+from diaflow import polynomials
 from diaflow.errors import BadData
-from diaflow.polynomials import degree, polynomial_terms, scaled
 
 N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars
 MIN_MATCHES = 6  # three stars fit any affine map; as many again must agree with it
@@ -181,7 +181,7 @@ def fit_wcs(
     BadData
         When fewer than 6 stars are left.
     """
-    u, v = scaled(x, y, shape)
+    u, v = polynomials.centred(x, y, shape)
     ny, nx = shape
     errors = np.zeros(len(u)) if errors is None else np.asarray(errors, float)
     better = errors <= np.nanmedian(errors)
@@ -191,9 +191,9 @@ def fit_wcs(
     used = usable = np.isfinite(u) & np.isfinite(v) & np.isfinite(ra) & np.isfinite(dec) & np.isfinite(errors)
     for _ in range(_ROUNDS):
         order = _affordable_order(used.sum(), sip_order if distortion is None else 1)
-        terms = polynomial_terms(u, v, order).T
+        terms = polynomials.terms(u, v, order).T
         if distortion is not None:
-            terms[:, 1:] += polynomial_terms(u, v, degree(distortion)).T @ distortion
+            terms[:, 1:] += polynomials.terms(u, v, polynomials.order_of(distortion)).T @ distortion
         crval, coefficients = _fit_plane(terms[used], ra[used], dec[used], root[used], crval)
         residual = (to_plane(ra, dec, crval) - terms @ coefficients) * 3600
         length = np.hypot(*residual.T) / pixel
@@ -209,7 +209,7 @@ def fit_wcs(
         used = again
     scatter = 1.4826 * np.median(np.abs(residual[used])) * np.sqrt(freedom)
     if distortion is not None:
-        order, affine = degree(distortion), coefficients
+        order, affine = polynomials.order_of(distortion), coefficients
         coefficients = distortion @ affine[1:]
         coefficients[:3] += affine
     return _tan_sip(crval, coefficients, order, max(shape) / 2, shape), used, float(scatter)
@@ -335,8 +335,7 @@ def _is_small(wcs: WCS, moved: WCS, shape, max_offset: float, max_rotation_deg: 
 def _affordable_order(n_stars: int, highest: int) -> int:
     if n_stars < MIN_MATCHES:
         raise BadData(f"no WCS: only {n_stars} matched stars agree")
-    orders = [p for p in range(1, highest + 1) if n_stars >= STARS_PER_TERM * (p + 1) * (p + 2) // 2]
-    return max(orders, default=1)
+    return polynomials.affordable(highest, n_stars, STARS_PER_TERM, lowest=1)
 
 
 def _fit_plane(terms, ra, dec, root, crval) -> tuple[np.ndarray, np.ndarray]:
@@ -377,15 +376,14 @@ def _inverse(forward, order, inverse_order, scale, shape) -> np.ndarray:
     ny, nx = shape
     steps = np.linspace(-1, 1, 4 * inverse_order)
     u, v = (grid.ravel() for grid in np.meshgrid(steps * nx / 2 / scale, steps * ny / 2 / scale))
-    distortion = forward @ polynomial_terms(u, v, order)
-    terms = polynomial_terms(u + distortion[0] / scale, v + distortion[1] / scale, inverse_order)
+    distortion = forward @ polynomials.terms(u, v, order)
+    terms = polynomials.terms(u + distortion[0] / scale, v + distortion[1] / scale, inverse_order)
     return np.linalg.lstsq(terms.T, -distortion.T, rcond=None)[0].T
 
 
 def _sip_matrices(coefficients, order, scale) -> list[np.ndarray]:
-    """Matrices M[p, q] of the terms u**p v**q in pixels, from the order of `polynomial_terms`."""
-    powers = [(degree - q, q) for degree in range(order + 1) for q in range(degree + 1)]
+    """Matrices M[p, q] of the terms u**p v**q in pixels, from the order of `diaflow.polynomials.terms`."""
     matrices = np.zeros((2, order + 1, order + 1))
-    for column, (p, q) in enumerate(powers):
+    for column, (p, q) in enumerate(polynomials.exponents(order)):
         matrices[:, p, q] = coefficients[:, column] / scale ** (p + q)
     return list(matrices)

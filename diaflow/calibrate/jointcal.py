@@ -18,10 +18,10 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
+from diaflow import polynomials
 from diaflow.calibrate import astrometry
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.instruments.images import Pixels
-from diaflow.polynomials import polynomial_terms, scaled
 from diaflow.sky.wcs import central_pixel_scale, image_centre
 from diaflow.store import tables
 
@@ -158,7 +158,7 @@ def refined(refcat: np.ndarray, stars: np.ndarray, band: str) -> np.ndarray:
 
 
 def distortion_of(camera: np.ndarray, detector: int) -> np.ndarray | None:
-    """Coefficients (n_terms, 2) of a detector, in the order of `polynomial_terms`; None where it has none."""
+    """Coefficients (n_terms, 2) of a detector, in the order of `diaflow.polynomials.terms`; None where it has none."""
     rows = camera[camera["detector"] == detector]
     rows = rows[np.lexsort((rows["q"], rows["p"] + rows["q"]))]
     return np.column_stack([rows["du"], rows["dv"]]) if len(rows) else None
@@ -192,10 +192,11 @@ def positions(
     image = observed["image"]
     detectors = sorted({one.detector for one in images})
     plane = np.empty((len(observed), 2))
-    terms = np.empty(((order + 1) * (order + 2) // 2, len(observed)))
+    terms = np.empty((polynomials.n_terms(order), len(observed)))
     for number, one in enumerate(images):
         mine = image == number
-        terms[:, mine] = polynomial_terms(*scaled(observed["x"][mine], observed["y"][mine], one.shape), order)
+        u, v = polynomials.centred(observed["x"][mine], observed["y"][mine], one.shape)
+        terms[:, mine] = polynomials.terms(u, v, order)
         plane[mine] = MAS * astrometry.to_plane(one.reference["ra"], one.reference["dec"], one.centre)
     detector = np.array([detectors.index(one.detector) for one in images])[image]
     pixel = MAS * np.array([one.pixel_scale for one in images])[image]
@@ -330,8 +331,7 @@ def _smallest(error: np.ndarray, star: np.ndarray, valid: np.ndarray, n_stars: i
 
 
 def _camera(distortion: dict[int, np.ndarray], order: int) -> np.ndarray:
-    powers = [(d - q, q) for d in range(order + 1) for q in range(d + 1)]
-    p, q = np.array(powers).T
+    p, q = np.array(polynomials.exponents(order)).T
     parts = [
         tables.from_columns("camera", detector=detector, p=p, q=q, du=c[:, 0], dv=c[:, 1])
         for detector, c in distortion.items()

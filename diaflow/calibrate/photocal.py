@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diaflow import polynomials
 from diaflow.errors import BadData
-from diaflow.polynomials import degree, polynomial_terms, scaled
 from diaflow.statistics import excess_scatter
 from diaflow.units import NANOJANSKY_ZERO_POINT
 
@@ -130,9 +130,9 @@ def variation(
     (n_terms,) array
         Coefficients for `evaluated`, whose mean over the detector is zero: what the values differ from their mean.
     """
-    order = max(o for o in range(order + 1) if o == 0 or STARS_PER_TERM * (o + 1) * (o + 2) // 2 <= len(values))
-    design = polynomial_terms(*scaled(x, y, shape), order) / errors
-    coefficients = np.linalg.lstsq(design.T, values / errors)[0]
+    order = polynomials.affordable(order, len(values), STARS_PER_TERM)
+    design = polynomials.terms(*polynomials.centred(x, y, shape), order)
+    coefficients, _ = polynomials.fit(design, values, errors)
     ny, nx = shape
     middles = ((np.arange(33) + 0.5) / 33 * n - 0.5 for n in (nx, ny))
     grid = (g.ravel() for g in np.meshgrid(*middles))
@@ -142,7 +142,7 @@ def variation(
 
 def evaluated(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The polynomial of `variation` at pixel positions."""
-    return np.tensordot(coefficients, polynomial_terms(*scaled(x, y, shape), degree(coefficients)), 1)
+    return polynomials.evaluated(coefficients, *polynomials.centred(x, y, shape))
 
 
 def nanojansky_per_dn(zp: float) -> float:

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 from scipy.ndimage import maximum_filter, uniform_filter
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
@@ -85,17 +86,12 @@ def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int)
         weights, chi2 = _fit_stars(stars, psf(x, y), crude=number == 0, clip=number >= CONSTANT_ROUNDS)
         used = enough & _inliers(chi2, stars.flux, used)
         _require(used)
-        order_now = affordable_order(int(used.sum()), order if number >= CONSTANT_ROUNDS else 0)
+        order_now = polynomials.affordable(order if number >= CONSTANT_ROUNDS else 0, used.sum(), STARS_PER_TERM)
         profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
         psf = _solve(stars, weights, used, x, y, psf, order_now, profile)
     if not (np.isfinite(psf.terms).all() and 0.5 < fwhm(psf.centre()) < size):
         raise BadData("the PSF model is not a point source")
     return psf, used
-
-
-def affordable_order(n_stars: int, highest: int) -> int:
-    """Largest polynomial order up to `highest` that leaves five stars per term: 1 from 15, 2 from 30, 3 from 50."""
-    return max(p for p in range(highest + 1) if p == 0 or n_stars >= STARS_PER_TERM * (p + 1) * (p + 2) // 2)
 
 
 def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
@@ -239,23 +235,23 @@ def _solve(
 ) -> StampField:
     """The field T that minimises sum_s W (d_s - f_s S_s sum_m P_m T_m)**2 + prior, by conjugate gradients."""
     size = start.size
-    field = StampField(np.zeros(((order + 1) * (order + 2) // 2, size, size)), order, start.shape)
+    field = StampField(np.zeros((polynomials.n_terms(order), size, size)), order, start.shape)
     n_kept = min(len(field.terms), len(start.terms))
     field.terms[:n_kept] = start.terms[:n_kept]
-    polynomials = field.polynomials(x[used], y[used])
+    design = field.polynomials(x[used], y[used])
     my, mx = shift_matrices(stars.dy[used], size), shift_matrices(stars.dx[used], size)
     flux, w, data = stars.flux[used][:, None, None], weights[used], stars.data[used]
 
     def back(stamps: np.ndarray) -> np.ndarray:
-        return np.tensordot(polynomials, flux * (_t(my) @ stamps @ mx), 1)
+        return np.tensordot(design, flux * (_t(my) @ stamps @ mx), 1)
 
     def forward(terms: np.ndarray) -> np.ndarray:
-        return flux * (my @ np.tensordot(polynomials.T, terms, 1) @ _t(mx))
+        return flux * (my @ np.tensordot(design.T, terms, 1) @ _t(mx))
 
     mean, precision = np.zeros_like(field.terms), np.zeros(field.terms.shape)
     mean[0] = profile
     precision[:] = (PRIOR * profile + WING_FLOOR * profile.max()) ** -2
-    diagonal = np.tensordot(polynomials**2, flux**2 * w, 1) + precision
+    diagonal = np.tensordot(design**2, flux**2 * w, 1) + precision
     terms = _conjugate_gradients(
         lambda t: back(w * forward(t)) + precision * t, back(w * data) + precision * mean, field.terms, diagonal
     )

@@ -12,13 +12,13 @@ import numpy as np
 import sep
 from scipy.spatial import cKDTree
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.measure.extraction import extract
 from diaflow.measure.moments import source_moments
-from diaflow.polynomials import polynomial_terms
 from diaflow.psf.stampfield import FWHM_PER_SIGMA
 
 DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
@@ -30,7 +30,9 @@ CLUMP_REACH = 0.15  # half-width of what is first taken for stars: sizes vary ov
 # Largest scatter of ln(size) about the polynomial, beyond noise: galaxies of no preferred size have 0.11 within reach,
 # stars 0.005 where the PSF is smooth and 0.03 on frames of a bent focal plane.
 MAX_SCATTER = 0.06
-ORDERS = ((2, 20), (1, 9), (0, 0))  # of the polynomial, and the stars it takes
+LOCUS_ORDER = 2  # of the polynomial in position that sizes of stars follow
+STARS_PER_TERM = 3  # of it; fewer would let it follow galaxies
+DECIDING = 20  # sources from which their scatter in size tells stars from galaxies; of fewer it is too uncertain
 NEIGHBOUR_FLUX = 0.05  # flux of a neighbour, relative to the star, that spoils it
 CELLS, PER_CELL = 8, 6  # the detector is cut in cells so that no corner decides the fit; 384 stars are plenty
 MIN_SIGMA = 0.6  # sharper sources are cosmic rays or hot pixels [pixel]
@@ -153,14 +155,14 @@ def _locus(
     size_log: np.ndarray, member: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
     """The polynomial in position through the sizes of the members, at all positions."""
-    order = next(order for order, least in ORDERS if member.sum() >= least)
-    terms = polynomial_terms(2 * x / shape[1] - 1, 2 * y / shape[0] - 1, order).T
-    return terms @ np.linalg.lstsq(terms[member], size_log[member], rcond=None)[0]
+    order = polynomials.affordable(LOCUS_ORDER, member.sum(), STARS_PER_TERM)
+    design = polynomials.terms(*polynomials.spanned(x, y, shape), order)
+    return polynomials.fit(design[:, member], size_log[member])[0] @ design
 
 
 def _share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> bool:
     """Whether sources scatter in size as little as stars; those too few for a quadratic locus pass."""
-    if len(size_log) < ORDERS[0][1]:
+    if len(size_log) < DECIDING:
         return True
     residual = size_log - _locus(size_log, np.ones(len(size_log), bool), x, y, shape)
     # ln(size) of a star of S/N n is known to 1 / n

@@ -3,13 +3,11 @@
 A method is a file beside this one with ``combine(warps, matched, **options) -> Exposure`` and one line in `METHODS`.
 """
 
-import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.coadd import constant_psf, dcr, decorrelated, direct, inference, psf_matched, stack
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
-from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf
 
 METHODS = {
@@ -39,7 +37,7 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: str = "dir
     -------
     Exposure
         Image and variance of the weighted mean; mask with SENSOR_EDGE, REJECTED, CLIPPED and INEXACT_PSF where some
-        input was left out; `psf` a `CoaddPsf` that lists the inputs; metadata n_inputs and covariance_factor.
+        input was left out; `psf` a `CoaddPsf` that lists the inputs; metadata n_inputs.
 
     Raises
     ------
@@ -61,11 +59,7 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: str = "dir
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:
     """The product of a patch that no warp reaches: NO_DATA everywhere, with the reason."""
-    return Exposure(
-        image=np.full(shape, np.nan, np.float32),
-        variance=np.full(shape, np.inf, np.float32),
-        mask=np.full(shape, bits("NO_DATA"), np.int32),
-        wcs=wcs,
-        psf=CoaddPsf([], wcs),
-        metadata={"status": "failed", "reason": reason, "n_inputs": 0},
-    )
+    patch = Exposure.empty(wcs, shape)
+    patch.psf = CoaddPsf([], wcs)
+    patch.metadata = {"status": "failed", "reason": reason, "n_inputs": 0}
+    return patch

@@ -17,7 +17,7 @@ from diaflow.coadd import direct, spectra, stack
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
-from diaflow.image.noise import noise_power
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.coadd import CoaddPsf
@@ -56,7 +56,7 @@ class Patch:
     """
 
     def __init__(self, warps: list[ExposureFile]):
-        factors = np.array([warp.metadata.get("covariance_factor", 1.0) for warp in warps])
+        factors = np.array([warp.noise.covariance_factor for warp in warps])
         self.warps, self.variances = warps, factors / stack.warp_weights(warps)
         self.y, self.x = (np.linspace(0, n - 1, -(-(n - 1) // STEP) + 1) for n in warps[0].shape)
         stamps, coverage = zip(*(self._stamps(warp) for warp in warps))
@@ -152,9 +152,8 @@ def combine(
     Returns
     -------
     Exposure
-        ``psf.grid`` is the PSF, ``psf.inputs`` the record of the inputs.  The variance plane is that of a pixel;
-        ``metadata["covariance_factor"]`` times it is that of the noise at low frequencies, and
-        ``metadata["psf_covariance_factor"]`` times it that of white noise in which a PSF flux has the same error.
+        ``psf.grid`` is the PSF, ``psf.inputs`` the record of the inputs.  The variance plane is that of a pixel,
+        and `noise` has both factors.
 
     Raises
     ------
@@ -164,18 +163,18 @@ def combine(
     patch = Patch(warps)
     response = choose(patch)
     coadd, clipped = direct.clean_mean(warps, matched, psf_jumps=False)
-    factor = coadd.metadata["covariance_factor"]
+    correlated = coadd.noise
     fill = np.where(np.isfinite(coadd.image), coadd.image, np.float32(0))
     image, weight, noise = (np.zeros(coadd.shape, np.float32) for _ in range(3))
     size = patch.stamps.shape[-1]
     stamps, factors = np.full((len(patch.y), len(patch.x), size, size), np.nan, np.float32), []
     for node in patch.nodes():
         box, taper = patch.box(node), patch.taper(node)
-        psf, variance, weighted = _psf_and_noise(patch, node, response, ridge, factor)
+        psf, variance, weighted = _psf_and_noise(patch, node, response, ridge, correlated)
         stamps[node] = spectra.stamp(psf, size)
         factors.append((1 / variance, weighted / variance))
         image[box] += taper * _solved(patch, node, clipped, fill, response, ridge)
-        noise[box] += taper * np.float32(factor * variance)
+        noise[box] += taper * np.float32(correlated.covariance_factor * variance)
         weight[box] += taper
     has_data = ~coadd.flagged("NO_DATA") & (weight > 0)
     weight[~has_data] = 1
@@ -183,8 +182,7 @@ def combine(
     coadd.variance = np.where(has_data, coadd.variance, np.float32(np.inf))
     coadd.variance[has_data] *= (noise / weight)[has_data]
     coadd.mask[~has_data] |= NO_DATA
-    for key, value in zip(("covariance_factor", "psf_covariance_factor"), np.mean(factors, axis=0)):
-        coadd.metadata[key] = float(value)
+    coadd.noise = Noise(*np.mean(factors, axis=0).tolist())
     first, step = (float(patch.x[0]), float(patch.y[0])), (_step(patch.x), _step(patch.y))
     weights = 1 / patch.variances
     inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
@@ -311,7 +309,7 @@ def cell_pixels(
 
 
 def _psf_and_noise(
-    patch: Patch, node: Node, response: spectra.Response, ridge: float, covariance_factor: float
+    patch: Patch, node: Node, response: spectra.Response, ridge: float, correlated: Noise
 ) -> tuple[np.ndarray, float, float]:
     """PSF transform of the coadd at a node, and two variances times S, which is what it is at low frequencies.
 
@@ -322,7 +320,7 @@ def _psf_and_noise(
     power, passed = patch.mean_power(node)
     prior = ridge * spectra.roughness(shape)
     psf = wanted * passed / (power + prior)
-    noise = spectra.noise_power(wanted, power, prior) * noise_power(covariance_factor, spectra.GRID)
+    noise = spectra.noise_power(wanted, power, prior) * correlated.power(spectra.GRID)
     return psf, spectra.mean(noise, shape), spectra.psf_weighted(noise, psf, shape)
 
 

@@ -10,6 +10,7 @@ from diaflow.coadd import stack
 from diaflow.errors import InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 
@@ -47,8 +48,7 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     coadd.mask &= ~bits("INEXACT_PSF")
     coadd.psf = _model_psf(matched, weights)
     share = weights**2 * [file.metadata["mean_variance"] for file in matched]
-    for key in ("covariance_factor", "psf_covariance_factor"):
-        coadd.metadata[key] = float(np.average([file.metadata[key] for file in matched], weights=share))
+    coadd.noise = Noise.mean([file.noise for file in matched], share)
     return coadd
 
 

@@ -14,6 +14,7 @@ from numba import njit
 from diaflow.errors import InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.statistics import SIGMA_PER_IQR
 
@@ -92,18 +93,14 @@ def read_rows(
 def empty(files: list[ExposureFile], weights: np.ndarray) -> Exposure:
     """The exposure that a stack of the files fills, with its metadata."""
     shape, first = files[0].shape, files[0].metadata
-    factors = [file.metadata.get("covariance_factor", 1.0) for file in files]
     return Exposure(
         image=np.empty(shape, np.float32),
         variance=np.empty(shape, np.float32),
         mask=np.empty(shape, np.int32),
         wcs=files[0].wcs,
+        noise=Noise.mean([file.noise for file in files], weights),
         metadata={key: first[key] for key in ("band", "tract", "patch") if key in first}
-        | {
-            "n_inputs": len(files),
-            "covariance_factor": float(np.average(factors, weights=weights)),
-            "status": "ok",
-        },
+        | {"n_inputs": len(files), "status": "ok"},
     )
 
 

@@ -15,7 +15,7 @@ from diaflow.coadd import subbands
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
-from diaflow.image.noise import excess_variance
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.warp import warp
@@ -47,7 +47,7 @@ def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int], mjd: float | No
     -------
     Exposure
         NO_DATA where there is no template, HIGH_VARIANCE where it is much shallower than elsewhere; `psf` is the
-        nested `CoaddPsf` of the patches, metadata band and covariance_factor.
+        nested `CoaddPsf` of the patches, metadata band.
 
     Raises
     ------
@@ -96,10 +96,10 @@ def _resampled_tract(
     mosaic_wcs.wcs.crpix -= region[:2]
     mosaic = _mosaic(overlapping, region, mosaic_wcs, mjd)
     resampled = warp(mosaic, wcs, shape)
-    first, total = (exposure.metadata["covariance_factor"] for exposure in (mosaic, resampled))
-    excess = excess_variance(first, total / first)
+    total = resampled.noise.covariance_factor
+    excess = mosaic.noise.excess_variance(total / mosaic.noise.covariance_factor)
     resampled.variance *= np.float32(excess)
-    resampled.metadata["covariance_factor"] = total / excess
+    resampled.noise = Noise(total / excess)
     return resampled
 
 
@@ -161,14 +161,14 @@ class _Mean:
         """Add planes of some rows, from a column on, to the rows and columns of the area from x, y on."""
         _add(image, variance, mask, self.image, self.variance, self.weight, self.mask, x, y, first)
 
-    def exposure(self, wcs: WCS) -> Exposure:
+    def exposure(self, wcs: WCS, noise: Noise) -> Exposure:
         """The mean; NaN, infinity and NO_DATA where nothing was added."""
         covered = self.weight > 0
         for plane, nothing in ((self.image, np.nan), (self.variance, np.inf)):
             np.divide(plane, self.weight, where=covered, out=plane)
             plane[~covered] = nothing
         self.mask[~covered] |= NO_DATA
-        return Exposure(self.image, self.variance, self.mask, wcs)
+        return Exposure(self.image, self.variance, self.mask, wcs, noise=noise)
 
 
 def _mosaic(
@@ -188,12 +188,10 @@ def _mosaic(
         subbands.refract(patch, cy0 - box[1], *rows[:2], mjd)
         mean.add(*rows, x=cx0 - x0, y=cy0 - y0, first=cx0 - box[0])
         used.append((patch, (cx1 - cx0) * (cy1 - cy0)))
-    mosaic = mean.exposure(wcs)
-    factors = [patch.metadata.get("covariance_factor", 1.0) for patch, _ in used]
-    mosaic.metadata = {
-        "band": used[0][0].metadata.get("band", ""),
-        "covariance_factor": float(np.average(factors, weights=[n for _, n in used])),
-    }
+    # That a PSF flux feels less of smoothed noise is not known any more after the resampling that follows.
+    noise = Noise.mean([Noise(patch.noise.covariance_factor) for patch, _ in used], [n for _, n in used])
+    mosaic = mean.exposure(wcs, noise)
+    mosaic.metadata = {"band": used[0][0].metadata.get("band", "")}
     mosaic.psf = CoaddPsf([_psf_input(patch) for patch, _ in used], wcs)
     return mosaic
 
@@ -208,10 +206,9 @@ def _mean(tracts: list[Exposure], wcs: WCS, shape: tuple[int, int]) -> Exposure:
     mean = _Mean(shape)
     for tract in tracts:
         mean.add(tract.image, tract.variance, tract.mask)
-    template = mean.exposure(wcs)
     covered = [np.count_nonzero(tract.mask & NO_DATA == 0) for tract in tracts]
-    factors = [tract.metadata["covariance_factor"] for tract in tracts]
-    template.metadata = tracts[0].metadata | {"covariance_factor": float(np.average(factors, weights=covered))}
+    template = mean.exposure(wcs, Noise.mean([tract.noise for tract in tracts], covered))
+    template.metadata = tracts[0].metadata
     template.psf = CoaddPsf([source for tract in tracts for source in tract.psf.inputs], wcs)
     return template
 

@@ -115,7 +115,7 @@ def depth(exposure: Exposure) -> float:
     """5-sigma point-source depth [mag]: median variance over the noise-equivalent area of the PSF."""
     rows = slice(None, None, max(1, len(exposure.image) // DEPTH_ROWS))
     variance = noise.typical(exposure.variance[rows], (exposure.mask[rows] & bits(*OCCUPIED)) == 0)
-    variance *= exposure.metadata.get("covariance_factor", 1.0)
+    variance *= exposure.noise.covariance_factor
     return _magnitude(5 * np.sqrt(variance / (_central_stamp(exposure) ** 2).sum()))
 
 

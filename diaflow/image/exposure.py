@@ -3,7 +3,7 @@
 Pixel (0, 0) is the centre of the first pixel; the FITS convention lives in headers only.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from astropy.wcs import WCS
 
 from diaflow.errors import InputError
 from diaflow.image.exposure_file import from_hdus, to_hdus, write_fits
-from diaflow.image.planes import in_planes
+from diaflow.image.noise import WHITE, Noise
+from diaflow.image.planes import bits, in_planes
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import StampField
 
@@ -30,6 +31,8 @@ class Exposure:
     wcs : astropy.wcs.WCS
     psf : StampField or CoaddPsf or None
         Called with pixel positions x, y of shape (n,), gives unit-sum stamps (n, k, k).
+    noise : Noise
+        What the variance plane does not tell of the noise; has to be said.
     metadata : dict
         Scalars by lower-case name: visit, detector, band, mjd, exptime, ...
     extra : dict
@@ -41,13 +44,32 @@ class Exposure:
     mask: np.ndarray
     wcs: WCS
     psf: StampField | CoaddPsf | None = None
+    noise: Noise = field(kw_only=True)
     metadata: dict = field(default_factory=dict)
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, wcs: WCS, shape: tuple[int, int]) -> "Exposure":
+        """An exposure without data: NaN, infinite variance and NO_DATA in all pixels of (ny, nx)."""
+        return cls(
+            image=np.full(shape, np.nan, np.float32),
+            variance=np.full(shape, np.inf, np.float32),
+            mask=np.full(shape, bits("NO_DATA"), np.int32),
+            wcs=wcs,
+            noise=WHITE,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
         """(ny, nx)."""
         return self.image.shape
+
+    def with_low_frequency_variance(self) -> "Exposure":
+        """The exposure with the variance that its noise has at low frequencies in the place of the variance plane.
+
+        Its `noise` still tells the correlation.
+        """
+        return replace(self, variance=self.noise.low_frequency_variance(self.variance))
 
     def flagged(self, *planes: str) -> np.ndarray:
         """Boolean image of the pixels that have any of the named planes set."""

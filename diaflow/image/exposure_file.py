@@ -15,6 +15,7 @@ from astropy.io.fits.hdu.compressed import DITHER_SEED_CHECKSUM, SUBTRACTIVE_DIT
 from astropy.wcs import WCS
 
 from diaflow.errors import InputError
+from diaflow.image.noise import Noise
 from diaflow.image.planes import PLANES
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import StampField
@@ -61,7 +62,7 @@ def to_hdus(exposure: "Exposure", compress: bool = False) -> list:
     for name, bit in PLANES.items():
         mask.header[_keyword(f"MP_{name}")] = bit
     hdus = [
-        fits.PrimaryHDU(header=_metadata_header(exposure.metadata)),
+        fits.PrimaryHDU(header=_metadata_header(exposure.metadata | exposure.noise.to_metadata())),
         plane(exposure.image.astype(np.float32, copy=False), wcs_header, name="IMAGE"),
         mask,
         plane(exposure.variance.astype(np.float32, copy=False), wcs_header, name="VARIANCE"),
@@ -81,14 +82,15 @@ def from_hdus(hdus: fits.HDUList) -> dict:
     hdus : fits.HDUList
         Read without memory mapping, since pixels are put into native byte order in place.
     """
-    wcs = read_wcs(hdus["IMAGE"].header)
+    wcs, metadata = read_wcs(hdus["IMAGE"].header), header_metadata(hdus[0].header)
     return {
         "image": _native(hdus["IMAGE"].data, np.float32),
         "variance": _native(hdus["VARIANCE"].data, np.float32),
         "mask": _standard_planes(_native(hdus["MASK"].data, np.int32), hdus["MASK"].header),
         "wcs": wcs,
         "psf": _read_psf(hdus, wcs),
-        "metadata": header_metadata(hdus[0].header),
+        "noise": Noise.from_metadata(metadata),
+        "metadata": metadata,
     }
 
 
@@ -173,6 +175,7 @@ class ExposureFile:
     Attributes
     ----------
     path : Path
+    noise : Noise
     metadata : dict
     wcs : astropy.wcs.WCS
     psf : StampField or CoaddPsf or None
@@ -196,6 +199,7 @@ class ExposureFile:
                 if os.path.getsize(path) < max(hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] for hdu in hdus):
                     raise ValueError("truncated")
                 self.metadata = header_metadata(hdus[0].header)
+                self.noise = Noise.from_metadata(self.metadata)
                 self.wcs = read_wcs(hdus["IMAGE"].header)
                 self.psf = _read_psf(hdus, self.wcs)
         except (OSError, KeyError, TypeError, ValueError) as error:

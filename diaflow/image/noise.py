@@ -1,38 +1,129 @@
-"""The colour of the noise of a resampled image: what its power spectrum is, from its covariance factor alone.
+"""The noise of an image beyond its variance plane: how it is correlated between pixels.
 
 Resampling takes power from high frequencies.  That of one Lanczos-3 resampling, averaged over sub-pixel phases, is
 R(k_x) R(k_y); several in succession, and a mean of several images, come close to a power p of it.  The covariance
-factor of the image, which is 1 / mean(R^p) over all frequencies, gives p.
+factor of the image, which is 1 / mean(R^p) over all frequencies, gives p, and with it the whole spectrum.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from diaflow.image.lanczos import HALF_WIDTH, kernel_table
 from diaflow.psf.stampfield import StampField
 
-SIZE = 25
-N_FREQUENCIES = 256
-N_BISECTIONS = 50
+SIZE = 25  # side of the kernel that gives white noise this correlation [pixel]; what is beyond holds 1e-4 of its square
+N_FREQUENCIES = 256  # of the tabulated spectrum
+N_BISECTIONS = 50  # of the search for the power p, to the last bit
 # No few resamplings take more; noise with a larger factor was smoothed, as that of PSF-matched warps, by a Gaussian.
 MAX_RESAMPLED = 2.5
 
 
-def colour_field(covariance_factor: float, shape: tuple[int, int]) -> StampField:
-    """The unit-sum kernel that turns white noise into noise of the colour of a resampled image.
+@dataclass(frozen=True)
+class Noise:
+    """What the variance plane of an image does not tell of its noise.
 
-    Parameters
+    Attributes
     ----------
     covariance_factor : float
-        Variance of the noise at low frequencies over that of a pixel; one or less means white.
-    shape : (ny, nx)
-
-    Returns
-    -------
-    StampField
-        Of order 0; the sum of its squares is 1 / covariance_factor.
+        Variance of the noise at low frequencies, which is that of white noise with the same power there, over the
+        variance plane; 1 for white noise.
+    psf_covariance_factor : float or None
+        The same for the frequencies that the fit of a PSF sums up, where the noise was smoothed so much that its
+        power changes within them; None where it does not.
     """
-    return StampField(_stamp(round(float(covariance_factor), 6))[None], 0, shape)
+
+    covariance_factor: float
+    psf_covariance_factor: float | None = None
+
+    def low_frequency_variance(self, variance: np.ndarray) -> np.ndarray:
+        """The variance of the noise at low frequencies [unit of the image squared], from the variance plane."""
+        return variance if self.covariance_factor == 1 else variance * np.float32(self.covariance_factor)
+
+    def psf_flux_error(self, error: np.ndarray) -> np.ndarray:
+        """The error of PSF fluxes, from the one that the variance plane gives when pixels are independent."""
+        factor = self.covariance_factor if self.psf_covariance_factor is None else self.psf_covariance_factor
+        return error * np.sqrt(factor)
+
+    def scaled(self, factor: float) -> "Noise":
+        """The noise of an image whose variance was found to be `factor` times its variance plane."""
+        psf_factor = None if self.psf_covariance_factor is None else self.psf_covariance_factor * factor
+        return Noise(self.covariance_factor * factor, psf_factor)
+
+    def resampled(self, white_factor: float) -> "Noise":
+        """The noise after a resampling that gives white noise the covariance factor `white_factor`."""
+        return Noise(self.covariance_factor * white_factor)
+
+    def excess_variance(self, white_factor: float) -> float:
+        """Variance of a pixel after a resampling, over what its variance plane says: sum K^2 V takes V for white.
+
+        Parameters
+        ----------
+        white_factor : float
+            Covariance factor that the resampling gives white noise.
+        """
+        spectra = [_spectrum(factor) for factor in (self.covariance_factor, white_factor)]
+        return float(self.covariance_factor * white_factor * _mean(np.prod(spectra, axis=0)))
+
+    def kernel(self, shape: tuple[int, int]) -> StampField:
+        """The unit-sum kernel that turns white noise, of the variance at low frequencies, into this noise.
+
+        Parameters
+        ----------
+        shape : (ny, nx)
+            Of the image.
+
+        Returns
+        -------
+        StampField
+            Of order 0; the sum of its squares is 1 / covariance_factor.
+        """
+        return StampField(_stamp(round(float(self.covariance_factor), 6))[None], 0, shape)
+
+    def power(self, n: int) -> np.ndarray:
+        """Power of the noise, 1 at frequency 0, at the frequencies of `numpy.fft.rfft2` of an (n, n) image.
+
+        n must divide 256.
+        """
+        half = _spectrum(round(float(self.covariance_factor), 6))[:: N_FREQUENCIES // n]
+        return np.outer(np.r_[half, half[-2:0:-1]], half)
+
+    @classmethod
+    def mean(cls, noises: Sequence["Noise"], weights: Sequence[float]) -> "Noise":
+        """The noise of a mean of images, or of a mosaic.
+
+        Parameters
+        ----------
+        noises : sequence of Noise
+        weights : sequence of float
+            Share of each image in the variance of the mean, or in the area of the mosaic.
+        """
+        psf_factors = [noise.psf_covariance_factor for noise in noises]
+        return cls(
+            float(np.average([noise.covariance_factor for noise in noises], weights=weights)),
+            None if None in psf_factors else float(np.average(psf_factors, weights=weights)),
+        )
+
+    @classmethod
+    def from_metadata(cls, metadata: dict) -> "Noise":
+        """The noise that the metadata of an exposure file tell; takes its keys out of them.
+
+        Raises
+        ------
+        KeyError
+            When they do not tell; white noise is not assumed.
+        """
+        return cls(metadata.pop("covariance_factor"), metadata.pop("psf_covariance_factor", None))
+
+    def to_metadata(self) -> dict[str, float]:
+        """The inverse of `from_metadata`."""
+        psf = {} if self.psf_covariance_factor is None else {"psf_covariance_factor": self.psf_covariance_factor}
+        return {"covariance_factor": float(self.covariance_factor), **psf}
+
+
+WHITE = Noise(1.0)
 
 
 @lru_cache
@@ -41,34 +132,10 @@ def resampling_power() -> np.ndarray:
 
     Its overshoot by 2 % at half the Nyquist frequency is left out, so that powers of it stay below one.
     """
-    # imports numba, which a difference of images need not
-    from diaflow.image.lanczos import HALF_WIDTH, kernel_table
-
     taps = kernel_table().astype(float)
     padded = np.zeros((len(taps), N_FREQUENCIES))
     padded[:, : 2 * HALF_WIDTH] = taps
     return np.minimum((np.abs(np.fft.rfft(padded)) ** 2).mean(0), 1)
-
-
-def noise_power(covariance_factor: float, n: int) -> np.ndarray:
-    """Power of the noise, 1 at frequency 0, at the frequencies of `numpy.fft.rfft2` of an (n, n) image.
-
-    n must divide 256.
-    """
-    half = _spectrum(round(float(covariance_factor), 6))[:: N_FREQUENCIES // n]
-    return np.outer(np.r_[half, half[-2:0:-1]], half)
-
-
-def excess_variance(first: float, second: float) -> float:
-    """Variance of a pixel after two resamplings, over what the variance plane says: sum K^2 V takes V for white.
-
-    Parameters
-    ----------
-    first, second : float
-        Covariance factors of the image before the second resampling, and of that resampling alone.
-    """
-    spectra = (_spectrum(factor) for factor in (first, second))
-    return float(first * second * _mean(np.prod(list(spectra), axis=0)))
 
 
 @lru_cache(maxsize=64)

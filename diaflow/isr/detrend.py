@@ -7,6 +7,7 @@ Raw frames go through `assemble` (amplifiers to one image), `masters` (bias, dar
 import numpy as np
 
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.instruments.images import Pixels
 from diaflow.isr import noise, repair
@@ -61,4 +62,4 @@ def detrend(
             border |= bits("EDGE")
     metadata = {name: row[name].item() for name in ("visit", "detector", "mjd", "exptime")}
     metadata |= {"band": row["band"], "gain": model.gain, "noise_model": model.source}
-    return Exposure(image, variance, mask, wcs=None, metadata=metadata)
+    return Exposure(image, variance, mask, wcs=None, noise=WHITE, metadata=metadata)

@@ -15,6 +15,7 @@ from astropy.wcs import WCS
 
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.instruments.images import read_raw
 from diaflow.isr.assemble import Frame, assemble, clipped_std
@@ -170,7 +171,7 @@ def _combined(frames: Iterator[Scaled], gain: float, reject: float) -> tuple[Exp
     bad = weights == 0
     mean, variance = total / np.where(bad, 1, weights), 1 / np.where(bad, 1, weights)
     mask = np.where(bad, bits("BAD"), 0).astype(np.int32)
-    master = Exposure(mean, variance, mask, WCS(naxis=2), metadata={"n_frames": len(inverse)})
+    master = Exposure(mean, variance, mask, WCS(naxis=2), noise=WHITE, metadata={"n_frames": len(inverse)})
     values, weight = np.array(inverse).T
     return master, float(np.average(values, weights=weight))
 

@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.isr import noise
 from diaflow.isr.assemble import Frame
@@ -58,4 +59,4 @@ def remove(frame: Frame, bias: Exposure | None, dark: Exposure | None, flat: Exp
         variance *= np.float32(excess)
         gain, source = gain / excess, "sky"
     metadata = {"gain": gain, "noise_model": source, "noise_excess": excess}
-    return Exposure(frame.image, variance, frame.mask, WCS(naxis=2), metadata=metadata)
+    return Exposure(frame.image, variance, frame.mask, WCS(naxis=2), noise=WHITE, metadata=metadata)

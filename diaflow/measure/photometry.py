@@ -92,14 +92,11 @@ def psf_flux(
 def exposure_flux(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> PsfFlux:
     """PSF flux on an exposure, its `UNUSABLE` pixels left out.
 
-    Where the noise is correlated, ``metadata["covariance_factor"]`` times V is its variance at the low frequencies
-    that a PSF fit sums up; the error is enlarged by its square root.  Where the noise was smoothed so much that its
-    power changes within those frequencies, ``metadata["psf_covariance_factor"]`` is the mean over them.
+    The error knows how the noise of the exposure is correlated.
     """
     good = ~exposure.flagged(*UNUSABLE)
     fit = psf_flux(exposure.image, exposure.variance, good, exposure.psf, x, y)
-    factor = exposure.metadata.get("covariance_factor", 1.0)
-    return replace(fit, err=fit.err * np.sqrt(exposure.metadata.get("psf_covariance_factor", factor)))
+    return replace(fit, err=exposure.noise.psf_flux_error(fit.err))
 
 
 def aperture_flux(

@@ -8,12 +8,12 @@ the one at the output pixel.
 """
 
 from collections.abc import Iterator
-from math import comb
 
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
+from diaflow import polynomials
 from diaflow.psf.stampfield import StampField, fit_stamps, resized
 
 # Side of the tiles over side of the kernel: below, too little of a tile is useful; above, it leaves the cache.
@@ -72,8 +72,8 @@ def convolved_bands(
         spectrum = tiles.spectrum(row)
         y = tiles.rows(row)
         band = 0
-        for i, j in _exponents(degree):
-            local = _about(u, v[row], i, j, kernel.order)
+        for i, j in polynomials.exponents(degree):
+            local = polynomials.derivative_terms(u, v[row], i, j, kernel.order)
             transform = (local @ transforms.reshape(len(transforms), -1).view(np.float32)).view(np.complex64)
             term = tiles.convolved(spectrum, transform.reshape(len(u), *transforms.shape[1:]), y.stop - y.start)
             if i + j:
@@ -186,22 +186,8 @@ class _Tiles:
         return valid.transpose(1, 0, 2).reshape(n_rows, -1)[:, : self.image.shape[1]]
 
 
-def _exponents(order: int) -> list[tuple[int, int]]:
-    """Powers of u and v of the terms of a polynomial in position, as in `stampfield.polynomial_terms`."""
-    return [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
-
-
 def _from_centres(n: int, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres of the tiles, and of every pixel its distance from that of its tile; scaled as in `StampField`."""
     half, pixel = max(n - 1, 1) / 2, np.arange(n)
     centres = (np.arange(-(-n // step)) + 0.5) * step - 0.5
     return centres / half - 1, ((pixel - centres[pixel // step]) / half).astype(np.float32)
-
-
-def _about(u: np.ndarray, v: float, i: int, j: int, order: int) -> np.ndarray:
-    """Coefficients (n, n_terms) of (x - u)**i (y - v)**j in the terms x**k y**l of a polynomial, for each u (n,)."""
-    columns = [
-        comb(k, i) * comb(m, j) * u ** (k - i) * v ** (m - j) if k >= i and m >= j else np.zeros(len(u))
-        for k, m in _exponents(order)
-    ]
-    return np.stack(columns, axis=1).astype(np.float32)

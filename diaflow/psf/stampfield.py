@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from diaflow.polynomials import polynomial_terms
+from diaflow import polynomials
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class StampField:
     Attributes
     ----------
     terms : (n_terms, k, k) float array, k odd
-        Coefficient stamps, in the order of `polynomial_terms`; the centre pixel is (k // 2, k // 2).
+        Coefficient stamps, in the order of `diaflow.polynomials.terms`; the centre pixel is (k // 2, k // 2).
     order : int
         Total degree of the polynomial; n_terms = (order + 1) (order + 2) / 2.
     shape : (ny, nx)
@@ -37,10 +37,7 @@ class StampField:
 
     def polynomials(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Values of the spatial terms at pixel positions, shape (n_terms, n)."""
-        ny, nx = self.shape
-        u = 2 * np.asarray(x, float) / max(nx - 1, 1) - 1
-        v = 2 * np.asarray(y, float) / max(ny - 1, 1) - 1
-        return polynomial_terms(u, v, self.order)
+        return polynomials.terms(*polynomials.spanned(x, y, self.shape), self.order)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Stamps at pixel positions x, y of shape (n,): an (n, k, k) float64 array."""

@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 from scipy import fft
 
+from diaflow import polynomials
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import core_radius, grow
@@ -47,9 +49,8 @@ def model_psf(fwhm: float, size: int) -> np.ndarray:
 def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
     """An exposure whose PSF is the model everywhere.
 
-    The noise of the result is correlated; ``metadata["covariance_factor"]`` is the variance at low frequencies over
-    that of a pixel, so that the product of factor and variance is what it was before.  A PSF flux feels less:
-    ``metadata["psf_covariance_factor"]`` times the variance.
+    The noise of the result is correlated: its covariance factor grows as the variance of a pixel falls, so that their
+    product is what it was before.  A PSF flux feels less, which `Noise.psf_covariance_factor` tells.
 
     Parameters
     ----------
@@ -81,17 +82,14 @@ def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
     image[missing] = 0
     variance[missing] = np.median(variance[~missing]) if not missing.all() else 0
     squared = float((kernel.centre() ** 2).sum())
-    factor = exposure.metadata.get("covariance_factor", 1.0) / squared
-    metadata = exposure.metadata | {
-        "covariance_factor": factor,
-        "psf_covariance_factor": factor * _psf_weighted_power(kernel.centre(), model),
-        "psf_fwhm": FWHM_PER_SIGMA * moments_sigma(model),
-    }
+    factor = exposure.noise.covariance_factor / squared
+    metadata = exposure.metadata | {"psf_fwhm": FWHM_PER_SIGMA * moments_sigma(model)}
     if "mean_variance" in metadata:
         metadata["mean_variance"] *= squared
     return replace(
         exposure,
         image=image,
+        noise=Noise(factor, factor * _psf_weighted_power(kernel.centre(), model)),
         variance=variance,
         mask=mask,
         psf=StampField(np.asarray(model, float)[None], 0, exposure.shape),
@@ -149,12 +147,12 @@ def _unit_sum_kernel(
     gram: np.ndarray, x: np.ndarray, y: np.ndarray, basis: np.ndarray, shape: tuple[int, int]
 ) -> StampField:
     """Spatial fit with the coefficient of B_0 fixed at one, of the order that the positions can carry."""
-    order = max(o for o in range(ORDER + 1) if (o + 1) * (o + 2) // 2 <= len(x))
+    order = polynomials.affordable(ORDER, len(x), per_term=1)
     field = StampField(np.zeros((0, *basis.shape[1:])), order, shape)
-    polynomials = field.polynomials(x, y)
+    design = field.polynomials(x, y)
     others = gram[:, 1:-1, 1:-1]
-    right = ((gram[:, 1:-1, -1] - gram[:, 1:-1, 0]).T @ polynomials.T).ravel()
-    terms = solve_ridge(normal_matrix(others, np.ones(len(x)), polynomials), right, RIDGE)
+    right = ((gram[:, 1:-1, -1] - gram[:, 1:-1, 0]).T @ design.T).ravel()
+    terms = solve_ridge(normal_matrix(others, np.ones(len(x)), design), right, RIDGE)
     stamps = np.tensordot(terms.reshape(len(basis) - 1, -1), basis[1:], ((0,), (0,)))
     stamps[0] += basis[0]
     return StampField(stamps, order, shape)

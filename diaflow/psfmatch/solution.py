@@ -13,15 +13,16 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import cho_factor, cho_solve
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
-from diaflow.polynomials import polynomial_terms
 from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.statistics import robust_width
 
 CELL = 128
 STARS_PER_CELL = 5
 MIN_STARS = 3
+STARS_PER_TERM = 2  # of a polynomial in position: each star has a stamp full of pixels
 MAX_ITERATIONS = 3
 MAX_RESIDUAL_MEAN, MAX_RESIDUAL_RMS = 0.25, 1.5
 KERNEL_SUM_CLIP = 3.0
@@ -48,7 +49,7 @@ class KernelSolution:
     kernel : StampField
         Matching kernel at pixel positions; its sum is a polynomial of degree `scale_order`, constant for 0.
     background : (n_terms,) array
-        Coefficients of `polynomial_terms` of the position scaled to [-1, 1].
+        Coefficients of a polynomial (`diaflow.polynomials`) of the `spanned` position.
     background_order : int
     used : (n,) bool array
         Stars that the solution rests on.
@@ -63,7 +64,6 @@ class KernelSolution:
 
     kernel: StampField
     background: np.ndarray
-    background_order: int
     used: np.ndarray
     chi2: np.ndarray
     scale_order: int
@@ -73,13 +73,13 @@ class KernelSolution:
 
     def background_image(self) -> np.ndarray:
         """The background in every pixel, (ny, nx) float32."""
-        return polynomial_image(self.background, self.background_order, self.kernel.shape)
+        return polynomials.image(self.background, self.kernel.shape)
 
     def sum_image(self) -> np.ndarray | np.float32:
         """The sum of the kernel in every pixel, (ny, nx) float32, or the number that it is."""
         if self.scale_order == 0:
             return np.float32(self.kernel_sum)
-        return polynomial_image(self.kernel.terms.sum((1, 2)), self.kernel.order, self.kernel.shape)
+        return polynomials.image(self.kernel.terms.sum((1, 2)), self.kernel.shape)
 
     def unit_kernel(self) -> StampField:
         """The kernel over its sum, of unit sum everywhere."""
@@ -89,15 +89,6 @@ class KernelSolution:
         x, y = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 3) for n in kernel.shape[::-1])))
         stamps = kernel(x, y)
         return fit_stamps(stamps / stamps.sum((1, 2), keepdims=True), x, y, order, kernel.shape)
-
-
-def polynomial_image(coefficients: np.ndarray, order: int, shape: tuple[int, int]) -> np.ndarray:
-    """Sum of `polynomial_terms` of the position scaled to [-1, 1], in every pixel, (ny, nx) float32."""
-    matrix = np.zeros((order + 1,) * 2)
-    exponents = [(d - j, j) for d in range(order + 1) for j in range(d + 1)]
-    matrix[tuple(np.transpose(exponents))] = coefficients
-    u, v = ((2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(order + 1)[:, None] for n in shape[::-1])
-    return (v.T @ matrix.T).astype(np.float32) @ u.astype(np.float32)
 
 
 def fit(
@@ -255,7 +246,7 @@ class _Fit:
         for _ in range(MAX_ITERATIONS + 1):
             if active.sum() < MIN_STARS:
                 raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
-            orders = [affordable(order, active.sum()) for order in wanted_orders]
+            orders = [polynomials.affordable(order, active.sum(), STARS_PER_TERM) for order in wanted_orders]
             local = self._solve(active, *orders)
             chi2, deviation, _, agree = self._residuals(local)
             good = self.stars.usable & agree
@@ -267,7 +258,6 @@ class _Fit:
         return KernelSolution(
             kernel=field,
             background=self.background_terms,
-            background_order=orders[1],
             used=previous,
             chi2=np.where(self.stars.usable, chi2, np.nan),
             scale_order=orders[2],
@@ -314,31 +304,28 @@ class _Fit:
         """Spatial solution from the active stars; returns the local coefficients at every star, (n, nb + 1)."""
         stars, n_functions = self.stars, len(self.basis)
         order = max(kernel_order, background_order, scale_order)
-        u, v = (2 * c / max(n - 1, 1) - 1 for c, n in ((stars.x, self.shape[1]), (stars.y, self.shape[0])))
-        polynomials = polynomial_terms(u, v, order)
+        design = polynomials.terms(*polynomials.spanned(stars.x, stars.y, self.shape), order)
         degree = np.repeat(np.arange(order + 1), np.arange(order + 1) + 1)
         column_order = np.full(n_functions + 1, kernel_order)
         column_order[0], column_order[-1] = scale_order, background_order
         free = (degree <= column_order[:, None]).ravel()
 
         weights = 1 / self.variance[active]
-        full = normal_matrix(stars.gram[active][:, :-1, :-1], weights, polynomials[:, active])
+        full = normal_matrix(stars.gram[active][:, :-1, :-1], weights, design[:, active])
         matrix = full[free][:, free]
-        right = ((stars.gram[active][:, :-1, -1].T * weights) @ polynomials[:, active].T).ravel()[free]
+        right = ((stars.gram[active][:, :-1, -1].T * weights) @ design[:, active].T).ravel()[free]
         if self.penalty is not None:
             prior = np.broadcast_to(np.pad(self.penalty, (0, 1)), (len(weights), *(n_functions + 1,) * 2))
-            matrix += normal_matrix(prior, np.full(len(weights), 1 / len(weights)), polynomials[:, active])[free][
-                :, free
-            ]
-        matrix = self._without_noise(matrix, free, active, weights, polynomials)
+            matrix += normal_matrix(prior, np.full(len(weights), 1 / len(weights)), design[:, active])[free][:, free]
+        matrix = self._without_noise(matrix, free, active, weights, design)
         terms = np.zeros(free.shape)
         terms[free] = solve_ridge(matrix, right)
         terms = terms.reshape(n_functions + 1, -1)
         self.kernel_terms = terms[:-1, degree <= max(kernel_order, scale_order)]
         self.background_terms = terms[-1, degree <= background_order]
-        return (terms @ polynomials).T
+        return (terms @ design).T
 
-    def _without_noise(self, matrix, free, active, weights, polynomials) -> np.ndarray:
+    def _without_noise(self, matrix, free, active, weights, design) -> np.ndarray:
         """Remove what the noise of the convolved image adds to the normal matrix M: N = E[noise (x) basis squared].
 
         M - N alone need not be positive in directions that are all noise; M - N + N M^-1 N always is, and differs
@@ -349,7 +336,7 @@ class _Fit:
         overlap[0, :-1, :-1] = self.overlap
         noise_weights = weights * (stars.n_pixels * stars.image_variance)[active]
         gram = np.broadcast_to(overlap, (len(weights), *overlap.shape[1:]))
-        noise = normal_matrix(gram, noise_weights, polynomials[:, active])[free][:, free]
+        noise = normal_matrix(gram, noise_weights, design[:, active])[free][:, free]
         return matrix - noise + noise @ solve_ridge(matrix, noise)
 
     def _residuals(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -375,11 +362,6 @@ class _Fit:
             agree = _consistent(deviation, error, stars.usable, KERNEL_SUM_FLOOR)
             agree &= (mean**2 < MAX_RESIDUAL_MEAN**2 * allowance) & (chi2 < MAX_RESIDUAL_RMS**2 * allowance)
         return chi2, deviation, error, agree
-
-
-def affordable(order: int, n_stars: int) -> int:
-    """The largest order up to `order` with at least two stars per spatial term, and never less than 0."""
-    return max([o for o in range(order + 1) if (o + 1) * (o + 2) <= n_stars], default=0)
 
 
 def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray, floor: float) -> np.ndarray:

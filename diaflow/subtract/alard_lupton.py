@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import grow
@@ -39,8 +41,8 @@ def subtract(
     Parameters
     ----------
     science, template : Exposure
-        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane times
-        ``metadata["covariance_factor"]`` is the variance of the noise at low frequencies.
+        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane is that of
+        the pixels; `noise` tells its correlation.
     sources : table "source"
         Sources of the science image, from which the kernel stars are chosen.
     sky : (ny, nx) bool array
@@ -66,7 +68,7 @@ def subtract(
     mode = config["mode"]
     if mode == "auto":
         mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"
-    science, template = noise.with_low_frequency_variance(science), noise.with_low_frequency_variance(template)
+    science, template = (e.with_low_frequency_variance() for e in (science, template))
     smoothing = _identity(science.shape)
     if mode == "convolve_science":
         image, target, sigmas = science, template, (template_sigma, science_sigma)
@@ -132,9 +134,9 @@ class _Pair:
         kernels = (image, solution.kernel), (target, target_kernel)
         mask, lost = masks.combined(*kernels[::sign])
         pixels = convolve(image.image, solution.kernel)
-        fitted = noise.background(target.image - pixels, sky & ~lost, solution.background_order)
-        if fitted:
-            solution = replace(solution, background=fitted[0], background_order=fitted[1])
+        fitted = noise.background(target.image - pixels, sky & ~lost, polynomials.order_of(solution.background))
+        if fitted is not None:
+            solution = replace(solution, background=fitted)
         background = solution.background_image()
         if sign < 0:
             pixels += background
@@ -154,8 +156,8 @@ class _Pair:
         noise_kernel, other_colour = (
             kernel.convolved(colour, kernel.size + colour.size - 1)
             for kernel, colour in (
-                (self.kernel, noise.colour(self.convolved)),
-                (self.other_kernel, noise.colour(self.other)),
+                (self.kernel, self.convolved.noise.kernel(self.convolved.shape)),
+                (self.other_kernel, self.other.noise.kernel(self.other.shape)),
             )
         )
         limit = MAX_SHARPENING if self.other_kernel.size > 1 else decorrelate.MAX_AMPLIFICATION
@@ -172,8 +174,8 @@ class _Pair:
         variance = convolve_variance(self.convolved_variance, noise_kernel, whitening, psf=psf)
         variance += convolve_variance(self.other.variance, other_colour, whitening, psf=psf)
         variance[lost] = noise.typical(variance, ~lost)
-        metadata = science.metadata | {"covariance_factor": 1.0, "psf_fwhm": fwhm(psf.centre())}
-        difference = Exposure(image, variance, mask, science.wcs, psf, metadata)
+        metadata = science.metadata | {"psf_fwhm": fwhm(psf.centre())}
+        difference = Exposure(image, variance, mask, science.wcs, psf, noise=WHITE, metadata=metadata)
         return difference, self._matched_template(template, science, mask)
 
     def _science_psf(self) -> StampField:
@@ -189,7 +191,7 @@ class _Pair:
         that the errors of PSF fluxes are right or somewhat large.
         """
         psf = template.psf if self.sign > 0 else science.psf
-        return replace(template, mask=mask.copy(), psf=psf, metadata=template.metadata | {"covariance_factor": 1.0})
+        return replace(template, mask=mask.copy(), psf=psf, noise=WHITE)
 
 
 def _identity(shape: tuple[int, int]) -> StampField:

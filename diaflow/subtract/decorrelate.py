@@ -9,6 +9,7 @@ the matching kernel is.  It has unit sum; it sharpens the PSF.
 import numpy as np
 import scipy.fft
 
+from diaflow import polynomials
 from diaflow.psf.stampfield import StampField, fit_stamps, resized
 from diaflow.subtract import noise
 
@@ -89,9 +90,7 @@ def kernel_field(
     x, y, v_c, v_o = known_cells(kernel.shape, convolved_variance, other_variance)
     side = scipy.fft.next_fast_len(2 * MAX_SIZE + kernel.size, True) | 1
     stamps = decorrelation_stamps(kernel(x, y), v_c, v_o, side, other_colour, max_amplification)
-    order = max(kernel.order, 1) if varies else kernel.order
-    while (order + 1) * (order + 2) // 2 > len(x):
-        order -= 1
+    order = polynomials.affordable(max(kernel.order, 1) if varies else kernel.order, len(x), per_term=1)
     cut = resized(stamps, sufficient_size(stamps, TRUNCATION, MAX_SIZE))
     # what the cut takes from the sum is small but spread out; a factor would change the noise
     cut = cut + (1 - cut.mean((1, 2), keepdims=True) * cut[0].size) / cut[0].size

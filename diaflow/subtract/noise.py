@@ -4,20 +4,17 @@
 `matched_factor` compares PSF-weighted sums, which is what the errors of point-source fluxes rest on.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation
 
+from diaflow import polynomials
 from diaflow.image.exposure import Exposure
-from diaflow.image.noise import colour_field
 from diaflow.image.planes import bits
-from diaflow.polynomials import polynomial_terms
-from diaflow.psf.stampfield import StampField
 from diaflow.statistics import robust_width
 
 BIN, MESH, BLOCK = 4, 16, 64
+BLOCKS_PER_TERM = 2  # of a polynomial through the sky
 N_CELLS = 5
 SAMPLE = 1_000_000
 SOURCE_SIGMA = 3.0
@@ -61,14 +58,20 @@ def variance_factor(exposure: Exposure, sky_pixels: np.ndarray) -> float:
     return robust_width(pulls[np.isfinite(pulls)]) ** 2 if count.sum() >= MIN_PIXELS else 1.0
 
 
-def background(image: np.ndarray, sky_pixels: np.ndarray, order: int) -> tuple[np.ndarray, int] | None:
+def background(image: np.ndarray, sky_pixels: np.ndarray, order: int) -> np.ndarray | None:
     """Polynomial through the sky of an image, fitted to means over blocks of 64 x 64 pixels.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    sky_pixels : (ny, nx) bool array
+    order : int
+        Highest degree in position; lowered where there are fewer than two blocks with sky per term.
 
     Returns
     -------
-    (coefficients, order)
-        Of `polynomial_terms` in the position scaled to [-1, 1]; the order is lowered where there are fewer than two
-        blocks with sky per term.  None where there are fewer than two blocks.
+    (n_terms,) array or None
+        Of the `spanned` position (see `diaflow.polynomials`); None where there are fewer than two blocks.
     """
     ny, nx = (n // BLOCK for n in image.shape)
     cut = slice(ny * BLOCK), slice(nx * BLOCK)
@@ -78,16 +81,13 @@ def background(image: np.ndarray, sky_pixels: np.ndarray, order: int) -> tuple[n
 
     count = sums(sky_pixels.astype(np.float32))
     filled = count > 0.05 * BLOCK**2
-    order = max((o for o in range(order + 1) if (o + 1) * (o + 2) <= filled.sum()), default=-1)
-    if order < 0:
+    if filled.sum() < BLOCKS_PER_TERM:
         return None
     mean = sums(np.where(sky_pixels, image, np.float32(0)))[filled] / count[filled]
-    u, v = (
-        2 * (BLOCK * (index + 0.5) - 0.5) / (n - 1) - 1 for index, n in zip(np.nonzero(filled)[::-1], image.shape[::-1])
-    )
-    weights = np.sqrt(count[filled])
-    design = polynomial_terms(u, v, order) * weights
-    return np.linalg.lstsq(design.T, mean * weights)[0], order
+    y, x = (BLOCK * (index + 0.5) - 0.5 for index in np.nonzero(filled))
+    order = polynomials.affordable(order, filled.sum(), BLOCKS_PER_TERM)
+    design = polynomials.terms(*polynomials.spanned(x, y, image.shape), order)
+    return polynomials.fit(design, mean, 1 / np.sqrt(count[filled]))[0]
 
 
 def typical(plane: np.ndarray, good: np.ndarray) -> float:
@@ -117,19 +117,6 @@ def cell_variance(variance: np.ndarray, sky: np.ndarray) -> np.ndarray:
             if values.size > 0.01 * sky[cell].size:
                 out[j, i] = np.median(values)
     return out
-
-
-def with_low_frequency_variance(exposure: Exposure) -> Exposure:
-    """The exposure with its covariance factor multiplied into the variance plane."""
-    factor = exposure.metadata.get("covariance_factor", 1.0)
-    if factor == 1.0:
-        return exposure
-    return replace(exposure, variance=exposure.variance * np.float32(factor))
-
-
-def colour(exposure: Exposure) -> StampField:
-    """What made the noise of the exposure from white noise of its variance at low frequencies."""
-    return colour_field(exposure.metadata.get("covariance_factor", 1.0), exposure.shape)
 
 
 def matched_factor(exposure: Exposure, sky_pixels: np.ndarray, stamp: np.ndarray) -> tuple[float, float]:

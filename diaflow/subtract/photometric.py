@@ -10,14 +10,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import irfft2, next_fast_len, rfft2
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
-from diaflow.polynomials import polynomial_terms
 from diaflow.psf.stampfield import fwhm
-from diaflow.psfmatch.solution import MIN_STARS, affordable, polynomial_image
+from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
 from diaflow.statistics import robust_width
 
-CLIP, MAX_ITERATIONS = 3.0, 10
+CLIP = 3.0  # errors from the polynomial at which a star's flux ratio is not believed
 # A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
 SCALE_FLOOR = 0.01
 MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the larger FWHM
@@ -30,8 +30,8 @@ class PhotometricMatch:
     Attributes
     ----------
     terms : (n_terms,) array
-        Flux in the science image over that in the template, as coefficients of `polynomial_terms` of the position
-        scaled to [-1, 1].
+        Flux in the science image over that in the template, as coefficients of a polynomial of the `spanned`
+        position.
     order : int
     scatter : float
         Robust scatter of the ratios of single stars.
@@ -59,7 +59,7 @@ class PhotometricMatch:
         """The flux ratio in every pixel, (ny, nx) float32, or the number that it is."""
         if self.order == 0:
             return np.float32(self.scale)
-        return polynomial_image(self.terms, self.order, shape)
+        return polynomials.image(self.terms, shape)
 
 
 def match(
@@ -87,10 +87,12 @@ def match(
     if usable.sum() < MIN_STARS:
         raise BadData(f"{usable.sum()} kernel stars, at least {MIN_STARS} needed")
     values, errors, flux = _compare(science, template, x[usable], y[usable], half)
-    order = min(order, affordable(order, usable.sum()))
-    ny, nx = science.shape
-    u, v = 2 * x[usable] / max(nx - 1, 1) - 1, 2 * y[usable] / max(ny - 1, 1) - 1
-    terms, kept = _robust_fit(values[0], errors[0], polynomial_terms(u, v, order))
+    order = polynomials.affordable(order, usable.sum(), STARS_PER_TERM)
+    design = polynomials.terms(*polynomials.spanned(x[usable], y[usable], science.shape), order)
+    off = values[0] - np.median(values[0])
+    total = np.hypot(errors[0], SCALE_FLOOR * abs(np.median(values[0])))
+    start = np.abs(off) < CLIP * max(1, robust_width(off / total)) * total
+    terms, kept = polynomials.fit(design, values[0], total, CLIP, start)
     used, fluxes = np.zeros(len(x), bool), np.zeros(len(x))
     used[usable], fluxes[usable] = kept, flux
     shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
@@ -162,22 +164,6 @@ def _compare(
     flux = ratio * design[:, 0].max(1) / joint.max((1, 2))
     # N(x) = ratio R(x - shift): the coefficient of the gradient is -ratio times the shift
     return np.stack([ratio, -dx / ratio, -dy / ratio]), np.stack([errors[0], *(errors[1:] / np.abs(ratio))]), flux
-
-
-def _robust_fit(values: np.ndarray, errors: np.ndarray, polynomials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted polynomial fit with rejection: coefficients, and which values were kept."""
-    total = np.hypot(errors, SCALE_FLOOR * abs(np.median(values)))
-    kept = (
-        np.abs(values - np.median(values)) < CLIP * max(1, robust_width((values - np.median(values)) / total)) * total
-    )
-    for _ in range(MAX_ITERATIONS):
-        design = polynomials[:, kept] / total[kept]
-        terms = np.linalg.lstsq(design.T, values[kept] / total[kept])[0]
-        pulls = (values - terms @ polynomials) / total
-        previous, kept = kept, np.abs(pulls) < CLIP * max(1.0, robust_width(pulls[kept]))
-        if (kept == previous).all():
-            break
-    return terms, previous
 
 
 def _rms(values: np.ndarray, errors: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
@@ -44,8 +45,7 @@ def subtract(
         Calibrated, background subtracted, with white noise [nJy].
     template : Exposure
         On the pixel grid of the science image [nJy]; NO_DATA where there is none.
-        ``metadata["covariance_factor"]`` (default 1) times its variance plane is the variance of its noise at low
-        frequencies.
+        Its `noise` tells how its noise is correlated.
     sources : table "source"
         Sources of the science image; may be empty.
     config : dict
@@ -108,7 +108,7 @@ def psf_field(exposure: Exposure) -> StampField:
     if isinstance(exposure.psf, StampField):
         return exposure.psf
     x, y, stamps = sample_psf(exposure, max(exposure.shape) / PSF_GRID)
-    order = max(o for o in range(PSF_ORDER + 1) if (o + 1) * (o + 2) // 2 <= len(x))
+    order = polynomials.affordable(PSF_ORDER, len(x), per_term=1)
     return fit_stamps(stamps, x, y, order, exposure.shape).normalised()
 
 

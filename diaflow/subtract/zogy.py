@@ -20,12 +20,13 @@ import numpy as np
 import scipy.fft
 from scipy.fft import irfft2, rfft2
 
+from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
-from diaflow.psfmatch.solution import polynomial_image
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import PhotometricMatch, match
 from diaflow.subtract.sources import kernel_sources
@@ -56,7 +57,7 @@ def subtract(
     sigmas = [moments_sigma(exposure.psf.centre()) for exposure in (science, template)]
     if not np.isfinite(sum(sigmas)):
         raise BadData("a PSF without a finite width")
-    science, template = (noise.with_low_frequency_variance(exposure) for exposure in (science, template))
+    science, template = (exposure.with_low_frequency_variance() for exposure in (science, template))
     bad = science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE)
     x, y = kernel_sources(sources, science, bad)
     found = match(science, template, x, y, bad, config["scale_order"])
@@ -96,12 +97,10 @@ def kernel_fields(science: Exposure, template: Exposure, sky: np.ndarray) -> tup
     if not np.isfinite(v_n + v_r).any():
         v_n, v_r = (noise.typical(exposure.variance, sky) for exposure in (science, template))
     x, y, v_n, v_r = decorrelate.known_cells(science.shape, v_n, v_r)
-    colours = (noise.colour(exposure).centre() for exposure in (science, template))
+    colours = (exposure.noise.kernel(exposure.shape).centre() for exposure in (science, template))
     stamps = kernel_stamps(science.psf(x, y), template.psf(x, y), v_n, v_r, *colours)
     order = max(science.psf.order, template.psf.order)
-    order = min(order + 1 if order else 1, MAX_ORDER)
-    while (order + 1) * (order + 2) // 2 > len(x):
-        order -= 1
+    order = polynomials.affordable(min(order + 1, MAX_ORDER), len(x), per_term=1)
     fields = [fit_stamps(_cut(s), x, y, order, science.shape) for s in stamps[:2]]
     size = max(science.psf.size, template.psf.size)
     psf = fit_stamps(resized(stamps[2], size), x, y, order, science.shape).normalised()
@@ -163,8 +162,8 @@ def _on_science_scale(
     scale = found.scale_image(science.shape)
     image = template.image * scale
     fitted = noise.background(science.image - image, sky, background_order)
-    if fitted:
-        image += polynomial_image(*fitted, science.shape)
+    if fitted is not None:
+        image += polynomials.image(fitted, science.shape)
     return replace(template, image=image, variance=template.variance * scale**2)
 
 
@@ -183,7 +182,7 @@ def difference_pair(
     saturated = (mask & bits("SAT", "SAT_TEMPLATE")) != 0
     image[saturated] = (science.image - template.image)[saturated]
     image[lost] = 0
-    colours = noise.colour(science), noise.colour(template)
+    colours = (exposure.noise.kernel(exposure.shape) for exposure in (science, template))
     variances = [
         convolve_variance(exposure.variance, a, k, psf=psf)
         for exposure, a, k in zip((science, template), colours, (k_n, k_r))
@@ -191,10 +190,10 @@ def difference_pair(
     variance = variances[0] + variances[1]
     _add_registration_error(variance, subtracted, psf.centre(), registration)
     variance[lost] = noise.typical(variance, ~lost)
-    metadata = science.metadata | {"covariance_factor": 1.0, "psf_fwhm": fwhm(psf.centre())}
-    difference = Exposure(image, variance, mask, science.wcs, psf, metadata)
-    metadata = template.metadata | {"covariance_factor": 1.0}
-    return difference, Exposure(subtracted, variances[1], mask.copy(), template.wcs, psf, metadata)
+    metadata = science.metadata | {"psf_fwhm": fwhm(psf.centre())}
+    difference = Exposure(image, variance, mask, science.wcs, psf, noise=WHITE, metadata=metadata)
+    matched = replace(template, image=subtracted, variance=variances[1], mask=mask.copy(), psf=psf, noise=WHITE)
+    return difference, matched
 
 
 def _replaced(science: Exposure, template: Exposure) -> tuple[np.ndarray, np.ndarray]:

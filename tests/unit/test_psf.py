@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import starfield
 
+from diaflow import polynomials
 from diaflow.calibrate import psf_model, psf_stars
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
@@ -128,7 +129,7 @@ def test_intruders_among_the_stars_are_rejected(fitted, field):
 
 @pytest.mark.parametrize("n_stars, order", [(3, 0), (14, 0), (15, 1), (29, 1), (30, 2), (50, 3), (500, 3)])
 def test_order_follows_the_number_of_stars(n_stars, order):
-    assert psf_model.affordable_order(n_stars, 3) == order
+    assert polynomials.affordable(3, n_stars, psf_model.STARS_PER_TERM) == order
 
 
 def test_three_stars_give_a_constant_psf(fitted, field):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
-from diaflow.polynomials import polynomial_terms
+from diaflow import polynomials
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
 
 SHAPE = (200, 300)
@@ -31,7 +31,7 @@ def positions(n, seed=5):
 
 
 def test_terms_are_the_monomials_up_to_the_total_degree():
-    terms = polynomial_terms(2.0, 3.0, 2)
+    terms = polynomials.terms(2.0, 3.0, 2)
     np.testing.assert_array_equal(terms, [1, 2, 3, 4, 6, 9])
 
 
