@@ -2,17 +2,45 @@
 
 import numpy as np
 
-SIGMA_PER_IQR = 0.7413  # of a normal distribution
+SIGMA_PER_IQR = 0.7413  # standard deviation over interquartile range of a normal distribution: 1 / (2 x 0.67449)
+SIGMA_PER_MEDIAN = 1.4826  # the same over the median absolute deviation: 1 / 0.67449
+SIGMA_PER_MEDIAN_LENGTH = (
+    1 / 1.1774
+)  # one coordinate of a normal distribution in two, over the median length (Rayleigh)
 
 
 def robust_width(values: np.ndarray) -> float:
-    """Standard deviation of a normal distribution with the same quartiles."""
+    """Standard deviation of a normal distribution with the same quartiles.
+
+    Parameters
+    ----------
+    values : (n,) array
+    """
     low, high = np.percentile(values, [25, 75])
     return float(SIGMA_PER_IQR * (high - low))
 
 
+def median_width(deviations: np.ndarray) -> float:
+    """Standard deviation of a normal distribution about zero with the same median absolute value.
+
+    Parameters
+    ----------
+    deviations : array
+        From where the centre is known to be.
+    """
+    return float(SIGMA_PER_MEDIAN * np.median(np.abs(deviations)))
+
+
 def excess_scatter(values: np.ndarray, errors: np.ndarray, least: float) -> float:
-    """What the better half of the values scatters beyond its errors, or `least` where that is more."""
+    """What the better half of the values scatters beyond its errors, or `least` where that is more.
+
+    Parameters
+    ----------
+    values, errors : (n,) arrays
+        Values of one quantity, and their standard errors.
+    least : float
+        In the unit of the values.
+    """
     better = errors <= np.median(errors)
     excess = robust_width(values[better]) ** 2 - np.median(errors[better]) ** 2
     return float(np.sqrt(max(excess, least**2)))

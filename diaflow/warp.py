@@ -16,6 +16,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.lanczos import PHASE_BITS, PHASES, kernel_table
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
+from diaflow.jit import FAST
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.sky.wcs import sky_to_pixel
 from diaflow.statistics import robust_width
@@ -29,8 +30,6 @@ FIRST_STEP = 32
 SPOILING = bits("EDGE", "NO_DATA")
 
 NO_DATA = bits("NO_DATA")
-
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 def warp(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> Exposure:
@@ -244,7 +243,7 @@ def _cells_touching(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.
         return (cx.max(0) >= 0) & (cx.min(0) < nx) & (cy.max(0) >= 0) & (cy.min(0) < ny)
 
 
-@njit(**JIT)
+@njit(**FAST)
 def _without_gaps(image, variance, mask):
     """Copies of the planes with zero and NO_DATA where image or variance are not finite."""
     out_image, out_variance, out_mask = np.empty_like(image), np.empty_like(variance), np.empty_like(mask)
@@ -257,7 +256,7 @@ def _without_gaps(image, variance, mask):
     return out_image, out_variance, out_mask
 
 
-@njit(**JIT)
+@njit(**FAST)
 def _grow(mask, planes):
     """The mask with the bits in `planes` spread by two pixels; with the bilinear rule they reach all six taps."""
     ny, nx = mask.shape
@@ -272,7 +271,7 @@ def _grow(mask, planes):
     return out
 
 
-@njit(**JIT)
+@njit(**FAST)
 def _resample(image, variance, mask, x0, y0, step, grid_x, grid_y, grid_area, table, out_image, out_variance, out_mask):
     """Fill the output pixels that have no data and whose kernel lies inside the input.
 
@@ -315,7 +314,7 @@ def _resample(image, variance, mask, x0, y0, step, grid_x, grid_y, grid_area, ta
     return n_pixels, white_ratio / max(n_pixels, 1)
 
 
-@njit(inline="always", **JIT)
+@njit(inline="always", **FAST)
 def _dot(image, variance, x, y, table, kx, ky):
     """sum K I and sum K^2 V over 6 x 6 pixels; unsigned indices spare the test for negative ones."""
     x, y = np.uint64(x), np.uint64(y)

@@ -10,6 +10,7 @@ poles nor RA = 0 are special and the cost grows linearly.
 import numpy as np
 from numba import njit
 
+from diaflow.jit import EXACT
 from diaflow.sky import sphere
 from diaflow.units import ARCSEC
 
@@ -45,7 +46,7 @@ def associate(sources: np.ndarray, rows: np.ndarray, config: dict) -> np.ndarray
     return _associate(points, starts, chord, max(CELL_RADII * chord, SMALLEST_CELL))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _associate(points, starts, radius, cell):
     n = len(points)
     n_buckets = 1
@@ -94,7 +95,7 @@ def _associate(points, starts, radius, cell):
     return objects
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _nearest(point, radius, cell, head, following, keys, centre, claimed):
     """Nearest object within `radius` that no closer source has claimed, and its squared chord; -1 if none."""
     best, best_distance = -1, radius * radius
@@ -117,29 +118,29 @@ def _nearest(point, radius, cell, head, following, keys, centre, claimed):
     return best, best_distance
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _cell(coordinate, cell):
     return int((coordinate + 1) / cell)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _pack(ix, iy, iz):
     return (ix << 2 * KEY_BITS) | (iy << KEY_BITS) | iz
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _key(point, cell):
     return _pack(_cell(point[0], cell), _cell(point[1], cell), _cell(point[2], cell))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _bucket(key, n_buckets):
     # Multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4) with 2**64 / golden ratio.
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((mixed >> np.uint64(32)) & np.uint64(n_buckets - 1))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _link(k, key, head, following, keys):
     bucket = _bucket(key, len(head))
     keys[k] = key
@@ -147,7 +148,7 @@ def _link(k, key, head, following, keys):
     head[bucket] = k
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _unlink(k, head, following, keys):
     bucket = _bucket(keys[k], len(head))
     if head[bucket] == k:

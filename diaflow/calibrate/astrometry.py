@@ -14,6 +14,7 @@ from scipy.special import gammainc
 
 from diaflow import polynomials
 from diaflow.errors import BadData
+from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH, median_width
 
 N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars
 MIN_MATCHES = 6  # three stars fit any affine map; as many again must agree with it
@@ -198,16 +199,15 @@ def fit_wcs(
         residual = (to_plane(ra, dec, crval) - terms @ coefficients) * 3600
         length = np.hypot(*residual.T) / pixel
         freedom = used.sum() / max(used.sum() - terms.shape[1], 1)
-        # Rayleigh: the median length of a two-dimensional normal residual is 1.1774 sigma.
-        spread = np.median(length[used & better]) / 1.1774 * np.sqrt(freedom)
+        spread = SIGMA_PER_MEDIAN_LENGTH * np.median(length[used & better]) * np.sqrt(freedom)
         floor = np.sqrt(max(spread**2 - np.median(errors[used & better]) ** 2, LEAST_ERROR**2))
         settled, root = np.allclose(root * np.hypot(errors, floor), 1, rtol=0.02), 1 / np.hypot(errors, floor)
-        sigma = max(np.median((length * root)[used]) / 1.1774, LEAST_SIGMA)
+        sigma = max(SIGMA_PER_MEDIAN_LENGTH * np.median((length * root)[used]), LEAST_SIGMA)
         again = usable & (length * root <= n_sigma * sigma)
         if settled and np.array_equal(again, used):
             break
         used = again
-    scatter = 1.4826 * np.median(np.abs(residual[used])) * np.sqrt(freedom)
+    scatter = median_width(residual[used]) * np.sqrt(freedom)
     if distortion is not None:
         order, affine = polynomials.order_of(distortion), coefficients
         coefficients = distortion @ affine[1:]
@@ -271,7 +271,7 @@ def _refined(x, y, ra, dec, wcs, radius, final_radius) -> tuple[WCS, float]:
             break
         # The wrong star of a close pair is within any sensible radius, but far out of the scatter: fit without it.
         distance = np.hypot(*(sky[j] - _mapped(there[i], *_linear_map(there[i], sky[j]))).T)
-        typical = 4 * np.median(distance) / 1.1774
+        typical = 4 * SIGMA_PER_MEDIAN_LENGTH * np.median(distance)
         good = distance <= typical
         correction = _linear_map(there[i[good]], sky[j[good]])
         wcs = _corrected(wcs, *correction)

@@ -23,6 +23,7 @@ from diaflow.calibrate import astrometry
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.instruments.images import Pixels
 from diaflow.sky.wcs import central_pixel_scale, image_centre
+from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median_width
 from diaflow.store import tables
 
 MAS = 3.6e6  # in a degree
@@ -34,7 +35,7 @@ BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images t
 UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
 WELL_KNOWN = 0.5  # stars measured this much better than their catalogue, and at least so many, tell its error
 MIN_STARS = 20
-MEDIAN_LENGTH = {1: 0.6745, 2: 1.1774}  # of normal residuals in one and two dimensions
+SIGMA_PER_LENGTH = {1: SIGMA_PER_MEDIAN, 2: SIGMA_PER_MEDIAN_LENGTH}  # of residuals in one and two coordinates
 ROUNDS = 5
 RIDGE = 1e-9  # of the diagonal, for coefficients that too few stars determine
 
@@ -310,7 +311,7 @@ def _solve(blocks, values, weight, star, prior) -> tuple[np.ndarray, np.ndarray,
 def _clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Valid observations with a residual (n_axes, n) within `CLIP` errors, and errors scaled to what they scatter."""
     length = np.sqrt((residual**2).sum(0)) / error
-    width = max(1.0, np.median(length[valid]) / MEDIAN_LENGTH[len(residual)]) if valid.any() else 1.0
+    width = max(1.0, SIGMA_PER_LENGTH[len(residual)] * np.median(length[valid])) if valid.any() else 1.0
     return valid & (length < CLIP * width), error * width
 
 
@@ -319,7 +320,7 @@ def _typical_error(shift: np.ndarray, error: np.ndarray, prior: np.ndarray, leas
     known = error < WELL_KNOWN * prior
     if known.sum() < MIN_STARS:
         return float(np.median(prior)) if len(prior) else least
-    scatter = 1.4826 * np.median(np.abs(shift[:, known]))
+    scatter = median_width(shift[:, known])
     return float(max(np.sqrt(scatter**2 + np.median(error[known]) ** 2), least))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from diaflow import polynomials
 from diaflow.errors import BadData
-from diaflow.statistics import excess_scatter
+from diaflow.statistics import excess_scatter, median_width
 from diaflow.units import NANOJANSKY_ZERO_POINT
 
 MIN_STARS = 3
@@ -104,7 +104,7 @@ def zero_point(
     return ZeroPoint(
         value=value,
         error=float(np.sqrt(np.sum((weight * residual / (1 - weight)) ** 2))),
-        scatter=float(1.4826 * np.median(np.abs(residual[bright]))),
+        scatter=median_width(residual[bright]),
         n_stars=n_stars,
         used=used,
         residuals=offset - value,

@@ -18,6 +18,7 @@ from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
+from diaflow.statistics import median_width
 
 # Half-width of the Lanczos kernel [pixel], as in photometry: fluxes are consistent though it narrows stars by 1e-3.
 TAPS = 5
@@ -219,7 +220,7 @@ def _neighbours(residual: np.ndarray, variance: np.ndarray, model: np.ndarray) -
 def _inliers(chi2: np.ndarray, flux: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Stars whose chi2 is like that of the others, or about one."""
     middle = np.median(chi2[used])
-    scatter = 1.4826 * np.median(np.abs(chi2[used] - middle))
+    scatter = median_width(chi2[used] - middle)
     return (flux > 0) & (chi2 <= middle + max(STAR_CLIP * scatter, 1.0))
 
 

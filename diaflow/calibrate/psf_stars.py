@@ -20,6 +20,7 @@ from diaflow.measure import photometry
 from diaflow.measure.extraction import extract
 from diaflow.measure.moments import source_moments
 from diaflow.psf.stampfield import FWHM_PER_SIGMA
+from diaflow.statistics import median_width
 
 DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
 SNR_LEVELS = (50.0, 20.0, 10.0)  # fainter stars are taken only where brighter ones are too few
@@ -146,7 +147,7 @@ def _on_locus(
     for _ in range(3):
         member = np.abs(size_log - expected) < reach
         expected = _locus(size_log, member, x, y, shape)
-        scatter = 1.4826 * np.median(np.abs(size_log - expected)[member])
+        scatter = median_width((size_log - expected)[member])
         reach = np.clip(3 * scatter, 0.02, CLUMP_REACH)
     return np.abs(size_log - expected) < reach
 
@@ -166,7 +167,7 @@ def _share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.nd
         return True
     residual = size_log - _locus(size_log, np.ones(len(size_log), bool), x, y, shape)
     # ln(size) of a star of S/N n is known to 1 / n
-    return (1.4826 * np.median(np.abs(residual))) ** 2 - np.median(1 / snr) ** 2 < MAX_SCATTER**2
+    return median_width(residual) ** 2 - np.median(1 / snr) ** 2 < MAX_SCATTER**2
 
 
 def _clean(exposure: Exposure, x: np.ndarray, y: np.ndarray, fwhm: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from diaflow.coadd import stack
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
+from diaflow.jit import FAST
 from diaflow.psf.stampfield import moments_sigma
 
 MODEL_N_SIGMA = 2.5
@@ -144,7 +145,7 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float)
     return deviations, coverage.ravel(), np.concatenate(sources)
 
 
-@njit(**stack.JIT)
+@njit(**FAST)
 def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigma, deviates, coverage):
     """Deviations by more than n_sigma (ny, nx) times the noise of image and model, which lacks what was clipped."""
     n, ny, nx = image.shape

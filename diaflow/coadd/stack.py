@@ -16,6 +16,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
+from diaflow.jit import FAST
 from diaflow.statistics import SIGMA_PER_IQR
 
 # Pixels of all inputs that are in memory at a time [byte], and columns that are sorted together.
@@ -35,8 +36,6 @@ EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
 INTERPOLATED = bits("BAD", "SAT", "CR")
 UNUSABLE = 3
-
-JIT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 Block = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
@@ -174,14 +173,14 @@ def ranks(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return rank
 
 
-@njit(inline="always", **JIT)
+@njit(inline="always", **FAST)
 def _rank(x, v, m):
     """The same of one pixel with value x, variance v and mask m."""
     unusable = ((m & (NO_DATA | CLIPPED)) != 0) | (x != x) | (not v < np.inf)
     return UNUSABLE if unusable else 2 if m & INTERPOLATED else 1 if m & EDGE else 0
 
 
-@njit(**JIT)
+@njit(**FAST)
 def _mark_outliers(image, variance, mask, noise, n_sigma, network):
     n, ny, nx = image.shape
     values = np.empty((n, CHUNK), np.float32)
@@ -219,7 +218,7 @@ def _mark_outliers(image, variance, mask, noise, n_sigma, network):
                     m[t] |= CLIPPED if outlier else 0
 
 
-@njit(**JIT)
+@njit(**FAST)
 def _sort_columns(values, network, width):
     for c in range(len(network)):
         low, high = values[network[c, 0]], values[network[c, 1]]
@@ -228,7 +227,7 @@ def _sort_columns(values, network, width):
             low[t], high[t] = min(a, b), max(a, b)
 
 
-@njit(inline="always", **JIT)
+@njit(inline="always", **FAST)
 def _medians_and_spreads(values, count, width, median, spread):
     """Median of the first `count` sorted values of each column, and the sigma from the shortest half of them."""
     half = count // 2
@@ -274,7 +273,7 @@ def weighted_mean(
     _weighted_mean(image, variance, mask, relative, significant, out_image, out_variance, out_mask)
 
 
-@njit(**JIT)
+@njit(**FAST)
 def _weighted_mean(image, variance, mask, weights, significant, out_image, out_variance, out_mask):
     n, ny, nx = image.shape
     best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)

@@ -17,6 +17,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
+from diaflow.jit import EXACT
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.warp import warp
 
@@ -129,7 +130,7 @@ def _intersect(a: tuple, b: tuple) -> tuple[int, int, int, int] | None:
     return (int(x0), int(y0), int(x1), int(y1)) if x0 < x1 and y0 < y1 else None
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _add(image, variance, mask, sum_image, sum_variance, sum_weight, all_mask, x, y, first):
     """`_Mean.add`; without a branch, so that it is done for several pixels at once."""
     nx = min(image.shape[1] - first, sum_image.shape[1] - x)

@@ -13,6 +13,7 @@ import numpy as np
 from diaflow.errors import BadData
 from diaflow.instruments.raw import Amplifier, Raw
 from diaflow.isr import flaws
+from diaflow.statistics import median_width
 
 CLIP = 5.0  # sigma of the pixels that enter a level or a noise; 6e-7 of normal ones are lost
 ROUNDS = 5
@@ -135,7 +136,7 @@ def overscan_level(overscan: np.ndarray, order: int | None) -> tuple[np.ndarray,
     for _ in range(ROUNDS):
         smooth = np.polynomial.legendre.legval(y, np.polynomial.legendre.legfit(y[used], level[used, 0], order))
         residual = np.abs(level[:, 0] - smooth)
-        used = residual <= CLIP * max(1.4826 * np.median(residual), 1e-6)
+        used = residual <= CLIP * max(median_width(residual), 1e-6)
     return smooth[:, None], float(noise), (order + 1) / (n * ny)
 
 
@@ -177,7 +178,7 @@ def clipped_std(values: np.ndarray) -> float:
     """Standard deviation about the median of the values within `CLIP` of it; quantised values are no problem."""
     deviation = np.abs(values - np.median(values)).ravel()
     # Half of all counts and more may be the median itself.
-    sigma = 1.4826 * np.median(deviation) or 0.5
+    sigma = median_width(deviation) or 0.5
     for _ in range(ROUNDS):
         sigma = np.sqrt(np.mean(deviation[deviation <= CLIP * sigma] ** 2))
     return float(sigma)

@@ -14,7 +14,9 @@ from diaflow.errors import BadData
 from diaflow.image.planes import bits, in_planes, row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import flaws
+from diaflow.jit import EXACT
 from diaflow.pixels import background
+from diaflow.statistics import median_width
 
 SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel]
 SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise
@@ -145,7 +147,7 @@ def sparse(image: np.ndarray) -> np.ndarray:
 
 def robust_variance(values: np.ndarray) -> float:
     """Variance of a normal distribution of the same median absolute deviation."""
-    return float((1.4826 * np.median(np.abs(values - np.median(values)))) ** 2)
+    return median_width(values - np.median(values)) ** 2
 
 
 def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np.ndarray:
@@ -162,7 +164,7 @@ def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np
     return variance
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _add_photon_noise(counts, sky, first, photons, variance):
     """Add the photon noise of counts above the sky where the mean of the 3 x 3 around is significant.
 

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from diaflow.image.planes import pixels_where
+from diaflow.jit import EXACT
 
 PASSES = 16  # width of the rim of a masked region that is interpolated, in steps of the 5 x 5 stencil
 
@@ -33,7 +34,7 @@ def interpolate(image: np.ndarray, bad: np.ndarray, fallback: np.ndarray) -> Non
     image[y, x] = fallback[y, x]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _local_means(image, good, pixels):
     """Means of the good pixels of the 5 x 5 around each pixel with Gaussian weights of sigma 1 pixel, NaN for none."""
     out = np.full(len(pixels), np.nan)

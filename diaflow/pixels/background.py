@@ -12,6 +12,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
+from diaflow.jit import FAST
+from diaflow.statistics import median_width
 
 SHIFT = 2
 BLOCK = 1 << SHIFT  # sources are looked for in means over blocks of this side [pixel]
@@ -59,7 +61,7 @@ def sources(residual: np.ndarray, unusable: np.ndarray) -> np.ndarray:
     # The noise of a block's sum grows with the root of its pixels.
     scaled = total / np.sqrt(np.maximum(count, 1))
     filled = scaled[count > 0]
-    sigma = 1.4826 * np.median(np.abs(filled - np.median(filled))) if filled.size else np.inf
+    sigma = median_width(filled - np.median(filled)) if filled.size else np.inf
     return binary_dilation(scaled > SOURCE_SIGMA * sigma, np.ones((3, 3)), iterations=MARGIN)
 
 
@@ -84,7 +86,7 @@ def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[in
     return means
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@njit(**FAST)
 def _block_sums(image, unusable, limit, masked, side):
     """Sums and numbers of the usable pixels within +-limit in squares of `side` pixels.
 

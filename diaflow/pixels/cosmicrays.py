@@ -12,12 +12,12 @@ import numpy as np
 from numba import njit
 
 from diaflow.image.planes import pixels_where
+from diaflow.jit import EXACT, FAST
 
 SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
 NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
 OBJECT_LIMIT = 3.0  # smallest contrast of Laplacian and fine structure; stars of FWHM >= 2 pixels have < 1.3
 ITERATIONS = 6  # a wide hit is eaten from its rim inwards, a long one from its ends
-FAST = {"contract", "reassoc", "nsz"}
 REACH = 4  # pixels around a candidate that its medians use
 
 
@@ -87,7 +87,7 @@ def _distinct(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.column_stack(np.unravel_index(np.unique(np.ravel_multi_index(tuple(pixels.T), shape)), shape))
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def _candidates(image, variance, judged, limit):
     """Judged pixels whose Laplacian is beyond the limit, (ny, nx) bool."""
     ny, nx = image.shape
@@ -98,7 +98,7 @@ def _candidates(image, variance, judged, limit):
     return out
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def _laplacians(image, variance, pixels):
     """The Laplacian at some pixels."""
     out = np.empty(len(pixels))
@@ -107,7 +107,7 @@ def _laplacians(image, variance, pixels):
     return out
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST, inline="always")
+@njit(inline="always", **FAST)
 def _laplacian(image, variance, j, i):
     """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise."""
     c = 2 * image[j, i]
@@ -116,7 +116,7 @@ def _laplacian(image, variance, j, i):
     return total / (8 * math.sqrt(variance[j, i]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _median(values, n):
     """Median of the first n values, which are sorted in place."""
     for a in range(1, n):
@@ -128,7 +128,7 @@ def _median(values, n):
     return values[n // 2]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _box_median(image, j, i, half, buffer):
     n = 0
     for y in range(max(0, j - half), min(image.shape[0], j + half + 1)):
@@ -138,7 +138,7 @@ def _box_median(image, j, i, half, buffer):
     return _median(buffer, n)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _steepness(image, variance, pixels):
     """Laplacian S/N above that of the surroundings, with the variance that a pixel has without a cosmic ray."""
     buffer, out = np.empty(25), np.empty(len(pixels))
@@ -152,7 +152,7 @@ def _steepness(image, variance, pixels):
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _contrast(image, variance, pixels):
     """Steepness over the fine structure: the 3 x 3 median less the 7 x 7 median of 3 x 3 medians, over the noise."""
     buffer, smooth, out = np.empty(25), np.empty(49), _steepness(image, variance, pixels)
@@ -165,7 +165,7 @@ def _contrast(image, variance, pixels):
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _clean(image, hit, bad, pixels):
     """Replace pixels by the median of those in the 5 x 5 around them that are neither hit nor bad."""
     buffer, values = np.empty(25), np.empty(len(pixels))

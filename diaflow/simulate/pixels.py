@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 from numba import njit
 
+from diaflow.jit import EXACT
 from diaflow.simulate import optics, pointing
 from diaflow.simulate.pointing import Visit, stream
 from diaflow.simulate.sky import AB_NJY, Survey
@@ -105,7 +106,7 @@ def _add(image: np.ndarray, x: np.ndarray, y: np.ndarray, flux: np.ndarray, weig
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def add_gaussians(image, x, y, flux, xx, xy, yy):
     """Add elliptical Gaussians of total `flux`, centre (x, y) and second moments xx, xy, yy to an image.
 
@@ -146,7 +147,7 @@ def _add_cosmic_rays(electrons: np.ndarray, rng: np.random.Generator) -> None:
     np.add.at(electrons, (y[inside], x[inside]), deposit[inside])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _bleed(electrons, full_well):
     """Spill what exceeds the full well along the column, half of it to either side; it leaves at the ends."""
     ny, nx = electrons.shape
