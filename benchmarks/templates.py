@@ -25,7 +25,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import fwhm
 from diaflow.run import config
 from diaflow.store import tables
-from diaflow.units import NANOJANSKY_ZERO_POINT
+from diaflow.units import magnitude
 
 CONFIG = {
     "images": "simulated",
@@ -107,7 +107,7 @@ def figures(products: Path, method: str) -> dict[str, float]:
         y, x = (int(np.median(index)) for index in np.nonzero(used))
         stamp = template.psf([x], [y])[0]
         error = template.noise.psf_flux_error(np.sqrt(np.median(template.variance[used]) / (stamp**2).sum()))
-        depths.append(NANOJANSKY_ZERO_POINT - 2.5 * np.log10(5 * error))
+        depths.append(magnitude(5 * error))
         widths.append(fwhm(stamp))
         factors.append(template.noise.covariance_factor)
     visits = tables.read("visit", products / "tables/visit.parquet")

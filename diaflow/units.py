@@ -1,8 +1,39 @@
-"""Units: the AB magnitude system in nanojansky, and small angles."""
+"""Units: magnitudes of the AB system against nanojansky, and small angles."""
 
 import numpy as np
 
-NANOJANSKY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy: 8.90 + 2.5 log10(1e9), Oke & Gunn 1983 as LSST rounds it
+NANOJANSKY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy, as LSST rounds 2.5 log10(3631e9) (Oke & Gunn 1983)
 ARCSEC = np.pi / 180 / 3600  # [rad]
-ARCSEC_PER_DEGREE = 3600.0
-MAS_PER_DEGREE = 3.6e6
+MAG_PER_RELATIVE_ERROR = 2.5 / np.log(10)  # error of a magnitude over the relative error of its flux
+
+
+def magnitude(flux: np.ndarray) -> np.ndarray:
+    """AB magnitude of a flux.
+
+    Parameters
+    ----------
+    flux : array or float
+        [nJy]; NaN and infinity as numpy's logarithm has them.
+
+    Returns
+    -------
+    array or float
+        [mag]
+    """
+    return NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux)
+
+
+def nanojansky(magnitude: np.ndarray) -> np.ndarray:
+    """Flux of an AB magnitude; of a zero point, that of 1 DN.
+
+    Parameters
+    ----------
+    magnitude : array or float
+        [mag]
+
+    Returns
+    -------
+    array or float
+        [nJy]
+    """
+    return 10 ** ((NANOJANSKY_ZERO_POINT - magnitude) / 2.5)

@@ -18,7 +18,7 @@ from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.jit import FAST
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.sky.wcs import sky_to_pixel
+from diaflow.sky.wcs import image_circle, sky_to_pixel
 from diaflow.statistics import robust_width
 
 # Largest error of an interpolated position [pixel], and the grid step [pixel] with which the search for it begins.
@@ -204,18 +204,8 @@ def position_grid(
 
 def _far_apart(wcs: WCS, shape: tuple[int, int], other_wcs: WCS, other_shape: tuple[int, int]) -> bool:
     """Whether two images cannot overlap, because the circles around them do not (with 5 % to spare)."""
-    (centre, radius), (other_centre, other_radius) = _circle(wcs, shape), _circle(other_wcs, other_shape)
+    (centre, radius), (other_centre, other_radius) = image_circle(wcs, shape), image_circle(other_wcs, other_shape)
     return np.linalg.norm(centre - other_centre) > 1.05 * (radius + other_radius)
-
-
-def _circle(wcs: WCS, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Centre (3,) and radius of the circle around an image, on the unit sphere."""
-    ny, nx = shape
-    x = [(nx - 1) / 2, -0.5, nx - 0.5, -0.5, nx - 0.5]
-    y = [(ny - 1) / 2, -0.5, -0.5, ny - 0.5, ny - 0.5]
-    ra, dec = np.radians(wcs.all_pix2world(x, y, 0))
-    directions = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
-    return directions[0], np.linalg.norm(directions[1:] - directions[0], axis=1).max()
 
 
 def _source_positions(wcs: WCS, x: np.ndarray, y: np.ndarray, source_wcs: WCS, source_shape: tuple[int, int]):

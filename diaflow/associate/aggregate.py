@@ -122,8 +122,8 @@ def weighted_mean(
 
 
 def _mean_position(ra, dec, index, n_objects):
-    x, y, z = (_sums(index, component, n_objects) for component in sphere.unit_vectors(ra, dec).T)
-    return np.rad2deg(np.arctan2(y, x)) % 360, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
+    sums = [_sums(index, component, n_objects) for component in sphere.unit_vectors(ra, dec).T]
+    return sphere.sky_position(np.stack(sums, axis=-1))
 
 
 def _sums(index, values, n_objects):

@@ -14,6 +14,7 @@ from scipy.special import gammainc
 
 from diaflow import polynomials
 from diaflow.errors import BadData
+from diaflow.sky import sphere
 from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH, median_width
 
 N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars
@@ -33,19 +34,12 @@ _ROUNDS = 8
 
 def to_plane(ra: np.ndarray, dec: np.ndarray, crval: np.ndarray) -> np.ndarray:
     """Gnomonic projection about crval = (ra, dec): standard coordinates (n, 2), all in degrees."""
-    lon, lat, lat0 = np.deg2rad(np.asarray(ra) - crval[0]), np.deg2rad(dec), np.deg2rad(crval[1])
-    depth = np.sin(lat) * np.sin(lat0) + np.cos(lat) * np.cos(lat0) * np.cos(lon)
-    xi = np.cos(lat) * np.sin(lon) / depth
-    eta = (np.sin(lat) * np.cos(lat0) - np.cos(lat) * np.sin(lat0) * np.cos(lon)) / depth
-    return np.rad2deg(np.stack([xi, eta], -1))
+    return np.rad2deg(np.stack(sphere.gnomonic(ra, dec, *crval), -1))
 
 
 def from_plane(plane: np.ndarray, crval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inverse of `to_plane`: ra in 0..360 and dec, all in degrees."""
-    (x, y), lat0 = np.deg2rad(np.moveaxis(plane, -1, 0)), np.deg2rad(crval[1])
-    depth = np.cos(lat0) - y * np.sin(lat0)
-    dec = np.arctan2(np.sin(lat0) + y * np.cos(lat0), np.hypot(x, depth))
-    return (crval[0] + np.rad2deg(np.arctan2(x, depth))) % 360, np.rad2deg(dec)
+    return sphere.from_gnomonic(*np.deg2rad(np.moveaxis(plane, -1, 0)), *crval)
 
 
 def match(

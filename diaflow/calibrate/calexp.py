@@ -12,6 +12,7 @@ source table has been divided by it.
 import numpy as np
 from astropy.wcs import WCS
 
+from diaflow import units
 from diaflow.calibrate import astrometry, photocal
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.errors import BadData
@@ -24,10 +25,9 @@ from diaflow.psf.stampfield import fwhm, moments_sigma
 from diaflow.sky.wcs import central_pixel_scale, image_centre, image_corners
 from diaflow.statistics import excess_scatter
 from diaflow.store import tables
-from diaflow.units import NANOJANSKY_ZERO_POINT
 
 # Without any zero point the counts are kept: 1 DN is called 1 nJy.
-NOMINAL_ZERO_POINT = NANOJANSKY_ZERO_POINT
+NOMINAL_ZERO_POINT = units.NANOJANSKY_ZERO_POINT
 
 MAX_WORSE = 1.5  # scatter with the camera's distortion over that with the image's own, from which it is another one
 
@@ -160,8 +160,8 @@ def _reference(refcat: np.ndarray | None, first_visit: np.ndarray | None, band: 
         id=good["sourceId"],
         ra=good["ra"],
         dec=good["dec"],
-        mag=NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux),
-        mag_err=2.5 / np.log(10) * good["psfFluxErr"] / flux,
+        mag=units.magnitude(flux),
+        mag_err=units.MAG_PER_RELATIVE_ERROR * good["psfFluxErr"] / flux,
         star=(good["extendedness"] == 0) & (good["band"] == band),
     )
     return reference, "relative"
@@ -219,7 +219,7 @@ def _fit_zero_point(
 def _apply_scale(exposure: Exposure, table: np.ndarray, zero_point: float, variation: np.ndarray) -> None:
     """From DN to nJy by a zero point and its variation over the detector [mag]."""
     ny, nx = exposure.shape
-    scale = photocal.nanojansky_per_dn(zero_point)
+    scale = units.nanojansky(zero_point)
     exposure.metadata["gain"] /= scale
     columns = np.arange(nx)
     for first in range(0, ny, ROWS):
@@ -277,7 +277,7 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
     usable = (mask == 0) & np.isfinite(variance)
     variance = np.median(variance[usable]) if usable.any() else np.nan
     summary["sky_rms"] = np.sqrt(variance)
-    summary["depth"] = NANOJANSKY_ZERO_POINT - 2.5 * np.log10(5 * np.sqrt(variance / np.sum(stamp**2)))
+    summary["depth"] = units.magnitude(5 * np.sqrt(variance / np.sum(stamp**2)))
     summary["ra"], summary["dec"] = image_centre(exposure.wcs, exposure.shape)
     corners = image_corners(exposure.wcs, exposure.shape)
     for number, (ra, dec) in enumerate(zip(*corners), 1):

@@ -25,6 +25,7 @@ from diaflow.instruments.images import Pixels
 from diaflow.sky.wcs import central_pixel_scale, image_centre
 from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median_width
 from diaflow.store import tables
+from diaflow.units import MAG_PER_RELATIVE_ERROR
 
 MAS = 3.6e6  # in a degree
 N_LINEAR = 3  # terms of an affine map
@@ -242,7 +243,7 @@ def magnitudes(
     images, image = np.unique(observed["image"], return_inverse=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         offset = mag[star] + 2.5 * np.log10(observed["flux"])
-        error = np.hypot(2.5 / np.log(10) * observed["flux_err"] / observed["flux"], LEAST_MAG_ERROR)
+        error = np.hypot(MAG_PER_RELATIVE_ERROR * observed["flux_err"] / observed["flux"], LEAST_MAG_ERROR)
     valid = np.isfinite(offset + error)
     offset, error = np.where(valid, offset, 0), np.where(valid, error, 1)
     # variable stars and wrong matches would pull a first least-squares fit

@@ -12,7 +12,7 @@ import numpy as np
 from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.statistics import excess_scatter, median_width
-from diaflow.units import NANOJANSKY_ZERO_POINT
+from diaflow.units import MAG_PER_RELATIVE_ERROR
 
 MIN_STARS = 3
 
@@ -84,7 +84,7 @@ def zero_point(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         offset = ref_mag + 2.5 * np.log10(np.asarray(flux, float))
-        flux_mag_err = 2.5 / np.log(10) * np.asarray(flux_err, float) / flux
+        flux_mag_err = MAG_PER_RELATIVE_ERROR * np.asarray(flux_err, float) / flux
     error = np.hypot(flux_mag_err, np.nan_to_num(np.asarray(ref_mag_err, float)))
     usable = np.isfinite(offset) & np.isfinite(error)
     if usable.sum() < MIN_STARS:
@@ -143,11 +143,6 @@ def variation(
 def evaluated(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The polynomial of `variation` at pixel positions."""
     return polynomials.evaluated(coefficients, *polynomials.centred(x, y, shape))
-
-
-def nanojansky_per_dn(zp: float) -> float:
-    """Flux of 1 DN [nJy] for an AB zero point [mag]."""
-    return 10 ** ((NANOJANSKY_ZERO_POINT - zp) / 2.5)
 
 
 def _clipped(offset: np.ndarray, error: np.ndarray, n_sigma: float, n_iter: int) -> np.ndarray:

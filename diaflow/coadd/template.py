@@ -18,7 +18,8 @@ from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.jit import EXACT
-from diaflow.psf.coadd import CoaddPsf, PsfInput
+from diaflow.psf.coadd import EVERYWHERE, CoaddPsf, PsfInput
+from diaflow.sky.wcs import sky_to_pixel
 from diaflow.warp import warp
 
 # Pixels around the science image that the resampling kernel and the curvature of its edges need.
@@ -117,7 +118,7 @@ def _box_of_image(wcs: WCS, shape: tuple[int, int], frame: WCS) -> tuple[int, in
     x, y = np.linspace(0, nx - 1, 33), np.linspace(0, ny - 1, 33)
     border_x = np.concatenate([x, x, np.zeros(33), np.full(33, nx - 1)])
     border_y = np.concatenate([np.zeros(33), np.full(33, ny - 1), y, y])
-    position = np.stack(frame.wcs_world2pix(*wcs.all_pix2world(border_x, border_y, 0), 0))
+    position = np.stack(sky_to_pixel(frame, *wcs.all_pix2world(border_x, border_y, 0), EVERYWHERE))
     if not np.isfinite(position).all():
         return 0, 0, 0, 0
     low, high = np.floor(position.min(1)).astype(int), np.ceil(position.max(1)).astype(int)

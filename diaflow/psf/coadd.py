@@ -18,7 +18,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from diaflow.psf.grid import StampGrid
 from diaflow.psf.stampfield import StampField, resized
-from diaflow.sky.wcs import sky_to_pixel
+from diaflow.sky.wcs import read_wcs, sky_to_pixel
 
 # The position itself and the four from which the local affine map is taken [pixel].
 OFFSETS = np.array([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
@@ -257,4 +257,4 @@ def _innermost(inputs: list[PsfInput]) -> list[PsfInput]:
 @lru_cache(maxsize=4096)
 def _parsed_wcs(header: str) -> WCS:
     """The WCS of a header; the patches of a template share those of their inputs."""
-    return WCS(fits.Header.fromstring(header))
+    return read_wcs(fits.Header.fromstring(header))

@@ -7,6 +7,7 @@ proper motions in mas/yr, epochs in Julian years and the rest in magnitudes.
 import numpy as np
 from astropy import units as u
 
+from diaflow import units
 from diaflow.errors import InputError
 from diaflow.refcat.formats import Block
 from diaflow.store import tables
@@ -18,7 +19,6 @@ CREDIBLE_POSITION_ERROR = (0.0, 10.0 / 3600)  # [deg]
 CREDIBLE_MOTION = 20.0 / 3600 / 365.25  # twice that of Barnard's star [deg/d]
 CREDIBLE_EPOCH = (0.0, 100_000.0)  # 1858 to 2132 [MJD]
 
-AB_ZERO_POINT = 31.4  # of 1 nJy [mag]
 J2000, JULIAN_YEAR = 51544.5, 365.25  # [MJD], [d]
 
 
@@ -107,7 +107,7 @@ def _magnitudes(block: Block, name: str) -> np.ndarray:
         mag = _numbers(block, name)
     else:
         with np.errstate(invalid="ignore", divide="ignore"):
-            mag = AB_ZERO_POINT - 2.5 * np.log10(_floats(block, name, u.nJy, u.nJy))
+            mag = units.magnitude(_floats(block, name, u.nJy, u.nJy))
     return _credible(mag, *CREDIBLE_MAG)
 
 
@@ -115,8 +115,8 @@ def _magnitude_errors(block: Block, name: str, mag: np.ndarray) -> np.ndarray:
     if _is_magnitude(block[name][1]):
         error = _numbers(block, name)
     else:
-        flux = 10 ** ((AB_ZERO_POINT - mag) / 2.5)
-        error = 2.5 / np.log(10) * _floats(block, name, u.nJy, u.nJy) / flux
+        flux = units.nanojansky(mag)
+        error = units.MAG_PER_RELATIVE_ERROR * _floats(block, name, u.nJy, u.nJy) / flux
     return _credible(error, *CREDIBLE_MAG_ERROR)
 
 

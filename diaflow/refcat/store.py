@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from diaflow.errors import InputError
 from diaflow.refcat import healpix
+from diaflow.sky import sphere
 from diaflow.store import tables
 from diaflow.store.files import replacing
 
@@ -110,7 +111,7 @@ def read(path: str | Path, band: str, ra: float, dec: float, radius_deg: float, 
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable reference catalogue ({error})") from error
     values = {name: data[name].to_numpy() for name in columns}
-    inside = _inside(values["ra"], values["dec"], ra, dec, radius_deg)
+    inside = sphere.within(values["ra"], values["dec"], ra, dec, radius_deg)
     values = {name: column[inside] for name, column in values.items()}
     values["ra"], values["dec"] = _moved(*(values[name] for name in ("ra", "dec", "pm_ra", "pm_dec", "epoch")), mjd)
     values |= {"mag": values[f"{band}_mag"], "mag_err": values[f"{band}_mag_err"]}
@@ -206,24 +207,12 @@ def _touched(boxes: np.ndarray, ra: float, dec: float, radius_deg: float) -> np.
     return near & ((ra_min <= turns + width) & (ra_max >= turns - width)).any(axis=0)
 
 
-def _inside(all_ra: np.ndarray, all_dec: np.ndarray, ra: float, dec: float, radius_deg: float) -> np.ndarray:
-    """Indices of the positions within the circle; the haversine is exact for small angles and at the poles."""
-    near = np.flatnonzero(np.abs(all_dec - dec) <= radius_deg)
-    lon, lat = np.deg2rad(all_ra[near] - ra), np.deg2rad(all_dec[near])
-    lat0 = np.deg2rad(dec)
-    haversine = np.sin((lat - lat0) / 2) ** 2 + np.cos(lat) * np.cos(lat0) * np.sin(lon / 2) ** 2
-    return near[haversine <= np.sin(np.deg2rad(min(radius_deg, 180)) / 2) ** 2]
-
-
 def _moved(
     ra: np.ndarray, dec: np.ndarray, pm_ra: np.ndarray, pm_dec: np.ndarray, epoch: np.ndarray, mjd: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions at a date [deg], along straight lines in the plane that touches the sky at the star."""
     ra, dec = ra.copy(), dec.copy()
     moving = np.flatnonzero(np.isfinite(pm_ra + pm_dec + epoch))
-    days, lat = mjd - epoch[moving], np.radians(dec[moving])
-    east, north = (np.radians(pm[moving] * days) for pm in (pm_ra, pm_dec))
-    outwards = np.cos(lat) - north * np.sin(lat)  # from the axis of the Earth
-    ra[moving] = (ra[moving] + np.degrees(np.arctan2(east, outwards))) % 360
-    dec[moving] = np.degrees(np.arctan2(np.sin(lat) + north * np.cos(lat), np.hypot(east, outwards)))
+    east, north = (np.radians(pm[moving] * (mjd - epoch[moving])) for pm in (pm_ra, pm_dec))
+    ra[moving], dec[moving] = sphere.from_gnomonic(east, north, ra[moving], dec[moving])
     return ra, dec

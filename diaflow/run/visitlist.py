@@ -11,6 +11,7 @@ import glob
 import numpy as np
 
 from diaflow.errors import InputError
+from diaflow.sky import sphere
 from diaflow.store import tables
 
 COLUMNS = {"visit": int, "band": str, "mjd": float, "ra": float, "dec": float, "rotation": float, "seeing": float}
@@ -99,11 +100,8 @@ def _corners(visits: list[dict], camera: dict, numbers: np.ndarray) -> dict[str,
     pixels = (grid * (size + camera["gap"]))[:, None, :] + points
     x, y = np.moveaxis(np.radians(camera["pixel_scale"] / 3600) * pixels, -1, 0)
     ra_0, dec_0, angle = (np.array([row[name] for row in visits])[:, None, None] for name in ("ra", "dec", "rotation"))
-    cosine, sine, dec_0 = np.cos(np.radians(angle)), np.sin(np.radians(angle)), np.radians(dec_0)
-    xi, eta = -cosine * x + sine * y, sine * x + cosine * y
-    north = np.cos(dec_0) - eta * np.sin(dec_0)
-    ra = (ra_0 + np.degrees(np.arctan2(xi, north))) % 360
-    dec = np.degrees(np.arctan2(np.sin(dec_0) + eta * np.cos(dec_0), np.hypot(xi, north)))
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    ra, dec = sphere.from_gnomonic(-cosine * x + sine * y, sine * x + cosine * y, ra_0, dec_0)
     names = ["", "_1", "_2", "_3", "_4"]
     return {
         axis + name: values[:, :, k].ravel()

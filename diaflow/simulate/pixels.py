@@ -12,7 +12,8 @@ from numba import njit
 from diaflow.jit import EXACT
 from diaflow.simulate import optics, pointing
 from diaflow.simulate.pointing import Visit, stream
-from diaflow.simulate.sky import AB_NJY, Survey
+from diaflow.simulate.sky import Survey
+from diaflow.units import NANOJANSKY_ZERO_POINT
 
 # Least-squares fit to an exponential disc; sigma in units of its half-light radius.
 DISC_WEIGHT = np.array([0.5041, 0.3951, 0.1008])
@@ -68,7 +69,7 @@ def scene(survey: Survey, visit: int, detector: int) -> np.ndarray:
     size = survey.config["size"]
     epoch = survey.visit(visit)
     wcs = optics.true_wcs(survey.config, epoch, detector)
-    flux = survey.flux[:, visit - 1] * 10 ** (0.4 * (epoch.zero_point - AB_NJY))
+    flux = survey.flux[:, visit - 1] * 10 ** (0.4 * (epoch.zero_point - NANOJANSKY_ZERO_POINT))
     x, y = wcs.all_world2pix(survey.objects["ra"], survey.objects["dec"], 0)
     reach = 60 / survey.config["pixel_scale"]
     near = (flux > 0) & (np.abs(x - size / 2) < size / 2 + reach) & (np.abs(y - size / 2) < size / 2 + reach)

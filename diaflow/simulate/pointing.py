@@ -2,7 +2,7 @@
 
 Season one makes the template, season two has the transients.  Every night observes all bands, one visit each.
 The header knows each visit roughly: its WCS has a pointing error and no distortion, its seeing and zero point
-are estimates.  Only numpy is needed here; the tangent-plane projection is that of Calabretta & Greisen (2002).
+are estimates.  Only numpy is needed here.
 """
 
 import math
@@ -10,6 +10,8 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+
+from diaflow.sky import sphere
 
 FIELD = (35.0, -4.5)  # ra, dec [deg]
 FIRST_NIGHT = {"template": 60200, "science": 60560}  # MJD (UTC)
@@ -208,8 +210,4 @@ def _tangent_to_sky(config: dict, pointing: Pointing, detector: int, points: np.
     """Sky positions ra (n,), dec (n,) [deg] of pixels (n, 2) through a gnomonic projection."""
     offset = points - boresight(config, detector)
     xi, eta = np.radians(cd_matrix(config, pointing.rotation) @ offset.T)
-    dec0 = math.radians(pointing.dec)
-    north = math.cos(dec0) - eta * math.sin(dec0)
-    ra = pointing.ra + np.degrees(np.arctan2(xi, north))
-    dec = np.degrees(np.arctan2(math.sin(dec0) + eta * math.cos(dec0), np.hypot(xi, north)))
-    return ra % 360, dec
+    return sphere.from_gnomonic(xi, eta, pointing.ra, pointing.dec)

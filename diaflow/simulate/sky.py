@@ -12,8 +12,8 @@ import numpy as np
 from diaflow.simulate import lightcurves
 from diaflow.simulate.pointing import CADENCE, DITHER, FIELD, FIRST_NIGHT, GAP, Visit, stream, visits
 from diaflow.store import tables
+from diaflow.units import NANOJANSKY_ZERO_POINT
 
-AB_NJY = 31.4  # AB magnitude of 1 nJy
 FIRST_ID = {"star": 1, "galaxy": 2, "supernova": 3, "variable": 4, "nucleus": 5, "asteroid": 6}  # millions
 STAR_MAGS, STAR_SLOPE = (16.0, 24.0), 0.15  # range and slope of log10 counts per mag
 BRIGHT_STARS, BRIGHT_MAGS = 100.0, (13.0, 14.6)  # per square degree: these saturate
@@ -169,7 +169,7 @@ def _rows(config: dict, kind: str, ra: np.ndarray, dec: np.ndarray, mag: np.ndar
 def _flux(table: np.ndarray, epochs: list[Visit], offset: np.ndarray | float = 0.0) -> np.ndarray:
     """Flux (n, n_visits) [nJy] of the magnitudes of the visits' bands, plus an offset (n, n_visits) [mag]."""
     mag = np.array([table[f"{visit.band}_mag"] for visit in epochs], float).T
-    return 10 ** (-0.4 * (mag + offset - AB_NJY))
+    return 10 ** (-0.4 * (mag + offset - NANOJANSKY_ZERO_POINT))
 
 
 def _half_size(config: dict, margin: float) -> np.ndarray:

@@ -12,8 +12,9 @@ import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.errors import InputError
+from diaflow.sky.wcs import sky_to_pixel
+from diaflow.units import ARCSEC
 
-ARCSEC = np.pi / (180 * 3600)
 CELSIUS = 273.15
 # Of the standard atmosphere: at sea level [mbar, deg C], and the altitude over which pressure falls by e [m].
 PRESSURE, TEMPERATURE, SCALE_HEIGHT = 1013.25, 10.0, 8149.9
@@ -201,7 +202,8 @@ class Subbands:
             )
         total = refraction(self.wavelengths, distance, self.latitude, self.altitude)
         east, north = np.sin(np.radians(angle)) / 3600, np.cos(np.radians(angle)) / 3600
-        one_up = np.array(wcs.all_world2pix(ra + east / np.cos(np.radians(dec)), dec + north, 0), float) - (x, y)
+        box = (0, 0, shape[1] - 1, shape[0] - 1)
+        one_up = np.array(sky_to_pixel(wcs, ra + east / np.cos(np.radians(dec)), dec + north, box)) - (x, y)
         return (total - total[self.middle])[:, None] * one_up
 
 

@@ -12,10 +12,10 @@ def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
-def sky_position(vector: np.ndarray) -> tuple[float, float]:
-    """Right ascension and declination [deg] of a vector (3,)."""
-    x, y, z = (float(component) for component in vector)
-    return float(np.degrees(np.arctan2(y, x)) % 360.0), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+def sky_position(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension in 0 ... 360 and declination [deg] of vectors (..., 3) of any length."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def separation(v: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -42,3 +42,55 @@ def gnomonic(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float) -> tupl
     xi = np.cos(d) * np.sin(a) / cosine
     eta = (np.cos(d0) * np.sin(d) - np.sin(d0) * np.cos(d) * np.cos(a)) / cosine
     return xi, eta
+
+
+def from_gnomonic(
+    xi: np.ndarray, eta: np.ndarray, ra_0: np.ndarray, dec_0: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `gnomonic`, exact at the poles too.
+
+    Parameters
+    ----------
+    xi, eta : arrays [rad]
+    ra_0, dec_0 : [deg]
+
+    Returns
+    -------
+    ra, dec : arrays [deg]
+        Right ascension in 0 ... 360.
+    """
+    d0 = np.radians(dec_0)
+    outwards = np.cos(d0) - eta * np.sin(d0)  # from the axis of the sphere
+    dec = np.arctan2(np.sin(d0) + eta * np.cos(d0), np.hypot(xi, outwards))
+    return (ra_0 + np.degrees(np.arctan2(xi, outwards))) % 360, np.degrees(dec)
+
+
+def offsets(ra: np.ndarray, dec: np.ndarray, ra_0: np.ndarray, dec_0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Small offsets to the east and to the north of a position, across RA 0 too.
+
+    Parameters
+    ----------
+    ra, dec, ra_0, dec_0 : arrays or floats
+        Positions and where the offsets begin [deg].
+
+    Returns
+    -------
+    east, north : arrays [deg]
+        Along the circle of declination and the meridian of the beginning: right to the square of the offset.
+    """
+    return ((ra - ra_0 + 180) % 360 - 180) * np.cos(np.radians(dec_0)), dec - dec_0
+
+
+def within(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float, radius: float) -> np.ndarray:
+    """Which positions are within a circle on the sky, (n,) bool.
+
+    Parameters
+    ----------
+    ra, dec : (n,) arrays
+        Positions [deg].
+    ra_0, dec_0, radius : float
+        Of the circle [deg].
+    """
+    near = np.abs(dec - dec_0) <= radius
+    near[near] = separation(unit_vectors(ra[near], dec[near]), unit_vectors(ra_0, dec_0)) <= np.radians(radius)
+    return near

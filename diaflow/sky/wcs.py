@@ -14,6 +14,13 @@ from diaflow.units import ARCSEC
 _WCS_ERRORS = (ValueError, TypeError, KeyError, fits.VerifyError)
 
 
+def read_wcs(header: fits.Header) -> WCS:
+    """The celestial WCS of a header, silent about keywords that astropy repairs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header)
+
+
 def header_wcs(header: fits.Header) -> WCS:
     """The WCS of an image header, which must be right ascension and declination, equinox 2000.
 
@@ -23,10 +30,8 @@ def header_wcs(header: fits.Header) -> WCS:
         When there is no such WCS; the message says what is there.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(header)
-            celestial = wcs.has_celestial
+        wcs = read_wcs(header)
+        celestial = wcs.has_celestial
     except _WCS_ERRORS as error:
         raise BadData(f"unusable WCS: {_last_line(error)}") from error
     axes = tuple(wcs.wcs.ctype)
@@ -87,6 +92,28 @@ def central_pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
     return scale
 
 
+def image_circle(wcs: WCS, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """The circle around an image.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    shape : (ny, nx)
+
+    Returns
+    -------
+    centre : (3,) array
+        Unit vector.
+    radius : float
+        Chord from the centre to the farthest corner, on the unit sphere.
+    """
+    ny, nx = shape
+    x = [(nx - 1) / 2, -0.5, nx - 0.5, -0.5, nx - 0.5]
+    y = [(ny - 1) / 2, -0.5, -0.5, ny - 0.5, ny - 0.5]
+    directions = unit_vectors(*wcs.all_pix2world(x, y, 0))
+    return directions[0], float(np.linalg.norm(directions[1:] - directions[0], axis=1).max())
+
+
 def _sky(wcs: WCS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:
         ra, dec = wcs.all_pix2world(x, y, 0)
@@ -101,13 +128,6 @@ def _last_line(error: Exception) -> str:
     """What wcslib says last is the cause; before it come line numbers of its source."""
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__
-
-
-def read_wcs(header: fits.Header) -> WCS:
-    """The celestial WCS of a header, silent about keywords that astropy repairs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(header)
 
 
 def sky_to_pixel(

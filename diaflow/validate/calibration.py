@@ -12,7 +12,7 @@ from diaflow.simulate import optics
 from diaflow.simulate.sky import Survey
 from diaflow.sky.wcs import read_wcs
 from diaflow.store import tables
-from diaflow.units import NANOJANSKY_ZERO_POINT
+from diaflow.units import NANOJANSKY_ZERO_POINT, magnitude
 
 BRIGHT = 20.0  # stars on which the astrometry is judged [mag]
 CALIBRATED_SNR, REPEATABLE_SNR = 50.0, 200.0  # stars on which calibration and repeatability are judged
@@ -83,7 +83,7 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     offsets = np.array([fit.value - NANOJANSKY_ZERO_POINT for fit in fits])
     steady = found["psfFlux"] > REPEATABLE_SNR * found["psfFluxErr"]
     found, star = found[steady], star[steady]
-    mag = NANOJANSKY_ZERO_POINT - 2.5 * np.log10(found["psfFlux"])
+    mag = magnitude(found["psfFlux"])
     series = [mag[rows] for rows in _groups(star, found["band"]) if len(rows) >= MIN_VISITS]
     return {
         "photometry_offset_rms": np.sqrt(np.mean(offsets**2)) if len(offsets) else np.nan,

@@ -18,7 +18,8 @@ from diaflow.forced.diffim import forced_photometry
 from diaflow.image.exposure import Exposure
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.simulate.sky import Survey
-from diaflow.sky.wcs import read_wcs
+from diaflow.sky import sphere
+from diaflow.sky.wcs import read_wcs, sky_to_pixel
 from diaflow.statistics import robust_width
 from diaflow.store import tables
 from diaflow.validate import calibration
@@ -181,11 +182,11 @@ def template_weights(ra: np.ndarray, dec: np.ndarray, visits: np.ndarray, templa
     """Weight of each visit in the template at each position, shape (n_positions, n_visits)."""
     weight = np.zeros((len(ra), len(visits)))
     for template in templates:
-        x, y = template.wcs.all_world2pix(ra, dec, 0)
         ny, nx = template.shape
+        x, y = sky_to_pixel(template.wcs, ra, dec, (0, 0, nx - 1, ny - 1))
         on_patch = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
         for source in template.inputs:
-            x, y = source.wcs.all_world2pix(ra, dec, 0, quiet=True)
+            x, y = sky_to_pixel(source.wcs, ra, dec, source.box)
             x0, y0, x1, y1 = source.box
             inside = on_patch & (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
             weight[inside, np.searchsorted(visits, source.visit)] += source.weight
@@ -314,9 +315,7 @@ def _empty_positions(difference: Exposure, objects: np.ndarray, rng: np.random.G
 
 def _separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Separations (n, m) of the rows of two tables with ra and dec, for small angles [arcsec]."""
-    north = a["dec"][:, None] - b["dec"]
-    east = ((a["ra"][:, None] - b["ra"] + 180) % 360 - 180) * np.cos(np.radians(a["dec"]))[:, None]
-    return 3600 * np.hypot(east, north)
+    return 3600 * np.hypot(*sphere.offsets(b["ra"], b["dec"], a["ra"][:, None], a["dec"][:, None]))
 
 
 def _of_image(table: np.ndarray, visit: int, detector: int) -> np.ndarray:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow.calibrate import photocal
-from diaflow.calibrate.photocal import nanojansky_per_dn, zero_point
+from diaflow.calibrate.photocal import zero_point
 from diaflow.errors import BadData
+from diaflow.units import nanojansky
 
 ZERO_POINT = 27.3
 
@@ -116,11 +117,11 @@ def test_stars_that_disagree_are_bad_data():
         zero_point(np.ones(3), np.full(3, 0.01), np.array([10.0, 15.0, 20.0]), np.full(3, 0.01))
 
 
-def test_nanojansky_per_dn_follows_the_ab_system():
-    assert nanojansky_per_dn(31.4) == pytest.approx(1)
-    assert nanojansky_per_dn(31.4 - 2.5) == pytest.approx(10)
+def test_nanojansky_follow_the_ab_system():
+    assert nanojansky(31.4) == pytest.approx(1)
+    assert nanojansky(31.4 - 2.5) == pytest.approx(10)
     # 3631 Jy is magnitude zero, up to the rounding of 31.4.
-    assert nanojansky_per_dn(0.0) == pytest.approx(3631e9, rel=2e-3)
+    assert nanojansky(0.0) == pytest.approx(3631e9, rel=2e-3)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])

@@ -64,9 +64,7 @@ def convex_hull(vectors: np.ndarray) -> np.ndarray:
         When the points do not fit in one half of the sky.
     """
     mean = vectors.sum(0)
-    ra_0, dec_0 = sphere.sky_position(mean)
-    ra, dec = np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])), np.degrees(np.arcsin(np.clip(vectors[:, 2], -1, 1)))
-    plane = np.stack(sphere.gnomonic(ra, dec, ra_0, dec_0), axis=1)
+    plane = np.stack(sphere.gnomonic(*sphere.sky_position(vectors), *sphere.sky_position(mean)), axis=1)
     if not np.all(np.isfinite(plane)):
         raise InputError("skymap: the images are spread over half the sky; run fields that are far apart separately")
     # East is left from inside the sphere, right from outside: (xi, eta) is right-handed seen from outside.
