@@ -14,7 +14,7 @@ import numpy as np
 from diaflow.image.lanczos import HALF_WIDTH, kernel_table
 from diaflow.psf.stampfield import StampField
 
-SIZE = 25  # side of the kernel that gives white noise this correlation [pixel]; what is beyond holds 1e-4 of its square
+SIZE = 25  # of the kernel that gives white noise this correlation [pixel]; 1 % of the power of the widest is beyond
 N_FREQUENCIES = 256  # of the tabulated spectrum
 N_BISECTIONS = 50  # of the search for the power p, to the last bit
 # No few resamplings take more; noise with a larger factor was smoothed, as that of PSF-matched warps, by a Gaussian.
