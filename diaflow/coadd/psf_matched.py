@@ -13,6 +13,8 @@ from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 
+OPTIONS = {}
+
 N_SIGMA = 3.0
 
 
