@@ -10,14 +10,14 @@ import measure
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diaflow.associate.patches import associate
+from diaflow.associate import patches, simple
 from diaflow.run import job
 from diaflow.sky import sphere
 from diaflow.store import tables
 from diaflow.units import ARCSEC
 
 N_VISITS, AREA, SCATTER = 1000, 10.0, 0.08  # visits; [deg2]; [arcsec]
-CONFIG = {"algorithm": "simple", "radius": 1.0}
+CONFIG = {"radius": 1.0}
 
 
 def survey(n_sources: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def survey(n_sources: int) -> np.ndarray:
 
 def ours(sources: np.ndarray) -> int:
     """Number of objects that `diaflow.associate` finds."""
-    return int(associate(sources, CONFIG).max()) + 1
+    return int(patches.associate(sources, simple.associate, CONFIG).max()) + 1
 
 
 def tree_per_visit(sources: np.ndarray) -> int:

@@ -31,12 +31,13 @@ from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.run import job
 from diaflow.statistics import robust_width
 from diaflow.store import tables
+from diaflow.subtract import alard_lupton, zogy
 from diaflow.subtract.subtraction import subtract
 
 STAMP, STARS_PER_PIXEL = 31, 6000 / 4096**2
 SCIENCE, TEMPLATE = (4.2, 100.0), (3.4, 25.0)  # FWHM at the centre [pixel], variance
 FWHM_SLOPE = 0.3
-OURS = {"alard_lupton": {"algorithm": "alard_lupton"}, "zogy": {"algorithm": "zogy"}}
+OURS = {"alard_lupton": alard_lupton.subtract, "zogy": zogy.subtract}
 CONFIG = {
     "mode": "auto",
     "basis": "gaussian",
@@ -127,7 +128,7 @@ def read_pair(folder: Path) -> tuple[Exposure, Exposure, np.ndarray]:
 def subtract_pair(folder: Path, name: str) -> None:
     """What is timed."""
     job.keep_freed_memory()
-    difference, matched, _ = subtract(*read_pair(folder), CONFIG | OURS[name])
+    difference, matched, _ = subtract(*read_pair(folder), OURS[name], CONFIG)
     difference.write(folder / f"{name}.fits")
     matched.write(folder / f"{name}_matched.fits")
 
@@ -138,7 +139,7 @@ def later_subtraction(folder: Path) -> float:
     pair = read_pair(folder)
     for _ in range(2):
         start = time.process_time()
-        subtract(*pair, CONFIG | OURS["alard_lupton"])
+        subtract(*pair, OURS["alard_lupton"], CONFIG)
     return time.process_time() - start
 
 

@@ -23,7 +23,7 @@ from measure import PYTHON, ROOT
 from diaflow.coadd import combine
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import fwhm
-from diaflow.run import config
+from diaflow.run import config, methods
 from diaflow.store import tables
 from diaflow.units import magnitude
 
@@ -38,6 +38,7 @@ CONFIG = {
         "supernovae": 150, "variables": 100, "asteroids": 20, "stars": 12000, "seeing": [1.4, 2.6],
     },
 }  # fmt: skip
+METHODS = list(methods.listed("coadd"))
 BEFORE = ("exposures.parquet", "overlaps.parquet", "refcat.parquet", "skymap.json", "visit_summary.parquet")
 FOLDERS = ("calexp", "jointcal", "refcat", "src", "visit_summary", "warp", "warp_matched")
 COLUMNS = {
@@ -67,7 +68,7 @@ def run(folder: Path, method: str, *arguments: str) -> None:
 
 def copy(folder: Path, method: str) -> None:
     """What the first run made before its coadds, for another one."""
-    first, other = (folder / "results" / name for name in (next(iter(combine.METHODS)), method))
+    first, other = (folder / "results" / name for name in (METHODS[0], method))
     other.mkdir(parents=True, exist_ok=True)
     for name in (*BEFORE, *FOLDERS):
         source = first / name
@@ -86,8 +87,9 @@ def cpu_per_megapixel(products: Path, method: str) -> float:
     files = [
         [products / f"{kind}/{tract}/{visit}/{patch}.fits" for visit in inputs] for kind in ("warp", "warp_matched")
     ]
-    options = {"settings": config.validated(CONFIG)["template"]["dcr"]} if method == "dcr" else {}
-    made = partial(combine.combine_warps, *files, method, **options)
+    survey = config.validated(CONFIG | {"template": CONFIG["template"] | {"method": method}})
+    options = config.method_options(survey, "template")
+    made = partial(combine.combine_warps, *files, methods.load("coadd", method).combine, **options)
     made()
     start = time.process_time()
     shape = made().shape
@@ -131,7 +133,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     print("| method |", " | ".join(COLUMNS.values()), "|")
     print("|---" * (len(COLUMNS) + 1) + "|")
-    for k, method in enumerate(combine.METHODS):
+    for k, method in enumerate(METHODS):
         products = folder / "results" / method
         if k:
             copy(folder, method)

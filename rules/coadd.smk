@@ -15,7 +15,7 @@ rule coadd_template:
         mem_mb=2000,
     params:
         method=config["template"]["method"],
-        options={"settings": config["template"]["dcr"]} if config["template"]["method"] == "dcr" else {},
+        options=method_options(config, "template"),
         tract=tract_geometry,
     script:
         "../scripts/coadd_template.py"

@@ -15,7 +15,7 @@ from diaflow.errors import InputError
 from diaflow.instruments import maps
 from diaflow.run import plan as planning
 from diaflow.run import select
-from diaflow.run.config import validated
+from diaflow.run.config import method_options, of_chosen_methods, validated
 from diaflow.sky import refraction
 from diaflow.store import tables
 
@@ -33,7 +33,7 @@ def log_of(path):
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
 
 try:
-    config = validated(config)
+    config = of_chosen_methods(validated(config))
     plan = planning.make(config, product("exposures.parquet"), product("visit_summary.parquet"))
     planning.check_selection(plan)
     refraction.check(config["template"], plan.bands.values())

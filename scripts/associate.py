@@ -3,7 +3,7 @@
 import logging
 
 from diaflow.associate.patches import in_outer_box, patch_objects
-from diaflow.run import job
+from diaflow.run import job, methods
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.store import tables
 
@@ -14,7 +14,9 @@ def main(snakemake):
     parts = [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
     near = [part[in_outer_box(part, sky.tracts[tract], patch)] for part in parts]
     sources = tables.concatenate("dia_source", near)
-    dia_objects, links = patch_objects(sources, sky, tract, patch, snakemake.params.associate)
+    config = snakemake.params.associate
+    algorithm = methods.load("associate", config["algorithm"]).associate
+    dia_objects, links = patch_objects(sources, sky, tract, patch, algorithm, config)
     tables.write("dia_object", dia_objects, snakemake.output.dia_objects)
     tables.write("dia_link", links, snakemake.output.links)
     logging.info("%d DIAObjects from %d DIASources", len(dia_objects), len(links))

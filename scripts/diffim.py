@@ -7,13 +7,13 @@ from diaflow.coadd import template
 from diaflow.diasource import detection, quality
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
-from diaflow.run import job, parallel
+from diaflow.run import job, methods, parallel
 from diaflow.store import tables
 from diaflow.subtract.subtraction import subtract
 from diaflow.subtract.summary import failed, summary_row
 
 
-def difference(row, snakemake, calexps, diffims, sources):
+def difference(row, snakemake, algorithm, calexps, diffims, sources):
     """Write difference and matched template of one detector; return its DIASources and summary."""
     visit, detector = row["visit"], row["detector"]
     try:
@@ -23,7 +23,7 @@ def difference(row, snakemake, calexps, diffims, sources):
         templates = snakemake.input[f"templates_{visit}"]
         static = template.assemble(templates, science.wcs, science.shape, science.metadata.get("mjd"))
         stars = sources[(sources["visit"] == visit) & (sources["detector"] == detector)]
-        diffim, matched, summary = subtract(science, static, stars, snakemake.params.subtract)
+        diffim, matched, summary = subtract(science, static, stars, algorithm, snakemake.params.subtract)
         dia_sources = detection.dia_sources(diffim, science, matched, snakemake.params.detect)
         summary |= quality.metrics(diffim, science, matched, stars, dia_sources)
     except BadData as error:
@@ -41,7 +41,10 @@ def main(snakemake):
         tables.concatenate(name, [tables.read(name, path) for path in paths])
         for name, paths in (("visit_summary", snakemake.input.summaries), ("source", snakemake.input.sources))
     )
-    one = partial(difference, snakemake=snakemake, calexps=calexps, diffims=diffims, sources=sources)
+    algorithm = methods.load("subtract", snakemake.params.subtract["algorithm"]).subtract
+    one = partial(
+        difference, snakemake=snakemake, algorithm=algorithm, calexps=calexps, diffims=diffims, sources=sources
+    )
     dia_sources, summaries = zip(*parallel.each(one, rows, snakemake.threads))
     dia_sources = tables.concatenate("dia_source", dia_sources)
     tables.write_visits("dia_source", dia_sources, snakemake.output.dia_sources)

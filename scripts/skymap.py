@@ -2,7 +2,7 @@
 
 import logging
 
-from diaflow.run import job, plan
+from diaflow.run import job, methods, plan
 from diaflow.sky.overlaps import patch_overlaps
 from diaflow.sky.skymap.maps import make_skymap
 from diaflow.store import tables
@@ -10,7 +10,8 @@ from diaflow.store import tables
 
 def main(snakemake):
     exposures = tables.read("exposure", snakemake.input.exposures)
-    sky = make_skymap(snakemake.params.skymap, exposures)
+    config = snakemake.params.skymap
+    sky = make_skymap(config, exposures, methods.load("sky.skymap", config["type"]).tracts)
     sky.write(snakemake.output.skymap)
     overlaps = patch_overlaps(exposures, sky, plan.MARGIN_ARCSEC)
     tables.write("overlap", overlaps, snakemake.output.overlaps)

@@ -1,28 +1,34 @@
 """Which DIASources are the same thing on the sky: association into DIAObjects, per tract and patch.
 
 In: "dia_source" tables.  Out: an object index per source, or the "dia_object" and "dia_link" tables of one patch.
-Sources take part in the order of visit, detector and diaSourceId whatever the order of the rows.  Each algorithm
-is a file beside this one and a line in `ALGORITHMS`.  Objects on a patch border are not split: every patch
-associates its outer box and keeps what lies in its inner box (as `drpAssociationPipe` of LSST's pipe_tasks does).
+Sources take part in the order of visit, detector and diaSourceId whatever the order of the rows.  An algorithm
+is a file beside this one with `OPTIONS` and ``associate(sources, rows, config)``.  Objects on a patch border are not
+split: every patch associates its outer box and keeps what lies in its inner box (as `drpAssociationPipe` of LSST's
+pipe_tasks does).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
-from diaflow.associate import aggregate, simple
+from diaflow.associate import aggregate
 from diaflow.sky.skymap.maps import SkyMap, Tract
 from diaflow.store import tables
 
-ALGORITHMS = {"simple": simple.associate}
+# See `simple.associate`.
+Algorithm = Callable[[np.ndarray, np.ndarray, dict], np.ndarray]
 
 
-def associate(sources: np.ndarray, config: dict) -> np.ndarray:
+def associate(sources: np.ndarray, algorithm: Algorithm, config: dict) -> np.ndarray:
     """Object index of each source.
 
     Parameters
     ----------
     sources : "dia_source" table, shape (n,)
+    algorithm : callable
+        Function `associate` of an algorithm.
     config : dict
-        The `associate` section of the configuration: algorithm, radius [arcsec].
+        The `associate` section of the configuration.
 
     Returns
     -------
@@ -33,7 +39,7 @@ def associate(sources: np.ndarray, config: dict) -> np.ndarray:
     keys = [sources[name][rows] for name in ("diaSourceId", "detector", "visit")]
     rows = rows[np.lexsort(keys)]
     index = np.full(len(sources), -1, np.int64)
-    index[rows] = ALGORITHMS[config["algorithm"]](sources, rows, config)
+    index[rows] = algorithm(sources, rows, config)
     return index
 
 
@@ -49,7 +55,7 @@ def usable(sources: np.ndarray) -> np.ndarray:
 
 
 def patch_objects(
-    sources: np.ndarray, skymap: SkyMap, tract: int, patch: str, config: dict
+    sources: np.ndarray, skymap: SkyMap, tract: int, patch: str, algorithm: Algorithm, config: dict
 ) -> tuple[np.ndarray, np.ndarray]:
     """The DIAObjects that a patch owns, and their DIASources.
 
@@ -64,6 +70,8 @@ def patch_objects(
     skymap : SkyMap
     tract, patch : int, str
         The patch.
+    algorithm : callable
+        Function `associate` of an algorithm.
     config : dict
         The `associate` section of the configuration.
 
@@ -75,7 +83,7 @@ def patch_objects(
         One row per source of these objects, sorted by diaSourceId.
     """
     sources = sources[in_outer_box(sources, skymap.tracts[tract], patch)]
-    index = associate(sources, config)
+    index = associate(sources, algorithm, config)
     objects = aggregate.dia_objects(sources, index, sorted(set(sources["band"])))
     owner = skymap.tracts[tract].find_patch(objects["ra"], objects["dec"])
     owned = (owner == patch) & (skymap.find_tract(objects["ra"], objects["dec"]) == tract)

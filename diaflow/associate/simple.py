@@ -14,6 +14,10 @@ from diaflow.jit import EXACT
 from diaflow.sky import sphere
 from diaflow.units import ARCSEC
 
+OPTIONS = {
+    "radius": {"type": "number", "exclusiveMinimum": 0, "default": 0.5, "description": "matching radius [arcsec]"},
+}
+
 # Cells of four radii: a search looks into 3.4 cells on average, and a cell seldom holds more than a few objects.
 CELL_RADII = 4.0
 # A cell index has 21 bits, three of them make the key of a cell.

@@ -1,26 +1,20 @@
 """Template methods: how the warps of a patch become one image.
 
-A method is a file beside this one with ``combine(warps, matched, **options) -> Exposure`` and one line in `METHODS`.
+A method is a file beside this one with ``combine(warps, matched, **options) -> Exposure``, where the options are those
+that it declares in `OPTIONS`.
 """
+
+from collections.abc import Callable
 
 from astropy.wcs import WCS
 
-from diaflow.coadd import constant_psf, dcr, decorrelated, direct, inference, psf_matched, stack
+from diaflow.coadd import stack
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
 from diaflow.psf.coadd import CoaddPsf
 
-METHODS = {
-    "direct": direct.combine,
-    "psf_matched": psf_matched.combine,
-    "decorrelated": decorrelated.combine,
-    "constant_psf": constant_psf.combine,
-    "inference": inference.combine,
-    "dcr": dcr.combine,
-}
 
-
-def combine_warps(paths: list[str], matched_paths: list[str], method: str = "direct", **options) -> Exposure:
+def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[..., Exposure], **options) -> Exposure:
     """Coadd of the warps of a patch; memory does not grow with their number.
 
     Parameters
@@ -28,10 +22,10 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: str = "dir
     paths, matched_paths : lists of str
         Files of the direct warps (see `diaflow.warp.visit_on_patch`) and of the same visits' PSF-matched ones (see
         `diaflow.psfmatch.homogenise`), in the same order.
-    method : str
-        A key of `METHODS`.
+    method : callable
+        Function `combine` of a method.
     **options
-        What the method needs besides: `settings` of `dcr`.
+        Of this method.
 
     Returns
     -------
@@ -44,17 +38,15 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: str = "dir
     BadData
         When there is no warp.
     InputError
-        When a file is unreadable or does not belong to the others, or the method is unknown.
+        When a file is unreadable or does not belong to the others.
     """
-    if method not in METHODS:
-        raise InputError(f"template method {method!r}: not one of {', '.join(METHODS)}")
     if not paths:
         raise BadData("no warps to coadd")
     warps, matched = stack.open_all(paths), stack.open_all(matched_paths)
     visits, matched_visits = ([file.metadata.get("visit") for file in files] for files in (warps, matched))
     if visits != matched_visits:
         raise InputError(f"{matched_paths[0]}: PSF-matched warps are of visits {matched_visits}, not {visits}")
-    return METHODS[method](warps, matched, **options)
+    return method(warps, matched, **options)
 
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:

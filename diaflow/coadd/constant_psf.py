@@ -8,6 +8,8 @@ from diaflow.coadd import likelihood, spectra
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 
+OPTIONS = {}
+
 MAX_NOISE = 1.1
 
 

@@ -20,6 +20,50 @@ from diaflow.image.exposure_file import ExposureFile
 from diaflow.pixels.growth import core_radius, grow
 from diaflow.sky.refraction import Subbands
 
+OPTIONS = {
+    "dcr": {
+        "type": "object",
+        "default": {},
+        "description": "where the observatory is, and where bands begin and end",
+        "additionalProperties": False,
+        "properties": {
+            "latitude": {
+                "type": ["number", "null"],
+                "minimum": -90,
+                "maximum": 90,
+                "default": None,
+                "description": "geodetic latitude of the observatory [deg]",
+            },
+            "longitude": {
+                "type": ["number", "null"],
+                "minimum": -180,
+                "maximum": 360,
+                "default": None,
+                "description": "longitude of the observatory, east of Greenwich [deg]",
+            },
+            "altitude": {
+                "type": "number",
+                "minimum": -500,
+                "maximum": 9000,
+                "default": 0,
+                "description": "altitude of the observatory [m]",
+            },
+            "subbands": {"enum": [3, 5, 7], "default": 3, "description": "parts that each band is divided into"},
+            "bands": {
+                "type": "object",
+                "default": {},
+                "description": "first and last wavelength of each band [nm]",
+                "additionalProperties": {
+                    "type": "array",
+                    "items": {"type": "number", "minimum": 230.2, "maximum": 2058.6},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            },
+        },
+    },
+}
+
 # Pixels of the coadd above this many sigma are bright: DETECTED, and worth sub-bands.
 N_SIGMA = 10.0
 # Refraction may change the image of a star by this fraction of its peak; what does not is no artefact of a warp.
@@ -37,14 +81,14 @@ CONVERGENCE, MAX_ITERATIONS = 1e-3, 9
 THINNING = 4
 
 
-def combine(warps: list[ExposureFile], matched: list[ExposureFile], settings: dict) -> Exposure:
+def combine(warps: list[ExposureFile], matched: list[ExposureFile], dcr: dict) -> Exposure:
     """Weighted mean of direct warps, with sub-bands of bright sources.
 
     Parameters
     ----------
     warps, matched : lists of ExposureFile
         Direct and PSF-matched warps of the same visits, in the same order.
-    settings : dict
+    dcr : dict
         Section `template.dcr` of the configuration.
 
     Returns
@@ -59,7 +103,7 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile], settings: di
     InputError
         When a warp has no date, or the field is not above the horizon then.
     """
-    model = Subbands.from_config(settings, warps[0].metadata["band"])
+    model = Subbands.from_config(dcr, warps[0].metadata["band"])
     offsets = np.array([model.offsets(_date(warp), warp.wcs, warp.shape) for warp in warps])
     patch, weights = Patch(warps), stack.warp_weights(warps)
     limit = min(artefacts.BRIGHT_N_SIGMA, artefacts.THRESHOLD * np.sqrt(len(warps)) / AMPLITUDE)

@@ -8,6 +8,8 @@ from diaflow.coadd import likelihood, spectra
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 
+OPTIONS = {}
+
 
 def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     """Maximum-likelihood coadd with the PSF sqrt(Phi / S) in each cell, see `likelihood.combine`."""

@@ -14,6 +14,8 @@ from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf
 
+OPTIONS = {}
+
 
 def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     """Weighted mean of direct warps.

@@ -12,6 +12,8 @@ from diaflow.coadd import likelihood, spectra
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 
+OPTIONS = {}
+
 # Inverse power of the prior at the Nyquist frequency, in units of S (see `likelihood.combine`).
 RIDGE = 1e-5
 # A warp that covers less than this fraction of what others do does not set the PSF.

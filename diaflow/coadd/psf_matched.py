@@ -14,6 +14,8 @@ from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 
+OPTIONS = {}
+
 N_SIGMA = 3.0
 
 

@@ -1,14 +1,50 @@
-"""Configuration: validated against `config.schema.yaml`, defaults filled in from it."""
+"""Configuration: validated against its schema, defaults filled in from it.
+
+The schema is `config.schema.yaml` with the options of the methods, which their files declare (see `methods`).
+"""
 
 import copy
+import functools
 from pathlib import Path
 
 import jsonschema
 import yaml
 
 from diaflow.errors import InputError
+from diaflow.run import methods
 
 SCHEMA = Path(__file__).parent / "config.schema.yaml"
+
+
+@functools.cache
+def schema() -> dict:
+    """The whole schema: for every key that names a method, the names that there are and the options of all of them.
+
+    Raises
+    ------
+    InputError
+        When two descriptions of one key differ, or the declaration of a method cannot be read.
+    """
+    with open(SCHEMA) as file:
+        whole = yaml.load(file, yaml.CSafeLoader)
+    for section, (key, room) in choices(whole).items():
+        known, found = whole["properties"][section]["properties"], methods.listed(room)
+        known[key]["enum"] = list(found)
+        for method in found.values():
+            for option, entry in method.options.items():
+                if known.setdefault(option, entry) != entry:
+                    raise InputError(f"{method.module}: {section}.{option} has another description elsewhere")
+    return whole
+
+
+def choices(schema: dict) -> dict[str, tuple[str, str]]:
+    """By section, the key that names a method and the room that has the methods."""
+    return {
+        section: (key, choice["room"])
+        for section, entry in schema["properties"].items()
+        for key, choice in entry.get("properties", {}).items()
+        if "room" in choice
+    }
 
 
 def validated(config: dict) -> dict:
@@ -19,12 +55,26 @@ def validated(config: dict) -> dict:
     InputError
         When a key is unknown or missing, or a value not allowed; the message names the key.
     """
-    with open(SCHEMA) as file:
-        schema = yaml.load(file, yaml.CSafeLoader)
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(config))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(config))
     if error:
         raise InputError(_message(error))
-    return _filled(config, schema)
+    return _filled(config, schema())
+
+
+def of_chosen_methods(config: dict) -> dict:
+    """A validated configuration without the options of methods that it does not choose: no product depends on them."""
+    kept = dict(config)
+    for section, (_, room) in choices(schema()).items():
+        of_any = {option for method in methods.listed(room).values() for option in method.options}
+        foreign = of_any - set(method_options(config, section))
+        kept[section] = {key: value for key, value in config[section].items() if key not in foreign}
+    return kept
+
+
+def method_options(config: dict, section: str) -> dict:
+    """Options of the method that a section of a validated configuration chooses, without what all methods share."""
+    key, room = choices(schema())[section]
+    return {option: config[section][option] for option in methods.listed(room)[config[section][key]].options}
 
 
 def _filled(config: dict, schema: dict) -> dict:

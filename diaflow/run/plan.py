@@ -19,7 +19,7 @@ import numpy as np
 from diaflow.errors import InputError
 from diaflow.instruments import maps
 from diaflow.instruments.ingest import ingest_images
-from diaflow.run import select, visitlist
+from diaflow.run import methods, select, visitlist
 from diaflow.simulate import pointing
 from diaflow.sky import sphere
 from diaflow.sky.overlaps import patch_overlaps
@@ -160,7 +160,7 @@ def make(config: dict, exposures_path: str | Path, summary_path: str | Path = ""
         When no image can be used; the message names the glob or the file.
     """
     exposures = exposure_table(config, exposures_path)
-    sky = make_skymap(config["skymap"], exposures)
+    sky = make_skymap(config["skymap"], exposures, methods.load("sky.skymap", config["skymap"]["type"]).tracts)
     overlaps = patch_overlaps(exposures, sky, MARGIN_ARCSEC)
     usable = exposures[exposures["status"] == "ok"]
     fwhm, seeing = _seeing(config["template"], exposures, summary_path)

@@ -1,7 +1,7 @@
 """Difference images: science minus template matched to it, by one of several algorithms.
 
-An algorithm is a file here: `alard_lupton` (Alard & Lupton 1998, decorrelated after Reiss & Lupton 2016) and `zogy`
-(Zackay, Ofek & Gal-Yam 2016).
+An algorithm is a file here with `OPTIONS` and ``subtract(science, template, sources, sky, config)``: `alard_lupton`
+(Alard & Lupton 1998, decorrelated after Reiss & Lupton 2016) and `zogy` (Zackay, Ofek & Gal-Yam 2016).
 """
 
 __all__ = [

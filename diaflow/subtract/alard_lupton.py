@@ -26,6 +26,28 @@ from diaflow.psfmatch.solution import KernelSolution, fit
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.sources import kernel_sources
 
+OPTIONS = {
+    "mode": {
+        "enum": ["auto", "convolve_template", "convolve_science", "preconvolve"],
+        "default": "auto",
+        "description": "which image to convolve; auto convolves the sharper one, preconvolve smooths the science image "
+        "with its PSF and convolves the template",
+    },
+    "basis": {
+        "enum": ["gaussian", "delta"],
+        "default": "gaussian",
+        "description": "functions that the kernel is made of, Gaussians times polynomials or single pixels with a "
+        "smoothness prior",
+    },
+    "kernel_order": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 4,
+        "default": 2,
+        "description": "polynomial order of the kernel in position",
+    },
+}
+
 # By which frequencies are amplified after preconvolution; those that need more have 6 % of the power of a star.
 MAX_SHARPENING = 4.0
 # Of the fit: numbers in the Gram matrices of all stars.

@@ -1,10 +1,10 @@
 """Difference images: science minus template matched to it.
 
 `subtract` prepares the two images (coverage, missing pixels, variance planes that agree with the sky), runs the
-algorithm that the configuration names and measures the result.  An algorithm is one file of this folder and one line
-of `ALGORITHMS`.
+algorithm that it gets and measures the result.  An algorithm is one file of this folder with `OPTIONS` and `subtract`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +17,8 @@ from diaflow.pixels import cosmicrays
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import StampField, fit_stamps, fwhm
 from diaflow.psfmatch.homogeneous import sample_psf
-from diaflow.subtract import alard_lupton, model_error, noise, zogy
+from diaflow.subtract import model_error, noise
 from diaflow.units import NANOJANSKY_ZERO_POINT
-
-ALGORITHMS = {"alard_lupton": alard_lupton.subtract, "zogy": zogy.subtract}
 
 PSF_GRID, PSF_ORDER = 5, 2
 
@@ -35,7 +33,7 @@ MATCHED_PLANES = ("NO_DATA", "EDGE", "BAD", "SAT", "SAT_TEMPLATE")
 
 
 def subtract(
-    science: Exposure, template: Exposure, sources: np.ndarray, config: dict
+    science: Exposure, template: Exposure, sources: np.ndarray, algorithm: Callable, config: dict
 ) -> tuple[Exposure, Exposure, dict]:
     """Subtract a template from a science image.
 
@@ -48,6 +46,8 @@ def subtract(
         Its `noise` tells how its noise is correlated.
     sources : table "source"
         Sources of the science image; may be empty.
+    algorithm : callable
+        Function `subtract` of an algorithm, see `alard_lupton.subtract`.
     config : dict
         Section `subtract` of the configuration.
 
@@ -77,7 +77,7 @@ def subtract(
     template_psf = template.psf
     template, template_factor, template_sky = _prepared(template, "template")
     sky &= template_sky
-    difference, matched, found = ALGORITHMS[config["algorithm"]](science, template, sources, sky, config)
+    difference, matched, found = algorithm(science, template, sources, sky, config)
     stars, error = found.pop("stars"), found.pop("model_error")
     difference.metadata["visit_in_template"] = prior["visit_in_template"]
     _flag_cosmic_rays(difference)

@@ -31,6 +31,8 @@ from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import PhotometricMatch, match
 from diaflow.subtract.sources import kernel_sources
 
+OPTIONS = {}
+
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "EDGE")
 # What is replaced by the pixels of the other image, because it would ring.
 REPLACED = ("NO_DATA", "BAD", "SAT", "CR")

@@ -8,7 +8,6 @@ from diaflow.psf.stampfield import StampField
 from diaflow.store import tables
 
 CONFIG = {
-    "algorithm": "alard_lupton",
     "mode": "auto",
     "kernel_order": 1,
     "background_order": 2,

@@ -1,18 +1,24 @@
 """Association: equal to an exhaustive search anywhere on the sky, one source per visit, patches that fit together."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow.associate import aggregate
-from diaflow.associate.patches import associate, patch_objects
+from diaflow.associate import aggregate, patches, simple
 from diaflow.sky.skymap.maps import SkyMap, Tract
 from diaflow.sky.sphere import unit_vectors
 from diaflow.store import ids, tables
 from diaflow.units import ARCSEC
 
-CONFIG = {"algorithm": "simple", "radius": 1.0}
+CONFIG = {"radius": 1.0}
+
+
+def associate(sources, config):
+    return patches.associate(sources, simple.associate, config)
+
+
+def patch_objects(sources, skymap, tract, patch, config):
+    return patches.patch_objects(sources, skymap, tract, patch, simple.associate, config)
 
 
 def around(ra0, dec0, east, north):
@@ -204,8 +210,3 @@ def test_a_patch_without_usable_sources_is_an_empty_table():
     for rows in (sources, sources[:0]):
         objects, links = patch_objects(rows, two_tracts(30.0, 0.0), 7, "1_1", CONFIG)
         assert len(objects) == len(links) == 0
-
-
-def test_an_unknown_algorithm_is_an_error():
-    with pytest.raises(KeyError):
-        associate(tables.empty("dia_source", 1), {"algorithm": "none", "radius": 1.0})

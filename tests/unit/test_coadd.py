@@ -15,14 +15,19 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.stampfield import StampField
+from diaflow.run import methods
 
 SHAPE = (150, 160)
 WCS = tan_wcs(SHAPE)
 MODEL_SIGMA = 2.2
 # From where the field is near the zenith at the date of the warps.
 OPTIONS = {
-    "dcr": {"settings": {"latitude": -30, "longitude": -70, "altitude": 0, "subbands": 3, "bands": {"r": [552, 691]}}}
+    "dcr": {"dcr": {"latitude": -30, "longitude": -70, "altitude": 0, "subbands": 3, "bands": {"r": [552, 691]}}}
 }
+
+
+def combine_warps(paths, matched_paths, method="direct", **options):
+    return combine.combine_warps(paths, matched_paths, methods.load("coadd", method).combine, **options)
 
 
 def make_warp(visit, image, sigma=1.6, variance=1.0):
@@ -74,7 +79,7 @@ def test_direct_coadd_is_the_inverse_variance_weighted_mean(tmp_path, monkeypatc
     variances = [1.0, 2.0, 4.0]
     warps = [make_warp(k, rng.normal(0, np.sqrt(v), SHAPE), variance=v) for k, v in enumerate(variances)]
     monkeypatch.setattr(stack, "BLOCK_BYTES", 12 * SHAPE[1] * 3 * 37)  # several blocks, the last one smaller
-    result = combine.combine_warps(*write(tmp_path, warps))
+    result = combine_warps(*write(tmp_path, warps))
     image, variance = plain_mean(warps, 1 / np.array(variances))
     # float32 sums of three numbers.
     np.testing.assert_allclose(result.image, image, atol=2e-6)
@@ -85,16 +90,16 @@ def test_direct_coadd_is_the_inverse_variance_weighted_mean(tmp_path, monkeypatc
     assert result.metadata["covariance_factor"] == pytest.approx(1.2)
 
 
-@pytest.mark.parametrize("method", list(combine.METHODS))
+@pytest.mark.parametrize("method", list(methods.listed("coadd")))
 def test_result_does_not_depend_on_the_blocks(tmp_path, monkeypatch, method):
     warps = noisy_warps(5)
     warps[2].image[40:60, 50:80] += 60
     warps[3].mask[:, 90:95] = bits("SAT")
     warps[4].mask[20] |= bits("NO_DATA")
     paths = write(tmp_path, warps)
-    whole = combine.combine_warps(*paths, method, **OPTIONS.get(method, {}))
+    whole = combine_warps(*paths, method, **OPTIONS.get(method, {}))
     monkeypatch.setattr(stack, "BLOCK_BYTES", 1)
-    by_row = combine.combine_warps(*paths, method, **OPTIONS.get(method, {}))
+    by_row = combine_warps(*paths, method, **OPTIONS.get(method, {}))
     for name in ("image", "variance", "mask"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(by_row, name))
 
@@ -102,7 +107,7 @@ def test_result_does_not_depend_on_the_blocks(tmp_path, monkeypatch, method):
 @pytest.mark.parametrize("method", ["direct", "psf_matched"])
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 def test_mean_of_constants_is_the_constant(tmp_path, method, n):
-    result = combine.combine_warps(
+    result = combine_warps(
         *write(tmp_path, [make_warp(k, np.full(SHAPE, 3.0), variance=1 + k) for k in range(n)]), method
     )
     np.testing.assert_allclose(result.image, 3, rtol=3e-7)
@@ -113,7 +118,7 @@ def test_pixels_without_data_are_no_data_and_others_take_what_there_is(tmp_path)
     warps = [make_warp(k, np.full(SHAPE, 1.0 + k)) for k in range(2)]
     warps[0].image[:, :30], warps[0].variance[:, :30], warps[0].mask[:, :30] = np.nan, np.inf, bits("NO_DATA")
     warps[1].image[:, :10], warps[1].variance[:, :10], warps[1].mask[:, :10] = np.nan, np.inf, bits("NO_DATA")
-    result = combine.combine_warps(*write(tmp_path, warps, warps_as_matched(warps)))
+    result = combine_warps(*write(tmp_path, warps, warps_as_matched(warps)))
     assert np.isnan(result.image[:, :10]).all() and np.isposinf(result.variance[:, :10]).all()
     np.testing.assert_array_equal(result.flagged("NO_DATA"), np.arange(SHAPE[1])[None] < np.full((SHAPE[0], 1), 10))
     np.testing.assert_allclose(result.image[:, 10:30], 2)
@@ -136,7 +141,7 @@ def test_rejected_pixels_are_told_by_the_mask(tmp_path):
     for w in warps:
         w.mask[50, 50] = bits("SAT")
         w.mask[60, 60] = bits("EDGE")
-    result = combine.combine_warps(*write(tmp_path, warps))
+    result = combine_warps(*write(tmp_path, warps))
     inexact = bits("INEXACT_PSF")
     assert result.mask[10, 10] == bits("REJECTED") | inexact
     assert result.mask[20, 20] == bits("SENSOR_EDGE") | inexact
@@ -153,7 +158,7 @@ def test_rejected_pixels_are_told_by_the_mask(tmp_path):
 def test_saturation_of_a_little_weight_is_not_passed_on(tmp_path):
     warps = [make_warp(k, np.ones(SHAPE)) for k in range(12)]
     warps[3].mask[30, 30] = bits("SAT")
-    assert combine.combine_warps(*write(tmp_path, warps)).mask[30, 30] == bits("REJECTED", "INEXACT_PSF")
+    assert combine_warps(*write(tmp_path, warps)).mask[30, 30] == bits("REJECTED", "INEXACT_PSF")
 
 
 def test_moving_object_leaves_the_direct_coadd_and_star_cores_stay(tmp_path):
@@ -172,7 +177,7 @@ def test_moving_object_leaves_the_direct_coadd_and_star_cores_stay(tmp_path):
     warps[1].image += asteroid.astype(np.float32)
     warps[2].image[140, 10:120] += 200
     matched = [make_matched(w, sigma) for w, sigma in zip(warps, sigmas)]
-    result = combine.combine_warps(*write(tmp_path, warps, matched))
+    result = combine_warps(*write(tmp_path, warps, matched))
     clipped = result.flagged("CLIPPED")
     assert clipped[100, 130] and clipped[140, 12:118].all()
     np.testing.assert_array_equal(clipped, result.flagged("INEXACT_PSF"))
@@ -201,7 +206,7 @@ def test_star_that_varies_in_few_epochs_is_whole_in_the_mean_and_what_hits_a_sta
     truth, _ = plain_mean(warps, np.ones(6))
     warps[1].image[120, 81] += 250
     warps[2].image += gaussian_image(SHAPE, 43.5, 110, sigmas[2], 300).astype(np.float32)
-    result = combine.combine_warps(*write(tmp_path, warps, [make_matched(w, s) for w, s in zip(warps, sigmas)]))
+    result = combine_warps(*write(tmp_path, warps, [make_matched(w, s) for w, s in zip(warps, sigmas)]))
     clipped = result.flagged("CLIPPED")
     for x, y in ((40, 40), (110, 51)):
         around = slice(y - 8, y + 9), slice(x - 8, x + 9)
@@ -211,10 +216,10 @@ def test_star_that_varies_in_few_epochs_is_whole_in_the_mean_and_what_hits_a_sta
 
 
 def test_nothing_is_clipped_of_noise_or_of_two_inputs(tmp_path):
-    assert not combine.combine_warps(*write(tmp_path, noisy_warps(4))).mask.any()
+    assert not combine_warps(*write(tmp_path, noisy_warps(4))).mask.any()
     two = noisy_warps(2)
     two[0].image[50:60, 50:60] += 100
-    assert not combine.combine_warps(*write(tmp_path, two)).mask.any()
+    assert not combine_warps(*write(tmp_path, two)).mask.any()
 
 
 def test_epochs_rule_of_compare_warp():
@@ -234,7 +239,7 @@ def test_unchecked_pixels_give_way_to_checked_ones(tmp_path):
     warps = [make_warp(k, np.full(SHAPE, float(k))) for k in range(3)]
     matched = warps_as_matched(warps)
     matched[0] = replace(matched[0], mask=matched[0].mask | bits("NO_DATA"))
-    result = combine.combine_warps(*write(tmp_path, warps, matched))
+    result = combine_warps(*write(tmp_path, warps, matched))
     np.testing.assert_allclose(result.image, 1.5)
     assert result.flagged("SENSOR_EDGE").all()
 
@@ -245,7 +250,7 @@ def test_matched_coadd_clips_outliers_and_has_the_model_psf(tmp_path):
     truth, _ = plain_mean(clean, np.ones(6))
     warps[2].image[30, 30] += 500
     matched = [make_matched(w, 1.6) for w in warps]
-    result = combine.combine_warps(*write(tmp_path, warps, matched), "psf_matched")
+    result = combine_warps(*write(tmp_path, warps, matched), "psf_matched")
     sigma = np.sqrt(clean[0].variance[0, 0])
     assert result.flagged("CLIPPED")[30, 30] and not result.flagged("INEXACT_PSF").any()
     # A clipped value of 5 sigma, or one left in, moves a mean of six by 5 / 6 sigma; two of them may coincide.
@@ -263,7 +268,7 @@ def test_matched_mean_of_imperfectly_matched_star_keeps_all_inputs(tmp_path):
         make_warp(k, rng.normal(0, 1, SHAPE) + s * gaussian_image(SHAPE, 80, 70, MODEL_SIGMA, 3e5))
         for k, s in enumerate(scale)
     ]
-    result = combine.combine_warps(*write(tmp_path, warps, warps_as_matched(warps)), "psf_matched")
+    result = combine_warps(*write(tmp_path, warps, warps_as_matched(warps)), "psf_matched")
     # Values beyond 3 sigma of the scatter among eight: a few per cent of the pixels of the core at most.
     assert result.image[70, 80] == pytest.approx(scale.mean() * 3e5 / (2 * np.pi * MODEL_SIGMA**2), rel=0.01)
 
@@ -298,7 +303,7 @@ def test_noise_of_correlated_warps_is_measured(tmp_path):
 
 def test_psf_of_the_coadd_lists_detectors_with_weights(tmp_path):
     warps = [make_warp(k, np.zeros(SHAPE), variance=v) for k, v in enumerate([1.0, 4.0])]
-    result = combine.combine_warps(*write(tmp_path, warps))
+    result = combine_warps(*write(tmp_path, warps))
     assert [(i.visit, i.detector, i.weight) for i in result.psf.inputs] == [(0, 4, 1.0), (1, 4, 0.25)]
     result.write(tmp_path / "coadd.fits")
     back = Exposure.read(tmp_path / "coadd.fits")
@@ -309,25 +314,25 @@ def test_psf_of_the_coadd_lists_detectors_with_weights(tmp_path):
 def test_unusable_input_is_named(tmp_path):
     paths = write(tmp_path, noisy_warps(3))
     with pytest.raises(BadData):
-        combine.combine_warps([], [])
+        combine_warps([], [])
     with pytest.raises(InputError, match="median"):
-        combine.combine_warps(*paths, "median")
+        combine_warps(*paths, "median")
     with pytest.raises(InputError, match="matched_1"):
-        combine.combine_warps(paths[0], paths[1][1:] + paths[1][:1])
+        combine_warps(paths[0], paths[1][1:] + paths[1][:1])
     whole = os.path.getsize(paths[0][1])
     for size in (whole - 2880, 60000):
         os.truncate(paths[0][1], size)
         with pytest.raises(InputError, match="direct_1.fits"):
-            combine.combine_warps(*paths)
+            combine_warps(*paths)
     with pytest.raises(InputError, match="absent.fits"):
-        combine.combine_warps([str(tmp_path / "absent.fits")], paths[1][:1])
+        combine_warps([str(tmp_path / "absent.fits")], paths[1][:1])
 
 
 def test_a_star_that_loses_an_input_has_the_variance_of_what_its_profile_may_change_by(tmp_path):
     """Three inputs of equal weight whose star is 900, 1000 and 1100 high; the first is left out of one column."""
     warps = [make_warp(k, np.full(SHAPE, 1000.0 + 100 * (k - 1))) for k in range(3)]
     warps[0].mask[:, 50] = bits("BAD")
-    result = combine.combine_warps(*write(tmp_path, warps))
+    result = combine_warps(*write(tmp_path, warps))
     # the two that stay scatter by 5000**0.5, and a third of the weight is missing
     assert result.variance[20, 50] == pytest.approx(1 / 2 + 5000 / 9, rel=1e-3)
     np.testing.assert_allclose(np.delete(result.variance, 50, axis=1), 1 / 3, rtol=1e-5)
@@ -338,7 +343,7 @@ def test_a_star_that_loses_an_input_has_the_variance_of_what_its_profile_may_cha
 def test_sky_that_loses_an_input_has_the_variance_of_the_others(tmp_path):
     warps = noisy_warps(3)
     warps[0].mask[:, 50] = bits("BAD")
-    result = combine.combine_warps(*write(tmp_path, warps))
+    result = combine_warps(*write(tmp_path, warps))
     np.testing.assert_allclose(result.variance[:, 50], 1 / 2, rtol=1e-5)
 
 

@@ -1,18 +1,17 @@
 """Configuration: defaults filled in, every mistake named, the input left alone."""
 
 import copy
+import json
 
 import jsonschema
 import pytest
-import yaml
 
 from diaflow.errors import InputError
 from diaflow.run import config
 
 
 def test_the_schema_is_valid_and_every_default_obeys_it():
-    schema = yaml.safe_load(config.SCHEMA.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator.check_schema(config.schema())
     full = config.validated({"images": "simulated"})
     assert config.validated(full) == full
 
@@ -25,7 +24,7 @@ def test_every_key_is_described():
             elif where or key not in ("metadata",):
                 assert sub.get("description"), f"{where}.{key}"
 
-    check(yaml.safe_load(config.SCHEMA.read_text()), "")
+    check(config.schema(), "")
 
 
 def test_defaults_are_filled_in_at_every_level():
@@ -75,3 +74,43 @@ def test_mistakes_are_named(given, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_configurations_of_the_version_with_one_schema_give_what_they_gave(root):
+    """Before the options of methods moved to their files: the examples, and what tests and benchmarks used."""
+
+    def kept(before, now):
+        if isinstance(before, dict):
+            return before.keys() <= now.keys() and all(kept(value, now[key]) for key, value in before.items())
+        return before == now
+
+    for name, case in json.loads((root / "tests/data/validated_configs.json").read_text()).items():
+        assert kept(case["validated"], config.validated(case["config"])), name
+
+
+def full(**sections):
+    return config.validated({"images": "x"} | sections)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "key", "value"),
+    [
+        ({"template": {"method": "direct"}}, "dcr", {"latitude": -30, "bands": {"g": [404, 552]}}),
+        ({"subtract": {"algorithm": "zogy"}}, "mode", "preconvolve"),
+        ({"subtract": {"algorithm": "zogy"}}, "kernel_order", 1),
+    ],
+)
+def test_options_of_other_methods_are_left_out_of_what_products_depend_on(chosen, key, value):
+    section, keys = next(iter(chosen.items()))
+    before, after = (config.of_chosen_methods(full(**{section: keys | more})) for more in ({}, {key: value}))
+    assert before == after and key not in after[section]
+    assert before.keys() == full().keys()
+
+
+def test_options_of_the_chosen_method_are_kept():
+    dcr = {"latitude": -30, "longitude": -70, "bands": {"g": [404, 552]}}
+    used = config.of_chosen_methods(full(template={"method": "dcr", "dcr": dcr}))
+    assert config.method_options(used, "template") == {"dcr": dcr | {"altitude": 0, "subbands": 3}}
+    assert config.method_options(full(), "template") == {}
+    assert used["subtract"] == full()["subtract"]
+    assert config.method_options(full(), "associate") == {"radius": 0.5}

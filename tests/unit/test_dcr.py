@@ -11,6 +11,8 @@ from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
+from diaflow.run import methods
+from diaflow.subtract import alard_lupton
 from diaflow.subtract.subtraction import subtract
 
 NOISE, SEEING = 10.0, 1.8
@@ -40,8 +42,8 @@ def warps(sky):
 def make(folder, warps, method="dcr"):
     """A coadd, and the path where it is."""
     folder.mkdir(exist_ok=True)
-    options = {"settings": SETTINGS} if method == "dcr" else {}
-    made = combine.combine_warps(*chromatic.write(folder, warps), method, **options)
+    options = {"dcr": SETTINGS} if method == "dcr" else {}
+    made = combine.combine_warps(*chromatic.write(folder, warps), methods.load("coadd", method).combine, **options)
     made.write(folder / f"{method}.fits")
     return made, str(folder / f"{method}.fits")
 
@@ -72,7 +74,7 @@ def test_stars_of_all_colours_vanish_at_any_airmass(sky, coadds, mjd):
     left = {}
     for method, (_, path) in coadds.items():
         static = template.assemble([path], GRID, SCIENCE_SHAPE, mjd)
-        difference = subtract(science, static, table, CONFIG)[0]
+        difference = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
         bright = table["psfFlux"] > 1e4
         left[method] = rms(residuals(difference, table)[bright])
     # A Gaussian that is displaced by d leaves a root of the power of F d / (sqrt(8 pi) sigma^2).
@@ -171,7 +173,7 @@ def test_a_transient_on_a_coloured_star_survives(sky, coadds):
         extra[yi + t[:, None], xi + t] += flux * stamp
     science.image += extra.astype(np.float32)
     static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
-    difference = subtract(science, static, table, CONFIG)[0]
+    difference = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
     stamps = difference.psf(x, y)
     t = np.arange(stamps.shape[-1]) - stamps.shape[-1] // 2
     rows, cols = y.astype(int)[:, None, None] + t[:, None], x.astype(int)[:, None, None] + t
@@ -198,10 +200,11 @@ def test_gaps_and_artefacts_do_not_hurt(sky, folder, warps, coadds):
     mjd = SCIENCE_DATES[0]
     science = chromatic.exposure(sky, 100, mjd, SEEING, NOISE, GRID, SCIENCE_SHAPE)
     table = chromatic.sources(sky, GRID, SCIENCE_SHAPE, SEEING, NOISE)
-    difference = subtract(science, template.assemble([path], GRID, SCIENCE_SHAPE, mjd), table, CONFIG)[0]
+    static = template.assemble([path], GRID, SCIENCE_SHAPE, mjd)
+    difference = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
     # That of the whole warps, from which eight stars lose one visit of eight, and one of the highest airmass: 20 %.
     static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
-    whole = subtract(science, static, table, CONFIG)[0]
+    whole = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
     bright = table["psfFlux"] > 1e4
     left, before = (rms(residuals(image, table)[bright]) for image in (difference, whole))
     assert left < 1.2 * before

@@ -13,6 +13,7 @@ from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.grid import StampGrid
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
+from diaflow.run import methods
 
 # Six visits of the golden numbers: Gaussian PSFs [pixel] and white variances.
 SIGMAS = np.array([1.5, 1.8, 2.0, 2.3, 2.6, 3.0])
@@ -20,6 +21,10 @@ VARIANCES = np.array([1, 1, 1.5, 1.5, 2, 2])
 WEIGHTS = 1 / VARIANCES
 TOTAL = WEIGHTS.sum()
 GOLDEN = (256, 256)
+
+
+def combine_warps(paths, matched_paths, method):
+    return combine.combine_warps(paths, matched_paths, methods.load("coadd", method).combine)
 
 
 def gaussian(sigma, shape=GOLDEN):
@@ -198,7 +203,7 @@ def gappy(tmp_path_factory):
 def made(request, gappy, tmp_path_factory):
     """A coadd by each method, written and read."""
     path = tmp_path_factory.mktemp("coadd") / "coadd.fits"
-    combine.combine_warps(*gappy, request.param).write(path)
+    combine_warps(*gappy, request.param).write(path)
     return request.param, path, Exposure.read(path)
 
 
@@ -239,7 +244,7 @@ def test_errors_of_fluxes_are_those_of_noise(made, gappy, tmp_path):
         has_data = ~warp.flagged("NO_DATA")
         noise = rng.normal(0, np.sqrt(warp.metadata["mean_variance"]), SHAPE)
         warp.image[has_data] = noise[has_data]
-    empty = combine.combine_warps(*write(tmp_path, warps), method)
+    empty = combine_warps(*write(tmp_path, warps), method)
     places = [(x, y, 0.0) for x in range(20, 300, 14) for y in range(20, 280, 13)]
     flux, error = psf_fluxes(empty, places)
     assert np.std(flux / error) == pytest.approx(1, abs=0.12)
@@ -272,9 +277,7 @@ def test_inputs_weights_and_psf_are_in_the_file(made):
 def test_inference_is_the_sharpest_and_decorrelated_the_whitest(tmp_path):
     rng = np.random.default_rng(8)
     paths = write(tmp_path, [make_warp(rng, visit, []) for visit in range(3)])
-    results = {
-        method: combine.combine_warps(*paths, method) for method in ("inference", "decorrelated", "constant_psf")
-    }
+    results = {method: combine_warps(*paths, method) for method in ("inference", "decorrelated", "constant_psf")}
     peaks = [result.psf([100.0], [150.0]).max() for result in results.values()]
     assert peaks[0] > peaks[1] > peaks[2]
     white = results["decorrelated"]
@@ -302,7 +305,7 @@ def test_patch_without_psf_is_bad_data(tmp_path):
     warp = make_warp(np.random.default_rng(1), 1)
     warp.psf = CoaddPsf([], WCS)
     with pytest.raises(BadData, match="PSF"):
-        combine.combine_warps(*write(tmp_path, [warp]), "decorrelated")
+        combine_warps(*write(tmp_path, [warp]), "decorrelated")
 
 
 def test_model_sharper_than_an_input_is_refused_with_the_reason(tmp_path):
@@ -318,6 +321,6 @@ def test_model_sharper_than_an_input_is_refused_with_the_reason(tmp_path):
             matched.write(path)
         if refused:
             with pytest.raises(InputError, match=r"model_fwhm.*visit 5 \(7.06 pixel\)"):
-                combine.combine_warps(*paths, "psf_matched")
+                combine_warps(*paths, "psf_matched")
         else:
-            assert combine.combine_warps(*paths, "psf_matched").shape == files[0].shape
+            assert combine_warps(*paths, "psf_matched").shape == files[0].shape

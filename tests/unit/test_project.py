@@ -8,6 +8,8 @@ import tomllib
 import pytest
 import yaml
 
+from diaflow.run.config import schema
+
 
 def pins(root) -> dict[str, str]:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
@@ -60,7 +62,6 @@ def test_every_rule_has_a_script_a_log_and_an_environment(root):
 
 
 def test_every_key_of_the_default_configuration_is_explained_and_every_key_is_in_it(root):
-    schema = yaml.safe_load((root / "diaflow/run/config.schema.yaml").read_text())
     config = yaml.safe_load((root / "config.yaml").read_text())
 
     def compare(section, values):
@@ -71,7 +72,7 @@ def test_every_key_of_the_default_configuration_is_explained_and_every_key_is_in
             else:
                 assert entry.get("description"), key
 
-    compare(schema, config)
+    compare(schema(), config)
     for line in (root / "config.yaml").read_text().splitlines():
         if re.match(r"\s*\w+: \S", line):
             assert "#" in line, f"no comment: {line}"

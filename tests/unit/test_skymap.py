@@ -9,8 +9,8 @@ from test_geometry import exposures, tan_header
 from diaflow.errors import InputError
 from diaflow.run import config
 from diaflow.sky import sphere
-from diaflow.sky.skymap import discrete
-from diaflow.sky.skymap.maps import SkyMap, load_skymap, make_skymap
+from diaflow.sky.skymap import discrete, maps
+from diaflow.sky.skymap.maps import SkyMap, load_skymap
 from diaflow.sky.skymap.tract import Tract, patch_grid
 
 # Rings map of 120 rings: half a ring and an overlap of 1 arcmin with the neighbours [deg].
@@ -19,6 +19,10 @@ RINGS_RADIUS = 180 / 121 / 2 + 1 / 60
 
 def section(**changes):
     return config.validated({"images": "x", "skymap": changes})["skymap"]
+
+
+def make_skymap(section, table):
+    return maps.make_skymap(section, table, discrete.tracts)
 
 
 @pytest.fixture(scope="module")

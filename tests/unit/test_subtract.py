@@ -10,6 +10,7 @@ from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.pixels.convolution import convolve
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.store import tables
+from diaflow.subtract import alard_lupton
 from diaflow.subtract.subtraction import subtract
 from diaflow.subtract.summary import failed, summary_row
 
@@ -17,7 +18,7 @@ NOISES = [(1.0, 1.0), (1.0, 0.1), (0.1, 0.1)]
 
 
 def run(science, template, table, **config):
-    return subtract(science, template, table, CONFIG | config)
+    return subtract(science, template, table, alard_lupton.subtract, CONFIG | config)
 
 
 def check_noise(difference, sky, noise_science, noise_template):

@@ -14,7 +14,7 @@ from diaflow.subtract.subtraction import subtract
 
 
 def run(science, template, table, **config):
-    return subtract(science, template, table, CONFIG | {"algorithm": "zogy"} | config)
+    return subtract(science, template, table, zogy.subtract, CONFIG | config)
 
 
 def difference_of(science, template):

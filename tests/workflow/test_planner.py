@@ -107,6 +107,12 @@ def test_changed_key_runs_exactly_the_rules_that_depend_on_it(root, finished, ch
         assert any(why.startswith(named) and " changed from " in why for job in jobs for why in job.why)
 
 
+def test_options_of_a_method_that_is_not_chosen_run_nothing(root, finished):
+    folder, config = finished
+    dcr = {"latitude": -30, "longitude": -70, "bands": {"g": [404, 552]}}
+    assert planned(root, folder, config | {"template": config["template"] | {"dcr": dcr}}) == []
+
+
 def test_new_science_visit_leaves_calibrated_visits_and_template_alone(root, finished, image):
     folder, config = finished
     for detector in (0, 1):

@@ -12,6 +12,22 @@ from diaflow.errors import InputError
 from diaflow.sky import sphere
 from diaflow.sky.skymap.tract import Tract
 
+OPTIONS = {
+    "center": {
+        "type": ["array", "null"],
+        "items": {"type": "number"},
+        "minItems": 2,
+        "maxItems": 2,
+        "default": None,
+        "description": "ra, dec of the tract; null for the centre of the images [deg]",
+    },
+    "radius": {
+        "type": ["number", "null"],
+        "default": None,
+        "description": "radius of the tract; null to hold all images [deg]",
+    },
+}
+
 # TAN stretches the sky by 1/cos**2 of the distance: 13 % here.
 MAX_RADIUS = 20.0
 # Keeps the farthest corner inside the tract whatever its rounding [deg].

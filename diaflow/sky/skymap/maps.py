@@ -1,10 +1,10 @@
 """Sky maps: tracts (TAN planes on the sky) cut into patches, made from the exposure table and kept as JSON.
 
-A kind of sky map is a module with a function ``tracts(config, ra, dec, pixel_scale)``, named in `KINDS`.
+A kind of sky map is a file beside this one with `OPTIONS` and ``tracts(config, ra, dec, pixel_scale)``.
 """
 
-import importlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -15,9 +15,6 @@ from diaflow.sky import sphere
 from diaflow.sky.skymap.tract import Tract
 from diaflow.store.files import write_text
 
-# Loaded when used: hulls need scipy, reading a map that is made does not.
-KINDS = {"discrete": "diaflow.sky.skymap.discrete"}
-
 
 @dataclass(frozen=True)
 class SkyMap:
@@ -26,7 +23,7 @@ class SkyMap:
     Attributes
     ----------
     kind : str
-        One of `KINDS`.
+        `skymap.type` of the configuration.
     tracts : dict of int to Tract
     """
 
@@ -60,7 +57,7 @@ class SkyMap:
         write_text(json.dumps(self.to_dict(), indent=1) + "\n", path)
 
 
-def make_skymap(config: dict, exposures: np.ndarray) -> SkyMap:
+def make_skymap(config: dict, exposures: np.ndarray, tracts: Callable[..., list[Tract]]) -> SkyMap:
     """The sky map of a set of images.
 
     Parameters
@@ -69,6 +66,8 @@ def make_skymap(config: dict, exposures: np.ndarray) -> SkyMap:
         Section `skymap` of the configuration.
     exposures : table "exposure"
         Rows whose status is not "ok" are left out.
+    tracts : callable
+        Function `tracts` of the kind that `config` names.
 
     Raises
     ------
@@ -83,8 +82,7 @@ def make_skymap(config: dict, exposures: np.ndarray) -> SkyMap:
     pixel_scale = config["pixel_scale"]
     if pixel_scale is None:
         pixel_scale = np.median(usable["pixel_scale"].astype(float))
-    kind = importlib.import_module(KINDS[config["type"]])
-    return SkyMap(config["type"], {tract.id: tract for tract in kind.tracts(config, ra, dec, float(pixel_scale))})
+    return SkyMap(config["type"], {tract.id: tract for tract in tracts(config, ra, dec, float(pixel_scale))})
 
 
 def load_skymap(path: str | Path) -> SkyMap:
