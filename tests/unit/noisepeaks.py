@@ -48,7 +48,7 @@ def difference_of_noise(algorithm: str, sigmas: tuple[float, float], noise: floa
     kernel = StampField(gaussian(np.sqrt(abs(sigmas[0] ** 2 - sigmas[1] ** 2)), 21)[None], 0, (SIZE, SIZE))
     solution = KernelSolution(kernel, np.zeros(1), 0, *(np.zeros(0),) * 2, 0, 1.0, 0.0, 0.0)
     one = StampField(np.ones((1, 1, 1)), 0, (SIZE, SIZE))
-    return alard_lupton._Pair.matched(*pair[::sign], solution, one, sky, sign).decorrelated(sky)[0]
+    return alard_lupton.MatchedPair.matched(*pair[::sign], solution, one, sky, sign).decorrelated(sky)[0]
 
 
 def main(n_images: int) -> None:

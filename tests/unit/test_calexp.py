@@ -88,7 +88,7 @@ def test_a_wrong_psf_shows_in_the_reserved_stars(calibrated):
     exposure, table, summary = calibrated
     broader = exposure.psf.convolved(StampField(gaussian(0.5), 0, exposure.shape))
     judged = summary.copy()
-    calexp._judge_psf(replace(exposure, psf=broader), table[table["psfReserved"]], judged)
+    calexp.judge_psf(replace(exposure, psf=broader), table[table["psfReserved"]], judged)
     size = 2 * (starfield.FWHM / 2.355) ** 2
     # the model is larger by twice 0.25 pixel**2, about as much for a Moffat profile
     assert judged["psf_size_residual"][0] == pytest.approx(-0.5 / size, rel=0.3)

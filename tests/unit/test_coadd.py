@@ -224,7 +224,7 @@ def test_epochs_rule_of_compare_warp():
 def test_regions_do_not_wrap_around_the_rows():
     nx = 10
     pixels = np.array([9, 10, 23, 34, 35, 99])
-    labels = artefacts._label(pixels, (10, nx))
+    labels = artefacts.region_numbers(pixels, (10, nx))
     assert labels[0] != labels[1], "the end of row 0 and the beginning of row 1"
     assert labels[2] == labels[3] == labels[4], "corners touch"
     assert len(set(labels)) == 4

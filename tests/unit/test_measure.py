@@ -299,6 +299,6 @@ def test_parabola_through_the_highest_pixels_is_near_the_peak():
     t, image = np.arange(-9, 10), np.zeros((420, 420), np.float32)
     for i, j, dx, dy in zip(x.ravel(), y.ravel(), (x0 - x).ravel(), (y0 - y).ravel()):
         image[j - 9 : j + 10, i - 9 : i + 10] = np.exp(-((t - dx) ** 2 + (t[:, None] - dy) ** 2) / (2 * 2.2**2))
-    found_x, found_y = sources._summits(image, x.ravel(), y.ravel())
+    found_x, found_y = sources.summits(image, x.ravel(), y.ravel())
     # a parabola through a Gaussian errs by less than d / (4 sigma**2) of the displacement d <= 0.5
     assert np.abs([found_x - x0.ravel(), found_y - y0.ravel()]).max() < 0.5 / (4 * 2.2**2)

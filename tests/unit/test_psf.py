@@ -210,7 +210,7 @@ def test_stars_whose_size_varies_over_the_detector_share_it():
     size_log = 0.1 * x / SIZE + 0.2 * (y / SIZE) ** 2
     noise = np.random.default_rng(8).normal(0, 0.03, len(x))
     snr = np.full(len(x), 50.0)
-    assert psf_stars._share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
+    assert psf_stars.share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
 
 
 def test_shift_matrices_move_a_profile_by_their_shift():
