@@ -8,7 +8,7 @@ import pytest
 import yaml
 from astropy.io import fits
 from astropy.time import Time
-from test_geometry import tan_header
+from builders import tan_header
 
 from diaflow.errors import BadData, InputError
 from diaflow.image.planes import bits

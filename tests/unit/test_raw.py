@@ -8,7 +8,7 @@ from astropy.coordinates import FK5, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
-from test_geometry import tan_header
+from builders import tan_header
 
 from diaflow.errors import BadData, InputError
 from diaflow.instruments import maps, pointing, raw, translate

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import poisson
-from test_detect import stars
+from triplets import stars
 
 from diaflow.detect import binned, streaks
 

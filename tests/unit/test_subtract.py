@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
+from builders import constant_psf, gaussian, tan_wcs
+from scenes import CONFIG, add_stars, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
 from diaflow.errors import BadData
@@ -214,7 +215,7 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
     # half of the positions, S/N 50: 0.02 / sqrt(100) = 0.2 %
     assert len(x) > 150
     assert np.mean(measured[~empty] / flux[~empty]) == pytest.approx(1, abs=5e-3)
-    before = psf_flux(difference, x, y, constant_psf(max(sigma_science, sigma_template), difference.shape))[0]
+    before = psf_flux(difference, x, y, constant_psf(gaussian(max(sigma_science, sigma_template)), difference.shape))[0]
     assert np.mean(before[~empty] / flux[~empty]) > 1.05
     pulls = (measured - flux) / error
     # 200 pulls know their width to 5 %
@@ -225,12 +226,11 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
 
 def test_errors_are_honest_with_a_template_of_correlated_noise():
     """Template noise smoothed a little: its pixels scatter less than its low frequencies, by covariance_factor."""
-    from diaflow.psf.stampfield import StampField
 
     size = 1000
     science, table = make_image(2.6, 1.0, 6, 100, size)
     template, _ = make_image(2.0, 1e-3, 7, 100, size)
-    smoothing = StampField(gaussian(0.6, 9)[None], 0, science.shape)
+    smoothing = constant_psf(gaussian(0.6, 9), science.shape)
     noise = 1.5 * np.random.default_rng(2).normal(size=science.shape)
     template.image += convolve(noise, smoothing)
     power = (smoothing.centre() ** 2).sum()
@@ -265,11 +265,7 @@ def test_constant_factor_between_the_images_is_that_of_the_kernel_and_the_scienc
 
 
 def test_coadd_psf_of_the_template_is_used():
-    from astropy.wcs import WCS
-
-    header = WCS(naxis=2)
-    header.wcs.ctype, header.wcs.crval, header.wcs.crpix = ["RA---TAN", "DEC--TAN"], [10, 0], [128, 128]
-    header.wcs.cdelt = [-1e-4, 1e-4]
+    header = tan_wcs((256, 256))
     science, table = make_image(2.4)
     template, _ = make_image(2.0, noise_seed=7)
     reference, _, _ = run(science, template, table)
