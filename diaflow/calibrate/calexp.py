@@ -110,7 +110,7 @@ def calibrate(
     summary["sky"], summary["aperture_correction"] = sky, correction
     summary["n_psf_stars"] = table["psfStar"].sum()
     _describe(exposure, table, summary)
-    _judge_psf(exposure, table[table["psfReserved"]], summary)
+    judge_psf(exposure, table[table["psfReserved"]], summary)
     return exposure, table, summary
 
 
@@ -245,8 +245,19 @@ def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
     table["decErr"] = np.hypot(eta_x * table["xErr"], eta_y * table["yErr"])
 
 
-def _judge_psf(exposure: Exposure, stars: np.ndarray, summary: np.ndarray) -> None:
-    """Fill the summary with the residuals of size and ellipticity of stars that the model has not seen."""
+def judge_psf(exposure: Exposure, stars: np.ndarray, summary: np.ndarray) -> None:
+    """Fill the summary with the residuals of size and ellipticity of stars that the model has not seen.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With the model in `psf`.
+    stars : table "source"
+        The reserved stars.
+    summary : table "visit_summary"
+        Its row gets n_reserved_stars, psf_size_residual (a fraction of the PSF's size, the sum of its second moments),
+        psf_e1_residual and psf_e2_residual (measured less model); without a star these stay as they are.
+    """
     stars = stars[sources.unflagged(stars) & np.isfinite(stars["ixx"])]
     summary["n_reserved_stars"] = len(stars)
     if not len(stars):

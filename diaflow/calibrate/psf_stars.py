@@ -91,7 +91,7 @@ def select(exposure: Exposure, size: int) -> Stars:
             break
     if len(best) < MINIMUM:
         raise BadData(f"{len(best)} PSF stars < {MINIMUM}")
-    if not _share_a_size(size_log[best], snr[best], x[best], y[best], exposure.shape):
+    if not share_a_size(size_log[best], snr[best], x[best], y[best], exposure.shape):
         raise BadData(f"no common size among {len(best)} bright sources: no stars for the PSF")
     best = best[_spread(x[best], y[best], snr[best], exposure.shape)]
     return Stars(x[best], y[best], snr[best], FWHM_PER_SIGMA * float(np.exp(np.median(size_log[best]))))
@@ -161,8 +161,24 @@ def _locus(
     return polynomials.fit(design[:, member], size_log[member])[0] @ design
 
 
-def _share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> bool:
-    """Whether sources scatter in size as little as stars; those too few for a quadratic locus pass."""
+def share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> bool:
+    """Whether sources scatter in size as little as stars; those too few for a quadratic locus pass.
+
+    Parameters
+    ----------
+    size_log : (n,) array
+        Natural logarithm of the size.
+    snr : (n,) array
+        Signal to noise of the flux, whose inverse is the error of `size_log`.
+    x, y : (n,) arrays
+        Positions [pixel], of which the size of stars is a smooth function.
+    shape : (ny, nx)
+        Of the image.
+
+    Returns
+    -------
+    bool
+    """
     if len(size_log) < DECIDING:
         return True
     residual = size_log - _locus(size_log, np.ones(len(size_log), bool), x, y, shape)

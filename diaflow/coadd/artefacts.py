@@ -162,11 +162,11 @@ def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigm
 
 def _regions(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> Regions:
     """Regions of enough pixels, grown by `radius`."""
-    found = Regions(pixels, _label(pixels, shape))
+    found = Regions(pixels, region_numbers(pixels, shape))
     if len(pixels):
         keep = np.bincount(found.labels) >= MIN_PIXELS
         pixels = np.flatnonzero(_grown(pixels[keep[found.labels]], shape, radius))
-    return Regions(pixels, _label(pixels, shape))
+    return Regions(pixels, region_numbers(pixels, shape))
 
 
 def _grown(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> np.ndarray:
@@ -182,8 +182,21 @@ def _grown(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> np.ndarra
     return grown
 
 
-def _label(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Number of the connected region (sides or corners touch) of each of the sorted pixels."""
+def region_numbers(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Number of the connected region (sides or corners touch) of each of the sorted pixels.
+
+    Parameters
+    ----------
+    pixels : (n,) int array
+        Flat indices in an image, ascending.
+    shape : (ny, nx)
+        Of the image.
+
+    Returns
+    -------
+    (n,) int array
+        From 0.
+    """
     if not len(pixels):
         return np.zeros(0, np.int64)
     nx = shape[1]
@@ -203,7 +216,7 @@ def _vary(regions: Regions, deviations: Deviations, shape: tuple[int, int]) -> n
     """Whether each region is a source that has become brighter, by less than its flux, or fainter."""
     if not len(regions.pixels):
         return np.zeros(0, bool)
-    label = _label(deviations.pixels, shape)
+    label = region_numbers(deviations.pixels, shape)
     residual, mean = deviations.residual, deviations.mean
     product, power, total = (np.bincount(label, v) for v in (residual * mean, mean**2, residual**2))
     unlike = total * power - product**2 - np.bincount(label) * power

@@ -84,7 +84,7 @@ def _bright_lines(snr: np.ndarray) -> list[Streak]:
     for x0, y0, width, height in _tiles(*snr.shape):
         diagonal = float(np.hypot(width, height))
         angles = np.arange(0, np.pi, 2 / diagonal)  # half a bin at the ends of the diagonal
-        least = _least_votes(density, diagonal, len(angles), snr.size / (width * height))
+        least = least_votes(density, diagonal, len(angles), snr.size / (width * height))
         some = slice(*np.searchsorted(rows, [y0, y0 + height]))
         voters = some.start + np.flatnonzero(free[some] & (columns[some] >= x0) & (columns[some] < x0 + width))
         centre_x, centre_y = x0 + width / 2, y0 + height / 2
@@ -123,8 +123,24 @@ def _tiles(ny: int, nx: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 @functools.cache
-def _least_votes(density: float, diagonal: float, n_angles: int, n_tiles: float) -> int:
-    """Votes for the two bins across a diagonal that noise exceeds `CHANCE` times in the image."""
+def least_votes(density: float, diagonal: float, n_angles: int, n_tiles: float) -> int:
+    """Votes for the two bins across a diagonal that noise exceeds `CHANCE` times in the image.
+
+    Parameters
+    ----------
+    density : float
+        Voting pixels per pixel where there is noise alone; their number is Poisson's.
+    diagonal : float
+        Length of the diagonal of a tile [pixel].
+    n_angles : int
+        Directions in which lines are sought.
+    n_tiles : float
+        Tiles of the image.
+
+    Returns
+    -------
+    int
+    """
     votes = np.arange(int(2 * diagonal) + 2)
     chance = CHANCE / (n_angles * diagonal * n_tiles)
     return int(np.argmax(pdtrc(votes, 2 * density * diagonal) <= chance)) + 1

@@ -12,7 +12,7 @@ import yaml
 from diaflow.errors import InputError
 from diaflow.instruments import delivered, pointing, raw, translate
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent  # of the built-in maps
 
 _SECTIONS = {
     "masks": delivered.check_masks,
@@ -24,7 +24,7 @@ _SECTIONS = {
 
 def names() -> list[str]:
     """The built-in instruments."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name_or_path: str) -> dict:
@@ -42,7 +42,7 @@ def load(name_or_path: str) -> dict:
     InputError
         When there is no such map, or it is not well formed.
     """
-    path = Path(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else _FOLDER / f"{name_or_path}.yaml"
+    path = Path(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else FOLDER / f"{name_or_path}.yaml"
     try:
         with open(path) as file:
             content = yaml.load(file, yaml.CSafeLoader)

@@ -65,7 +65,7 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
         detector=metadata["detector"],
         band=metadata["band"],
     )
-    _set_positions(table, exposure, *_summits(snr, found["xpeak"][order], found["ypeak"][order]), moments_sigma(stamp))
+    _set_positions(table, exposure, *summits(snr, found["xpeak"][order], found["ypeak"][order]), moments_sigma(stamp))
     _set_fluxes(table, exposure, aperture)
     _set_shapes(table, exposure, moments_sigma(stamp))
     _set_flags(table, exposure.mask, planes)
@@ -86,8 +86,21 @@ def _planes_in(segments: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray
     return planes
 
 
-def _summits(snr: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where parabolas through the highest pixels and those beside them peak, a tenth of a pixel from the positions."""
+def summits(snr: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where parabolas through the highest pixels and those beside them peak, a tenth of a pixel from the positions.
+
+    Parameters
+    ----------
+    snr : (ny, nx) array
+        Image of the sources.
+    x, y : (n,) int arrays
+        Their highest pixels.
+
+    Returns
+    -------
+    x, y : (n,) arrays
+        [pixel], within half a pixel of the highest one.
+    """
 
     def offset(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         bend = 2 * snr[y, x] - before - after

@@ -55,7 +55,7 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
         _clean(image, hit, bad, pixels)
         # Nothing has changed but near these.
         pixels = _around(pixels, REACH, judged)
-        pixels = pixels[_laplacians(image, variance, pixels) > lenient]
+        pixels = pixels[laplacians(image, variance, pixels) > lenient]
     for where, values in originals:
         image[where] = values
     return hit
@@ -99,8 +99,20 @@ def _candidates(image, variance, judged, limit):
 
 
 @njit(**FAST)
-def _laplacians(image, variance, pixels):
-    """The Laplacian at some pixels."""
+def laplacians(image, variance, pixels):
+    """The Laplacian of van Dokkum (2001), in units of the noise, at some pixels.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    pixels : (n, 2) int array
+        Rows and columns, none at the border.
+
+    Returns
+    -------
+    (n,) float array
+        Positive part of the Laplacian of the image sampled twice as finely, averaged back, over twice the noise.
+    """
     out = np.empty(len(pixels))
     for n in range(len(pixels)):
         out[n] = _laplacian(image, variance, pixels[n, 0], pixels[n, 1])

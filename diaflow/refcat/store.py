@@ -106,7 +106,7 @@ def read(path: str | Path, band: str, ra: float, dec: float, radius_deg: float, 
         with pq.ParquetFile(path) as file:
             if f"{band}_mag" not in file.schema_arrow.names:
                 raise InputError(f"{path}: no magnitudes in band {band}")
-            groups = np.flatnonzero(_touched(_boxes(file), ra, dec, radius_deg)).tolist()
+            groups = np.flatnonzero(touched(group_boxes(file), ra, dec, radius_deg)).tolist()
             data = file.read_row_groups(groups, columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable reference catalogue ({error})") from error
@@ -188,16 +188,39 @@ def _writer(path: Path, dtype: np.dtype, bands: Sequence[str]) -> pq.ParquetWrit
     )
 
 
-def _boxes(file: pq.ParquetFile) -> np.ndarray:
-    """Smallest and largest right ascension and declination (4, n) of the groups [deg]."""
+def group_boxes(file: pq.ParquetFile) -> np.ndarray:
+    """The box on the sky of every row group of a stored catalogue.
+
+    Parameters
+    ----------
+    file : ParquetFile
+        With statistics of its columns ra and dec.
+
+    Returns
+    -------
+    (4, n) array
+        Smallest and largest right ascension, smallest and largest declination [deg].
+    """
     where = [file.schema_arrow.get_field_index(name) for name in ("ra", "dec")]
     groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
     limits = [[group.column(k).statistics for k in where] for group in groups]
     return np.array([(ra.min, ra.max, dec.min, dec.max) for ra, dec in limits]).T
 
 
-def _touched(boxes: np.ndarray, ra: float, dec: float, radius_deg: float) -> np.ndarray:
-    """Whether the boxes may reach into the circle."""
+def touched(boxes: np.ndarray, ra: float, dec: float, radius_deg: float) -> np.ndarray:
+    """Whether boxes may reach into a circle.
+
+    Parameters
+    ----------
+    boxes : (4, n) array
+        As of `group_boxes` [deg].
+    ra, dec, radius_deg : float
+        The circle [deg].
+
+    Returns
+    -------
+    (n,) bool array
+    """
     ra_min, ra_max, dec_min, dec_max = boxes
     width = 180.0
     if abs(dec) + radius_deg < 90:

@@ -211,10 +211,28 @@ def _stamps(source: np.void, products: Path) -> list[np.ndarray | None]:
     """Science, template and difference around a DIASource; None where the image is not kept."""
     visit, detector = source["visit"], source["detector"]
     names = (f"calexp/{visit}/{detector}", f"diffim/{visit}/{detector}_template", f"diffim/{visit}/{detector}")
-    return [_stamp(products / f"{name}.fits", source["x"], source["y"]) for name in names]
+    return [cutout(products / f"{name}.fits", source["x"], source["y"]) for name in names]
 
 
-def _stamp(path: Path, x: float, y: float) -> np.ndarray | None:
+def cutout(path: Path, x: float, y: float) -> np.ndarray | None:
+    """Pixels of an exposure's file around a position.
+
+    Parameters
+    ----------
+    path : path
+    x, y : float
+        Position [pixel].
+
+    Returns
+    -------
+    (2 STAMP_RADIUS + 1, 2 STAMP_RADIUS + 1) array or None
+        NaN beyond the image; None where there is no file.
+
+    Raises
+    ------
+    InputError
+        When the file is truncated or not an exposure; the message names it.
+    """
     if not path.exists():
         return None
     side = 2 * STAMP_RADIUS + 1

@@ -48,7 +48,7 @@ def render(survey: Survey, visit: int, detector: int) -> tuple[np.ndarray, fits.
     electrons *= pointing.GAIN
     _add_cosmic_rays(electrons, rng)
     electrons = rng.poisson(electrons).astype(float)
-    _bleed(electrons, pointing.GAIN * (FULL_WELL - pointing.BIAS))
+    bleed(electrons, pointing.GAIN * (FULL_WELL - pointing.BIAS))
     electrons += rng.normal(0, pointing.READ_NOISE, electrons.shape)
     counts = np.rint(electrons / pointing.GAIN + pointing.BIAS)
     image = np.clip(counts, 0, ADC_MAX).astype(np.uint16)
@@ -149,8 +149,16 @@ def _add_cosmic_rays(electrons: np.ndarray, rng: np.random.Generator) -> None:
 
 
 @njit(**EXACT)
-def _bleed(electrons, full_well):
-    """Spill what exceeds the full well along the column, half of it to either side; it leaves at the ends."""
+def bleed(electrons, full_well):
+    """Spill what exceeds the full well along the column, half of it to either side; it leaves at the ends.
+
+    Parameters
+    ----------
+    electrons : (ny, nx) float array
+        Charge of the pixels [electron], changed in place.
+    full_well : float
+        What a pixel holds [electron].
+    """
     ny, nx = electrons.shape
     excess = np.maximum(electrons - full_well, 0) / 2
     for column in range(nx):

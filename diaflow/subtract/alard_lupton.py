@@ -106,7 +106,7 @@ def subtract(
     # pixels of a smoothed image scatter less than its low frequencies
     scatter = replace(target, variance=target.variance * np.float32((smoothing.terms[0] ** 2).sum()))
     solution = fit(image, scatter, x, y, basis, *orders, bad=bad, penalty=penalty)
-    pair = _Pair.matched(image, target, solution, smoothing, sky, +1 if mode == "convolve_science" else -1)
+    pair = MatchedPair.matched(image, target, solution, smoothing, sky, +1 if mode == "convolve_science" else -1)
     difference, matched = pair.decorrelated(sky)
     summary = {
         "mode": mode,
@@ -122,11 +122,22 @@ def subtract(
 
 
 @dataclass
-class _Pair:
-    """Two images of equal PSF and photometric scale: one convolved with `kernel`, the other with `other_kernel`.
+class MatchedPair:
+    """Two images of equal PSF and photometric scale, one of them convolved.
 
-    `sign` is +1 when the convolved one is the science image; `mask` is that of the difference, and `lost` marks the
-    pixels that have no value in it.
+    Attributes
+    ----------
+    convolved, other : Exposure
+        Convolved with `kernel` and with `other_kernel`.
+    kernel, other_kernel : StampField
+    convolved_variance : (ny, nx) array
+        Of the convolved image before its convolution.
+    sign : int
+        +1 when the convolved one is the science image, -1 when it is the template.
+    mask : (ny, nx) int32 array
+        Of the difference.
+    lost : (ny, nx) bool array
+        Pixels that have no value in the difference.
     """
 
     convolved: Exposure
@@ -147,11 +158,28 @@ class _Pair:
         target_kernel: StampField,
         sky: np.ndarray,
         sign: int,
-    ) -> "_Pair":
+    ) -> "MatchedPair":
         """Apply kernel and background and bring both images to the scale of the science image.
 
         The background is fitted again to all sky pixels: in the few around the stars it is hard to tell from the
         wings of the kernel.
+
+        Parameters
+        ----------
+        image, target : Exposure
+            The image to convolve and the one that it is to match, finite everywhere.
+        solution : KernelSolution
+            Takes the PSF of `image` to that of `target`.
+        target_kernel : StampField
+            What `target` has been convolved with.
+        sky : (ny, nx) bool array
+            Pixels without sources in both images.
+        sign : int
+            +1 when `image` is the science image, -1 when it is the template.
+
+        Returns
+        -------
+        MatchedPair
         """
         kernels = (image, solution.kernel), (target, target_kernel)
         mask, lost = masks.combined(*kernels[::sign])
@@ -171,7 +199,17 @@ class _Pair:
         return cls(convolved, other, solution.unit_kernel(), target_kernel, image.variance, sign, mask, lost)
 
     def decorrelated(self, sky: np.ndarray) -> tuple[Exposure, Exposure]:
-        """(difference, matched template)."""
+        """The difference, its noise made white.
+
+        Parameters
+        ----------
+        sky : (ny, nx) bool array
+            Pixels without sources in both images, which tell the noise.
+
+        Returns
+        -------
+        difference, matched_template : Exposure
+        """
         v_c, v_o = (noise.cell_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
         if not np.isfinite(v_c + v_o).any():
             v_c, v_o = (noise.typical(v, sky) for v in (self.convolved_variance, self.other.variance))

@@ -4,15 +4,13 @@ Every visit has its own seeing and its own geometry; its WCS and its PSF are tho
 makes them.  Light is spread over many more wavelengths than there are sub-bands.
 """
 
+import builders
 import numpy as np
-from astropy.wcs import WCS
+from builders import constant_psf, source_table, star_image, tan_wcs
 
-from diaflow.image.exposure import Exposure
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.psf.stampfield import StampField
 from diaflow.psfmatch.homogeneous import homogenise, model_psf
 from diaflow.sky import refraction
-from diaflow.store import tables
 
 SETTINGS = {"latitude": -30.2446, "longitude": -70.7494, "altitude": 2663.0, "subbands": 3, "bands": {"g": [404, 552]}}
 SHAPE = (420, 440)
@@ -27,14 +25,7 @@ FINE = refraction.Subbands.from_config(SETTINGS | {"subbands": N_WAVELENGTHS}, "
 
 def wcs(shape=SHAPE, rotation=0.0, pixel=PIXEL):
     """North up, east left, but for a rotation [deg]."""
-    out = WCS(naxis=2)
-    out.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    out.wcs.crval = FIELD
-    out.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
-    c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-    out.wcs.cd = np.array([[-c, s], [s, c]]) * pixel / 3600
-    out.wcs.set()
-    return out
+    return tan_wcs(shape, pixel, rotation, centre=FIELD)
 
 
 class Sky:
@@ -75,7 +66,8 @@ class Sky:
     def psf(self, mjd, grid, shape, sigma):
         """Stamp of the mean star."""
         offsets, spectrum = self.offsets(mjd, grid, shape), self.spectra.mean(0)
-        stamp = sum(s * profile(STAMP // 2, STAMP // 2, o, sigma, STAMP) for s, o in zip(spectrum, offsets))
+        places = STAMP // 2 + offsets
+        stamp = sum(s * star_image((STAMP, STAMP), *place, sigma) for s, place in zip(spectrum, places))
         return stamp / stamp.sum()
 
     def image(self, mjd, grid, shape, sigma):
@@ -83,20 +75,13 @@ class Sky:
         image = np.pad(np.zeros(shape), 3 * STAMP)
         x, y = grid.all_world2pix(*wcs().all_pix2world(self.x, self.y, 0), 0)
         offsets, half = self.offsets(mjd, grid, shape), STAMP
+        box = (2 * half + 1, 2 * half + 1)
         for xi, yi, flux, spectrum in zip(x, y, self.flux, self.spectra):
             i, j = round(float(xi)), round(float(yi))
-            star = sum(
-                s * profile(half + xi - i, half + yi - j, o, sigma, 2 * half + 1) for s, o in zip(spectrum, offsets)
-            )
+            places = np.array([half + xi - i, half + yi - j]) + offsets
+            star = sum(s * star_image(box, *place, sigma) for s, place in zip(spectrum, places))
             image[j + 2 * half : j + 4 * half + 1, i + 2 * half : i + 4 * half + 1] += flux * star
         return image[3 * STAMP : -3 * STAMP, 3 * STAMP : -3 * STAMP]
-
-
-def profile(x, y, offset, sigma, size):
-    """Gaussian of unit flux at x, y plus an offset."""
-    t = np.arange(size)
-    gx, gy = (np.exp(-0.5 * ((t - centre) / sigma) ** 2) for centre in (x + offset[0], y + offset[1]))
-    return np.outer(gy, gx) / (2 * np.pi * sigma**2)
 
 
 def exposure(sky, visit, mjd, sigma, noise, grid=None, shape=SHAPE, seed=0, noiseless=False):
@@ -104,14 +89,9 @@ def exposure(sky, visit, mjd, sigma, noise, grid=None, shape=SHAPE, seed=0, nois
     grid = wcs(shape) if grid is None else grid
     rng = np.random.default_rng([seed, visit])
     image = sky.image(mjd, grid, shape, sigma) + (0 if noiseless else rng.normal(0, noise, shape))
-    return Exposure(
-        image.astype(np.float32),
-        np.full(shape, noise**2, np.float32),
-        np.zeros(shape, np.int32),
-        grid,
-        StampField(sky.psf(mjd, grid, shape, sigma)[None], 0, shape),
-        {"visit": visit, "detector": 0, "band": "g", "mjd": mjd, "covariance_factor": 1.0},
-    )
+    psf = constant_psf(sky.psf(mjd, grid, shape, sigma), shape)
+    identity = {"visit": visit, "detector": 0, "band": "g", "mjd": mjd}
+    return builders.exposure(image, noise**2, psf, grid, **identity)
 
 
 def warps(sky, dates, sigmas, noise, seed=0, noiseless=False):
@@ -148,6 +128,4 @@ def sources(sky, grid, shape, sigma, noise):
     x, y = grid.all_world2pix(*wcs().all_pix2world(sky.x, sky.y, 0), 0)
     inside = (x > 25) & (x < shape[1] - 26) & (y > 25) & (y < shape[0] - 26)
     error = noise * np.sqrt(4 * np.pi) * sigma
-    return tables.from_columns(
-        "source", x=x[inside], y=y[inside], psfFlux=sky.flux[inside], psfFluxErr=error, extendedness=0.0
-    )
+    return source_table(x[inside], y[inside], sky.flux[inside], error)

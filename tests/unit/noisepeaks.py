@@ -1,18 +1,18 @@
 """How many peaks the matched filter of white noise has (Kaiser 2004; LSST DMTN-006), and differences have.
 
 As a script it counts peaks on differences of pure noise, whose kernels are known, over an area that is too large for a
-test: ``python noisepeaks.py [images of 4096 x 4096 per case]``.
+test: ``PYTHONPATH=tests python tests/unit/noisepeaks.py [images of 4096 x 4096 per case]``.
 """
 
 import sys
 
 import numpy as np
-from scenes import constant_psf, gaussian, make_image
+from builders import IDENTITY, constant_psf, exposure, gaussian
 from scipy.ndimage import binary_erosion
 
 from diaflow.detect import footprints
 from diaflow.measure import matchedfilter
-from diaflow.psf.stampfield import StampField, moments_sigma
+from diaflow.psf.stampfield import moments_sigma
 from diaflow.psfmatch.solution import KernelSolution
 from diaflow.subtract import alard_lupton, zogy
 
@@ -36,19 +36,16 @@ def difference_of_noise(algorithm: str, sigmas: tuple[float, float], noise: floa
     rng = np.random.default_rng(seed)
     pair = []
     for sigma, width in zip((1.0, noise), sigmas):
-        exposure, _ = make_image(width, n_stars=0, size=64)
-        exposure.image = sigma * rng.standard_normal((SIZE, SIZE), np.float32)
-        exposure.variance = np.full((SIZE, SIZE), sigma**2, np.float32)
-        exposure.mask, exposure.psf = np.zeros((SIZE, SIZE), np.int32), constant_psf(width, (SIZE, SIZE))
-        pair.append(exposure)
+        image = sigma * rng.standard_normal((SIZE, SIZE), np.float32)
+        pair.append(exposure(image, sigma**2, constant_psf(gaussian(width), (SIZE, SIZE)), **IDENTITY))
     sky = np.ones((SIZE, SIZE), bool)
     if algorithm == "zogy":
         return zogy.difference_pair(*pair, zogy.kernel_fields(*pair, sky), (0.0, 0.0))[0]
     sign = 1 if sigmas[0] < sigmas[1] else -1
-    kernel = StampField(gaussian(np.sqrt(abs(sigmas[0] ** 2 - sigmas[1] ** 2)), 21)[None], 0, (SIZE, SIZE))
+    kernel = constant_psf(gaussian(np.sqrt(abs(sigmas[0] ** 2 - sigmas[1] ** 2)), 21), (SIZE, SIZE))
     solution = KernelSolution(kernel, np.zeros(1), 0, *(np.zeros(0),) * 2, 0, 1.0, 0.0, 0.0)
-    one = StampField(np.ones((1, 1, 1)), 0, (SIZE, SIZE))
-    return alard_lupton._Pair.matched(*pair[::sign], solution, one, sky, sign).decorrelated(sky)[0]
+    one = constant_psf(np.ones((1, 1)), (SIZE, SIZE))
+    return alard_lupton.MatchedPair.matched(*pair[::sign], solution, one, sky, sign).decorrelated(sky)[0]
 
 
 def main(n_images: int) -> None:

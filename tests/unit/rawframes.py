@@ -1,9 +1,9 @@
 """A simulated raw camera: four amplifiers, two above two, mirrored as real ones are, with every classic signature."""
 
 import numpy as np
+from builders import exposure_row
 
 from diaflow.instruments.raw import Amplifier, Raw, Span
-from diaflow.store import tables
 
 NY, NX, N_OVERSCAN = 128, 128, 64  # of an amplifier
 SHAPE = (2 * NY, 2 * NX)
@@ -21,8 +21,7 @@ TARGETS = [(Span(y, y + NY), Span(x, x + NX)) for y in (0, NY) for x in (0, NX)]
 def row(exptime: float = 30.0, **values) -> np.void:
     """Row of the exposure table."""
     known = {"gain": GAIN, "read_noise": 3.0, "saturation": 65000.0, "bias": 0.0, "exptime": exptime}
-    identity = {"visit": 7, "detector": 3, "band": "r", "mjd": 60000.0, "nx": SHAPE[1], "ny": SHAPE[0], "status": "ok"}
-    return tables.from_columns("exposure", **(identity | known | values))[0]
+    return exposure_row(SHAPE, **(known | values))
 
 
 def bias_structure() -> np.ndarray:

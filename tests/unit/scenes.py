@@ -1,11 +1,7 @@
 """Pairs of images for the tests of image subtraction, after the recipe of LSST's ip_diffim (makeTestImage)."""
 
 import numpy as np
-from astropy.wcs import WCS
-
-from diaflow.image.exposure import Exposure
-from diaflow.psf.stampfield import StampField
-from diaflow.store import tables
+from builders import IDENTITY, constant_psf, exposure, gaussian, source_table
 
 CONFIG = {
     "mode": "auto",
@@ -15,19 +11,6 @@ CONFIG = {
     "basis": "gaussian",
     "min_coverage": 0.1,
 }
-PSF_SIZE = 31
-
-
-def gaussian(sigma, size=PSF_SIZE, dx=0.0, dy=0.0):
-    """Unit-sum Gaussian stamp."""
-    t = np.arange(size) - size // 2
-    stamp = np.exp(-0.5 * ((t[:, None] - dy) ** 2 + (t - dx) ** 2) / sigma**2)
-    return stamp / stamp.sum()
-
-
-def constant_psf(sigma, shape):
-    """Gaussian PSF, the same everywhere."""
-    return StampField(gaussian(sigma)[None], 0, shape)
 
 
 def add_stars(image, x, y, flux, sigma):
@@ -50,23 +33,14 @@ def make_image(sigma=2.0, noise=1.0, noise_seed=6, n_stars=20, size=256, backgro
     image = np.zeros((size, size))
     add_stars(image, x, y, flux, sigma)
     # The recipe adds the root of the image to the variance, a noise that is not in the pixels; not here.
-    variance = np.full((size, size), noise**2)
     pixels = rng.randn(size, size) * noise
     image += pixels - pixels.mean()
     if background is not None:
         u, v = np.meshgrid(*(2 * np.arange(size) / (size - 1) - 1,) * 2)
         image += background(u, v)
-    exposure = Exposure(
-        image.astype(np.float32),
-        variance.astype(np.float32),
-        np.zeros((size, size), np.int32),
-        WCS(naxis=2),
-        constant_psf(sigma, (size, size)),
-        {"visit": 7, "detector": 3, "band": "r", "mjd": 60000.0},
-    )
+    psf = constant_psf(gaussian(sigma), (size, size))
     error = noise * np.sqrt(4 * np.pi) * sigma
-    table = tables.from_columns("source", x=x, y=y, psfFlux=flux, psfFluxErr=error, extendedness=0.0)
-    return exposure, table
+    return exposure(image, noise**2, psf, **IDENTITY), source_table(x, y, flux, error)
 
 
 def without_stars(exposure, table, radius=20):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.wcs import WCS
+from builders import exposure_row, tan_wcs
 
 from diaflow.store import tables
 
@@ -81,18 +82,12 @@ def observed(counts: np.ndarray, seed: int) -> np.ndarray:
 def row(size: int, **values) -> np.void:
     """Row of the exposure table."""
     known = {"gain": GAIN, "read_noise": READ_NOISE, "bias": BIAS, "saturation": SATURATION, "pixel_scale": PIXEL_SCALE}
-    identity = {"visit": 7, "detector": 3, "band": "r", "mjd": 60000.0, "exptime": 30.0, "status": "ok"}
-    identity |= {"nx": size, "ny": size}
-    return tables.from_columns("exposure", **(identity | known | values))[0]
+    return exposure_row((size, size), **(known | values))
 
 
 def wcs(size: int, offset: float = 0.0) -> WCS:
     """TAN projection, displaced by `offset` [deg] along right ascension."""
-    world = WCS(naxis=2)
-    world.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    world.wcs.crpix, world.wcs.crval = [size / 2, size / 2], [150 + offset, 2.0]
-    world.wcs.cdelt = [-PIXEL_SCALE / 3600, PIXEL_SCALE / 3600]
-    return world
+    return tan_wcs((size, size), PIXEL_SCALE, centre=(150 + offset, 2.0))
 
 
 def refcat(field: Field) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS, Sip
+from builders import cubic, tan_wcs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,19 +19,10 @@ SHAPE, SCALE = (4096, 4096), 0.2  # a large detector: SIP, crowding
 SMALL, COARSE = (1024, 1024), 0.5
 
 
-def tan_wcs(shape=SMALL, scale=COARSE, centre=(150.0, 30.0), corner=0.0):
+def sky_wcs(shape=SMALL, scale=COARSE, centre=(150.0, 30.0), corner=0.0):
     """A TAN WCS, or a TAN-SIP one whose radial cubic distortion moves the corners by `corner` pixels."""
-    ny, nx = shape
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"] if corner else ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crpix, wcs.wcs.crval, wcs.wcs.cunit = [(nx + 1) / 2, (ny + 1) / 2], centre, ["deg", "deg"]
-    wcs.wcs.cd = np.diag([-scale, scale]) / 3600
-    if corner:
-        a, b = np.zeros((2, 4, 4))
-        a[3, 0] = a[1, 2] = b[0, 3] = b[2, 1] = corner / np.hypot(nx / 2, ny / 2) ** 3
-        wcs.sip = Sip(a, b, None, None, wcs.wcs.crpix)
-    wcs.wcs.set()
-    return wcs
+    sip = cubic(corner / (np.hypot(*shape) / 2) ** 3) if corner else None
+    return tan_wcs(shape, scale, centre=centre, sip=sip)
 
 
 def mispointed(wcs, offset, rotation, scale=1.0):
@@ -97,7 +88,7 @@ def check_match(x, y, flux, star, reference, wcs, header, shape, tolerance_pixel
     dec=st.sampled_from([-60.0, 0.0, 30.0, 88.0]),
 )
 def test_pointing_and_rotation_are_recovered(seed, n_stars, distance, direction, rotation, dec):
-    wcs = tan_wcs(centre=(0.01, dec))
+    wcs = sky_wcs(centre=(0.01, dec))
     header = mispointed(wcs, (distance * np.cos(direction), distance * np.sin(direction)), rotation)
     data = sky(np.random.default_rng(seed), wcs, SMALL, n_stars, COARSE)
     # 15 or more stars of 0.1 pixel: the corners of an affine fit err by 0.1 sqrt(2 * 7 / 15) = 0.1 pixel; 6 sigma.
@@ -107,7 +98,7 @@ def test_pointing_and_rotation_are_recovered(seed, n_stars, distance, direction,
 @pytest.mark.parametrize("seed", range(10))
 def test_fifteen_reference_stars_suffice(seed):
     rng = np.random.default_rng(seed)
-    wcs = tan_wcs(SHAPE, SCALE)
+    wcs = sky_wcs(SHAPE, SCALE)
     x, y, flux, star, reference = sky(rng, wcs, SHAPE, 400, SCALE)
     on_detector = np.flatnonzero(np.isin(reference["id"], star))
     reference = reference[np.sort(rng.permutation(on_detector)[:15])]
@@ -117,14 +108,14 @@ def test_fifteen_reference_stars_suffice(seed):
 
 @pytest.mark.parametrize("n_stars", [100, 2000])
 def test_distortion_unknown_to_the_header_does_not_lose_the_corners(n_stars):
-    wcs = tan_wcs(SHAPE, SCALE, corner=5.0)
+    wcs = sky_wcs(SHAPE, SCALE, corner=5.0)
     x, y, flux, star, reference = sky(np.random.default_rng(2), wcs, SHAPE, n_stars, SCALE)
     header = mispointed(wcs, (70, -60), 0.7)
     check_match(x, y, flux, star, reference, wcs, header, SHAPE, 4.0)
 
 
 def test_distortion_of_the_header_is_kept():
-    wcs = tan_wcs(SHAPE, SCALE, corner=20.0)
+    wcs = sky_wcs(SHAPE, SCALE, corner=20.0)
     x, y, flux, star, reference = sky(np.random.default_rng(2), wcs, SHAPE, 300, SCALE)
     header = wcs.deepcopy()
     header.wcs.crval = wcs.wcs.crval + np.array([0.02, -0.01])
@@ -137,7 +128,7 @@ def test_distortion_of_the_header_is_kept():
 @pytest.mark.parametrize("style", ["CD", "PC", "CROTA", "mirrored"])
 def test_every_way_to_write_the_linear_terms_is_corrected(style):
     rotated = np.deg2rad(40)
-    header = tan_wcs().to_header()
+    header = sky_wcs().to_header()
     for key in [key for key in header if key.startswith(("PC", "CDELT"))]:
         del header[key]
     turn = np.array([[np.cos(rotated), -np.sin(rotated)], [np.sin(rotated), np.cos(rotated)]])
@@ -158,14 +149,14 @@ def test_every_way_to_write_the_linear_terms_is_corrected(style):
 
 
 def test_reference_stars_without_magnitudes_are_matched():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     data = sky(np.random.default_rng(6), wcs, SMALL, 1000, COARSE)
     data[-1]["mag"] = np.nan
     check_match(*data, wcs, mispointed(wcs, (50, 50), 0.5), SMALL, 0.2)
 
 
 def test_rotation_may_be_excluded_from_the_search():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y, flux, _, reference = sky(np.random.default_rng(6), wcs, SMALL, 100, COARSE)
     found = astrometry.match(x, y, flux, mispointed(wcs, (50, 50), 0.05), SMALL, reference, 120.0, 0.0)[2]
     assert separation(wcs, found, SMALL) < 0.2 * COARSE
@@ -174,7 +165,7 @@ def test_rotation_may_be_excluded_from_the_search():
 @pytest.mark.parametrize("shape, scale", [(SHAPE, SCALE), (SMALL, COARSE)])
 @pytest.mark.parametrize("n_stars", [20, 100, 500, 2000])
 def test_wrong_field_gives_no_match(shape, scale, n_stars):
-    wcs = tan_wcs(shape, scale)
+    wcs = sky_wcs(shape, scale)
     for seed in range(5):
         x, y, flux, *_ = sky(np.random.default_rng(seed), wcs, shape, n_stars, scale)
         reference = sky(np.random.default_rng(seed + 100), wcs, shape, n_stars, scale)[-1]
@@ -185,14 +176,14 @@ def test_wrong_field_gives_no_match(shape, scale, n_stars):
 @pytest.mark.parametrize("n_stars", [20, 100, 2000])
 @pytest.mark.parametrize("factor", [0.95, 1.05])
 def test_wrong_scale_gives_no_match(n_stars, factor):
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y, flux, _, reference = sky(np.random.default_rng(9), wcs, SMALL, n_stars, COARSE)
     with pytest.raises(BadData, match="no match"):
         astrometry.match(x, y, flux, mispointed(wcs, (0, 0), 0, factor), SMALL, reference, 120.0, 1.0)
 
 
 def test_pointing_error_beyond_the_limit_gives_no_match():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y, flux, _, reference = sky(np.random.default_rng(9), wcs, SMALL, 300, COARSE)
     with pytest.raises(BadData, match="no match"):
         astrometry.match(x, y, flux, mispointed(wcs, (100, 0), 0), SMALL, reference, 60.0, 1.0)
@@ -202,7 +193,7 @@ def test_pointing_error_beyond_the_limit_gives_no_match():
 
 @pytest.mark.parametrize("n_sources, n_references", [(3, 500), (500, 3), (3, 3), (0, 500), (500, 0), (0, 0)])
 def test_three_stars_or_none_give_no_match(n_sources, n_references):
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y, flux, _, reference = sky(np.random.default_rng(1), wcs, SMALL, 500, COARSE, missing=0, spurious=0)
     with pytest.raises(BadData, match="no match"):
         few = slice(n_sources)
@@ -210,7 +201,7 @@ def test_three_stars_or_none_give_no_match(n_sources, n_references):
 
 
 def test_sources_without_a_position_are_passed_over():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y, flux, star, reference = sky(np.random.default_rng(1), wcs, SMALL, 200, COARSE)
     x[::7], flux[::5] = np.nan, np.nan
     i, j, _ = astrometry.match(x, y, flux, mispointed(wcs, (50, 0), 0.2), SMALL, reference, 120.0, 1.0)
@@ -233,7 +224,7 @@ def pixels(rng, shape, n):
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (150.0, 30.0), (10.0, 89.9)])
 def test_exact_distorted_positions_are_fitted_exactly(centre):
-    wcs = tan_wcs(SHAPE, SCALE, centre, corner=5.0)
+    wcs = sky_wcs(SHAPE, SCALE, centre, corner=5.0)
     x, y = pixels(np.random.default_rng(1), SHAPE, 100)
     start = mispointed(wcs, (100, -50), 0.5)
     fitted, used, scatter = astrometry.fit_wcs(x, y, *wcs.all_pix2world(x, y, 0), start, SHAPE, 3)
@@ -246,7 +237,7 @@ def test_exact_distorted_positions_are_fitted_exactly(centre):
 
 
 def test_centroid_noise_is_reported_and_averaged_down():
-    wcs = tan_wcs(SHAPE, SCALE, corner=5.0)
+    wcs = sky_wcs(SHAPE, SCALE, corner=5.0)
     rng = np.random.default_rng(5)
     x, y = pixels(rng, SHAPE, 600)
     noise = rng.normal(0, 0.015 / SCALE, (2, 600))
@@ -262,7 +253,7 @@ def test_centroid_noise_is_reported_and_averaged_down():
 
 
 def test_pixel_to_sky_and_back_is_exact_and_the_inverse_polynomial_is_close():
-    wcs = tan_wcs((2000, 4096), SCALE, corner=5.0)
+    wcs = sky_wcs((2000, 4096), SCALE, corner=5.0)
     x, y = pixels(np.random.default_rng(1), (2000, 4096), 300)
     fitted = astrometry.fit_wcs(x, y, *wcs.all_pix2world(x, y, 0), wcs, (2000, 4096), 3)[0]
     back = fitted.all_world2pix(*fitted.all_pix2world(x, y, 0), 0)
@@ -276,7 +267,7 @@ def test_pixel_to_sky_and_back_is_exact_and_the_inverse_polynomial_is_close():
 
 
 def test_header_keeps_the_fit():
-    wcs = tan_wcs(SHAPE, SCALE, corner=5.0)
+    wcs = sky_wcs(SHAPE, SCALE, corner=5.0)
     x, y = pixels(np.random.default_rng(1), SHAPE, 300)
     fitted = astrometry.fit_wcs(x, y, *wcs.all_pix2world(x, y, 0), wcs, SHAPE, 3)[0]
     again = read_wcs(fitted.to_header(relax=True))
@@ -285,7 +276,7 @@ def test_header_keeps_the_fit():
 
 @pytest.mark.parametrize("n_stars, order", [(6, 1), (17, 1), (18, 2), (29, 2), (30, 3), (44, 3), (45, 4)])
 def test_order_follows_the_number_of_stars(n_stars, order):
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y = pixels(np.random.default_rng(1), SMALL, n_stars)
     fitted = astrometry.fit_wcs(x, y, *wcs.all_pix2world(x, y, 0), wcs, SMALL, 4)[0]
     assert list(fitted.wcs.ctype) == (["RA---TAN", "DEC--TAN"] if order == 1 else ["RA---TAN-SIP", "DEC--TAN-SIP"])
@@ -293,14 +284,14 @@ def test_order_follows_the_number_of_stars(n_stars, order):
 
 
 def test_too_few_stars_for_a_wcs_are_bad_data():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     x, y = pixels(np.random.default_rng(1), SMALL, 5)
     with pytest.raises(BadData, match="only 5 matched stars"):
         astrometry.fit_wcs(x, y, *wcs.all_pix2world(x, y, 0), wcs, SMALL, 3)
 
 
 def test_wrong_matches_are_clipped_from_the_fit():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     rng = np.random.default_rng(3)
     x, y = pixels(rng, SMALL, 100)
     ra, dec = wcs.all_pix2world(x, y, 0)
@@ -315,7 +306,7 @@ def test_wrong_matches_are_clipped_from_the_fit():
 
 
 def test_errors_make_the_fit_follow_the_good_stars():
-    wcs = tan_wcs()
+    wcs = sky_wcs()
     rng = np.random.default_rng(3)
     x, y = pixels(rng, SMALL, 400)
     ra, dec = wcs.all_pix2world(x, y, 0)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import starfield
-from astropy.wcs import WCS
+from builders import exposure
 
-from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.pixels import background
@@ -15,7 +14,7 @@ VARIANCE = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GA
 
 def exposure_of(counts, seed):
     image = starfield.observed(counts, seed) - np.float32(starfield.BIAS)
-    return Exposure(image, np.full_like(image, VARIANCE), np.zeros(image.shape, np.int32), WCS(naxis=2))
+    return exposure(image, VARIANCE)
 
 
 def gradient(size):

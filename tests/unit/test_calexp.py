@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import starfield
 from astropy.io import fits
+from builders import constant_psf, gaussian
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import calexp
 from diaflow.errors import BadData
 from diaflow.instruments.images import Pixels
 from diaflow.measure import photometry, sources
-from diaflow.psf.stampfield import StampField
 from diaflow.refcat import store
 from diaflow.run import config
 from diaflow.store import tables
@@ -38,12 +38,6 @@ def calibrate(field, reference=None, first_visit=None, seed=None, **row):
 @pytest.fixture(scope="module")
 def calibrated(field):
     return calibrate(field, starfield.refcat(field))
-
-
-def gaussian(sigma):
-    t = np.arange(-10, 11)
-    stamp = np.exp(-(t[:, None] ** 2 + t**2) / (2 * sigma**2))
-    return stamp[None] / stamp.sum()
 
 
 def matched(table, field, snr=(0, np.inf)):
@@ -86,9 +80,9 @@ def test_reserved_stars_are_no_psf_stars_and_agree_with_the_model(calibrated):
 
 def test_a_wrong_psf_shows_in_the_reserved_stars(calibrated):
     exposure, table, summary = calibrated
-    broader = exposure.psf.convolved(StampField(gaussian(0.5), 0, exposure.shape))
+    broader = exposure.psf.convolved(constant_psf(gaussian(0.5, 21), exposure.shape))
     judged = summary.copy()
-    calexp._judge_psf(replace(exposure, psf=broader), table[table["psfReserved"]], judged)
+    calexp.judge_psf(replace(exposure, psf=broader), table[table["psfReserved"]], judged)
     size = 2 * (starfield.FWHM / 2.355) ** 2
     # the model is larger by twice 0.25 pixel**2, about as much for a Moffat profile
     assert judged["psf_size_residual"][0] == pytest.approx(-0.5 / size, rel=0.3)
@@ -345,7 +339,7 @@ def test_what_cannot_be_calibrated_is_a_row_with_status_and_reason(case, script,
     rows = tables.from_columns(store.TABLE, ["r"], **{name: reference[known] for name, known in names.items()})
     store.write([rows], ["r"], tmp_path / "refcat")
     wcs = starfield.wcs(512, offset=0.003)
-    wcs.wcs.cdelt = wcs.wcs.cdelt * given.get("scale", 1.0)
+    wcs.wcs.cd = wcs.wcs.cd * given.get("scale", 1.0)
     image = starfield.observed(given.get("noiseless", field.noiseless) + starfield.SKY, 9)
     fits.writeto(tmp_path / "image.fits", image, wcs.to_header())
     row = starfield.row(512, path=str(tmp_path / "image.fits"), ra=150.0, dec=2.0)

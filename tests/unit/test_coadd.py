@@ -5,16 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import constant_psf, exposure, gaussian, star_image, tan_wcs
 from scipy.ndimage import gaussian_filter
-from test_coadd_psf import gaussian_stamp
-from test_warp import exposure, gaussian_image, tan_wcs
 
 from diaflow.coadd import artefacts, combine, stack
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.psf.stampfield import StampField
 from diaflow.run import methods
 
 SHAPE = (150, 160)
@@ -32,23 +31,23 @@ def combine_warps(paths, matched_paths, method="direct", **options):
 
 def make_warp(visit, image, sigma=1.6, variance=1.0):
     """A direct warp of one detector with a Gaussian PSF."""
-    psf = StampField(gaussian_stamp(sigma)[None], 0, SHAPE)
+    psf = constant_psf(gaussian(sigma, 25), SHAPE)
     source = PsfInput(visit, 4, 1.0, psf, WCS, (0, 0, SHAPE[1] - 1, SHAPE[0] - 1))
     metadata = {"visit": visit, "band": "r", "tract": 1, "patch": "0_0", "mjd": 60000.766}
-    made = exposure(image, WCS, variance, CoaddPsf([source], WCS), **metadata)
-    made.metadata |= {"mean_variance": float(np.median(variance)), "covariance_factor": 1.2}
-    return made
+    made = exposure(image, variance, CoaddPsf([source], WCS), wcs=WCS, **metadata)
+    made.metadata["mean_variance"] = float(np.median(variance))
+    return replace(made, noise=Noise(1.2))
 
 
 def make_matched(direct, sigma):
     """The warp convolved from a Gaussian PSF of width `sigma` to the model's."""
     blur = np.sqrt(MODEL_SIGMA**2 - sigma**2)
     squared = 1 / (4 * np.pi * blur**2)
-    model = StampField(gaussian_stamp(MODEL_SIGMA)[None], 0, SHAPE)
+    model = constant_psf(gaussian(MODEL_SIGMA, 25), SHAPE)
     matched = replace(direct, image=gaussian_filter(direct.image, blur), variance=direct.variance * squared, psf=model)
-    metadata = direct.metadata | {"covariance_factor": 1.2 / squared, "psf_covariance_factor": 0.8 / squared}
-    metadata["mean_variance"] = squared * direct.metadata["mean_variance"]
-    return replace(matched, mask=direct.mask.copy(), metadata=metadata)
+    metadata = direct.metadata | {"mean_variance": squared * direct.metadata["mean_variance"]}
+    noise = Noise(1.2 / squared, 0.8 / squared)
+    return replace(matched, mask=direct.mask.copy(), noise=noise, metadata=metadata)
 
 
 def write(tmp_path, warps, matched=None):
@@ -87,7 +86,7 @@ def test_direct_coadd_is_the_inverse_variance_weighted_mean(tmp_path, monkeypatc
     assert not result.mask.any()
     assert result.metadata["n_inputs"] == 3
     assert (result.metadata["band"], result.metadata["tract"], result.metadata["patch"]) == ("r", 1, "0_0")
-    assert result.metadata["covariance_factor"] == pytest.approx(1.2)
+    assert result.noise.covariance_factor == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("method", list(methods.listed("coadd")))
@@ -128,8 +127,8 @@ def test_pixels_without_data_are_no_data_and_others_take_what_there_is(tmp_path)
 
 def warps_as_matched(warps):
     """The same pixels with the PSF of a model."""
-    psf = StampField(gaussian_stamp(MODEL_SIGMA)[None], 0, SHAPE)
-    return [replace(w, psf=psf, metadata=w.metadata | {"psf_covariance_factor": 1.0}) for w in warps]
+    psf = constant_psf(gaussian(MODEL_SIGMA, 25), SHAPE)
+    return [replace(w, psf=psf, noise=Noise(w.noise.covariance_factor, 1.0)) for w in warps]
 
 
 def test_rejected_pixels_are_told_by_the_mask(tmp_path):
@@ -167,13 +166,13 @@ def test_moving_object_leaves_the_direct_coadd_and_star_cores_stay(tmp_path):
     sigmas = [1.2, 1.5, 1.8, 2.1]
     warps, matched = [], []
     for k, sigma in enumerate(sigmas):
-        stars = gaussian_image(SHAPE, 40, 40, sigma, 3e4) + gaussian_image(SHAPE, 110.3, 50.6, sigma, 8e3)
-        stars += gaussian_image(SHAPE, 80, 120, sigma, 3e3)
-        variable = gaussian_image(SHAPE, 40, 110, sigma, [2e3, 1e3, 500, 3e3][k])
+        stars = star_image(SHAPE, 40, 40, sigma, 3e4) + star_image(SHAPE, 110.3, 50.6, sigma, 8e3)
+        stars += star_image(SHAPE, 80, 120, sigma, 3e3)
+        variable = star_image(SHAPE, 40, 110, sigma, [2e3, 1e3, 500, 3e3][k])
         clean = stars + variable + rng.normal(0, 1, SHAPE)
         warps.append(make_warp(k, clean, sigma))
     truth, _ = plain_mean(warps, np.ones(4))
-    asteroid = gaussian_image(SHAPE, 130, 100, sigmas[1], 800)
+    asteroid = star_image(SHAPE, 130, 100, sigmas[1], 800)
     warps[1].image += asteroid.astype(np.float32)
     warps[2].image[140, 10:120] += 200
     matched = [make_matched(w, sigma) for w, sigma in zip(warps, sigmas)]
@@ -199,13 +198,13 @@ def test_star_that_varies_in_few_epochs_is_whole_in_the_mean_and_what_hits_a_sta
     fainter, brighter = [500, 500, 250, 500, 200, 500], [350, 350, 350, 600, 350, 350]
     warps = []
     for k, sigma in enumerate(sigmas):
-        stars = gaussian_image(SHAPE, 40, 40, sigma, fainter[k])
-        stars += gaussian_image(SHAPE, 110.3, 50.6, sigma, brighter[k])
-        stars += gaussian_image(SHAPE, 80, 120, sigma, 500) + gaussian_image(SHAPE, 40, 110, sigma, 500)
+        stars = star_image(SHAPE, 40, 40, sigma, fainter[k])
+        stars += star_image(SHAPE, 110.3, 50.6, sigma, brighter[k])
+        stars += star_image(SHAPE, 80, 120, sigma, 500) + star_image(SHAPE, 40, 110, sigma, 500)
         warps.append(make_warp(k, stars + rng.normal(0, 1, SHAPE), sigma))
     truth, _ = plain_mean(warps, np.ones(6))
     warps[1].image[120, 81] += 250
-    warps[2].image += gaussian_image(SHAPE, 43.5, 110, sigmas[2], 300).astype(np.float32)
+    warps[2].image += star_image(SHAPE, 43.5, 110, sigmas[2], 300).astype(np.float32)
     result = combine_warps(*write(tmp_path, warps, [make_matched(w, s) for w, s in zip(warps, sigmas)]))
     clipped = result.flagged("CLIPPED")
     for x, y in ((40, 40), (110, 51)):
@@ -229,7 +228,7 @@ def test_epochs_rule_of_compare_warp():
 def test_regions_do_not_wrap_around_the_rows():
     nx = 10
     pixels = np.array([9, 10, 23, 34, 35, 99])
-    labels = artefacts._label(pixels, (10, nx))
+    labels = artefacts.region_numbers(pixels, (10, nx))
     assert labels[0] != labels[1], "the end of row 0 and the beginning of row 1"
     assert labels[2] == labels[3] == labels[4], "corners touch"
     assert len(set(labels)) == 4
@@ -245,7 +244,7 @@ def test_unchecked_pixels_give_way_to_checked_ones(tmp_path):
 
 
 def test_matched_coadd_clips_outliers_and_has_the_model_psf(tmp_path):
-    warps = noisy_warps(6, sources=gaussian_image(SHAPE, 80, 70, 1.6, 2e4))
+    warps = noisy_warps(6, sources=star_image(SHAPE, 80, 70, 1.6, 2e4))
     clean = [make_matched(w, 1.6) for w in warps]
     truth, _ = plain_mean(clean, np.ones(6))
     warps[2].image[30, 30] += 500
@@ -255,7 +254,7 @@ def test_matched_coadd_clips_outliers_and_has_the_model_psf(tmp_path):
     assert result.flagged("CLIPPED")[30, 30] and not result.flagged("INEXACT_PSF").any()
     # A clipped value of 5 sigma, or one left in, moves a mean of six by 5 / 6 sigma; two of them may coincide.
     assert np.abs(result.image - truth).max() < 2 * 5 / 6 * sigma
-    np.testing.assert_allclose(result.psf([50.0, 100], [60.0, 90]), [gaussian_stamp(MODEL_SIGMA)] * 2, atol=1e-7)
+    np.testing.assert_allclose(result.psf([50.0, 100], [60.0, 90]), [gaussian(MODEL_SIGMA, 25)] * 2, atol=1e-7)
     result.write(tmp_path / "coadd.fits")
     assert {i.visit for i in Exposure.read(tmp_path / "coadd.fits").psf.inputs} == set(range(10, 16))
 
@@ -264,10 +263,8 @@ def test_matched_mean_of_imperfectly_matched_star_keeps_all_inputs(tmp_path):
     """PSF residuals of 2 % at S/N in the thousands are no outliers."""
     rng = np.random.default_rng(4)
     scale = rng.normal(1, 0.02, 8)
-    warps = [
-        make_warp(k, rng.normal(0, 1, SHAPE) + s * gaussian_image(SHAPE, 80, 70, MODEL_SIGMA, 3e5))
-        for k, s in enumerate(scale)
-    ]
+    star = star_image(SHAPE, 80, 70, MODEL_SIGMA, 3e5)
+    warps = [make_warp(k, rng.normal(0, 1, SHAPE) + s * star) for k, s in enumerate(scale)]
     result = combine_warps(*write(tmp_path, warps, warps_as_matched(warps)), "psf_matched")
     # Values beyond 3 sigma of the scatter among eight: a few per cent of the pixels of the core at most.
     assert result.image[70, 80] == pytest.approx(scale.mean() * 3e5 / (2 * np.pi * MODEL_SIGMA**2), rel=0.01)

@@ -3,37 +3,24 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from test_warp import exposure, gaussian_image, tan_wcs
+from builders import constant_psf, elliptical, exposure, gaussian, quadratic, star_image, tan_wcs
 
 from diaflow import warp
 from diaflow.psf.coadd import CoaddPsf, PsfInput, resample_stamps
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, fit_stamps, fwhm
 
 SHAPE = (200, 200)
 BOX = (0, 0, 199, 199)
 
 
-def gaussian_stamp(sigma, size=25):
-    return (
-        gaussian_image((size, size), size // 2, size // 2, sigma)
-        / gaussian_image((size, size), size // 2, size // 2, sigma).sum()
-    )
-
-
 def gaussian_psf(sigma):
-    return StampField(gaussian_stamp(sigma)[None], 0, SHAPE)
-
-
-def elliptical_stamp(sigma_x, sigma_y, size=25):
-    t = np.arange(size) - size // 2
-    stamp = np.exp(-(t**2) / (2 * sigma_y**2))[:, None] * np.exp(-(t**2) / (2 * sigma_x**2))
-    return stamp / stamp.sum()
+    return constant_psf(gaussian(sigma, 25), SHAPE)
 
 
 def test_rotation_by_90_degrees_turns_the_stamp():
-    psf = StampField(elliptical_stamp(1.5, 2.5)[None], 0, SHAPE)
+    psf = constant_psf(elliptical(1.5, 2.5, 25), SHAPE)
     turned = CoaddPsf([PsfInput(1, 0, 1.0, psf, tan_wcs(SHAPE, rotation=90), BOX)], tan_wcs(SHAPE))(100, 100)[0]
-    np.testing.assert_allclose(turned, elliptical_stamp(2.5, 1.5), atol=1e-5)
+    np.testing.assert_allclose(turned, elliptical(2.5, 1.5, 25), atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [0.15, 0.2, 0.28])
@@ -57,7 +44,7 @@ def test_mean_is_weighted_and_knows_where_inputs_end():
 
 def test_stamps_of_different_sizes_are_averaged_about_their_centres():
     wcs = tan_wcs(SHAPE)
-    small, large = (StampField(gaussian_stamp(1.5, size)[None], 0, SHAPE) for size in (15, 25))
+    small, large = (constant_psf(gaussian(1.5, size), SHAPE) for size in (15, 25))
     stamp = CoaddPsf([PsfInput(1, 0, 1.0, small, wcs, BOX), PsfInput(2, 0, 1.0, large, wcs, BOX)], wcs)(90, 90)[0]
     assert stamp.shape == (25, 25)
     assert np.unravel_index(stamp.argmax(), stamp.shape) == (12, 12)
@@ -66,9 +53,9 @@ def test_stamps_of_different_sizes_are_averaged_about_their_centres():
 
 def test_varying_psf_through_its_terms_equals_stamp_by_stamp():
     positions = np.random.default_rng(1).uniform(0, 199, (40, 2)).T
-    stamps = np.stack([elliptical_stamp(1.5 + x / 400, 2 - y / 400) for x, y in positions.T])
+    stamps = np.stack([elliptical(1.5 + x / 400, 2 - y / 400, 25) for x, y in positions.T])
     field = fit_stamps(stamps, *positions, 2, SHAPE).normalised()
-    source = tan_wcs(SHAPE, rotation=25, sip=2e-6)
+    source = tan_wcs(SHAPE, rotation=25, sip=quadratic(2e-6))
     x, y = np.random.default_rng(2).uniform(60, 140, (2, 30))
     psfs = [CoaddPsf([PsfInput(1, 0, 1.0, f, source, BOX)], tan_wcs(SHAPE)) for f in (field, field.__call__)]
     # The map changes by 2 x 2e-6 x 100 pixels = 4e-4 over the detector: 5e-3 pixel at the rim of a stamp.
@@ -89,7 +76,7 @@ def test_nested_coadd_equals_the_flat_one():
 def test_table_of_inputs_gives_the_same_psf_back(tmp_path):
     wcs = tan_wcs(SHAPE)
     inputs = [
-        PsfInput(2**40 + visit, visit, 0.5, gaussian_psf(1.5), tan_wcs(SHAPE, rotation=visit, sip=1e-6), BOX)
+        PsfInput(2**40 + visit, visit, 0.5, gaussian_psf(1.5), tan_wcs(SHAPE, rotation=visit, sip=quadratic(1e-6)), BOX)
         for visit in (1, 2, 3)
     ]
     nested = CoaddPsf([PsfInput(-1, -1, 1.0, CoaddPsf(inputs, wcs), wcs, BOX)], wcs)
@@ -111,7 +98,7 @@ def test_table_without_inputs_can_be_written(tmp_path):
 
 
 def test_resampled_stamps_have_unit_sum():
-    stamps = np.stack([gaussian_stamp(1.5), gaussian_stamp(2.5)])
+    stamps = np.stack([gaussian(1.5, 25), gaussian(2.5, 25)])
     jacobian = np.array([[[1.1, 0.1], [0, 0.9]], [[0, 1], [-1, 0]]])
     np.testing.assert_allclose(resample_stamps(stamps, jacobian).sum((1, 2)), 1)
 
@@ -123,8 +110,8 @@ def test_psf_of_a_mean_of_warps_equals_the_star_on_it():
     for visit, (sigma, rotation, scale) in enumerate([(1.3, 10, 0.19), (2.0, 50, 0.22)]):
         source = tan_wcs(SHAPE, scale, rotation)
         x, y = source.all_world2pix(*target.all_pix2world(60, 57, 0), 0)
-        star = gaussian_image(SHAPE, x, y, sigma)
-        warps.append(warp.warp(exposure(star, source, psf=gaussian_psf(sigma), visit=visit), target, target_shape))
+        star = star_image(SHAPE, x, y, sigma)
+        warps.append(warp.warp(exposure(star, wcs=source, psf=gaussian_psf(sigma), visit=visit), target, target_shape))
     mean = (3 * warps[0].image + warps[1].image) / 4
     inputs = [warps[0].psf.inputs[0], warps[1].psf.inputs[0]]
     psf = CoaddPsf([PsfInput(0, 0, 3.0, *vars_of(inputs[0])), PsfInput(1, 0, 1.0, *vars_of(inputs[1]))], target)

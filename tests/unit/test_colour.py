@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from diaflow.image.lanczos import kernel_table
-from diaflow.image.noise import colour_field, excess_variance
+from diaflow.image.noise import Noise
 
 
 def lanczos_shift(image, dx, dy):
@@ -16,13 +16,13 @@ def lanczos_shift(image, dx, dy):
 
 def test_white_noise_has_no_colour():
     for factor in (0.9, 1.0):
-        np.testing.assert_array_equal(colour_field(factor, (50, 50)).centre(), [[1.0]])
+        np.testing.assert_array_equal(Noise(factor).kernel((50, 50)).centre(), [[1.0]])
 
 
 @pytest.mark.parametrize("factor", [1.1, 1.6, 3.0, 8.0])
 def test_stamp_has_unit_sum_and_the_pixel_variance_that_the_factor_says(factor):
     """What is cut off at 25 pixels is 1 % of the power of the widest, which has the sharpest edge in frequency."""
-    stamp = colour_field(factor, (50, 50)).centre()
+    stamp = Noise(factor).kernel((50, 50)).centre()
     assert stamp.sum() == pytest.approx(1, abs=1e-9)
     assert 1 / (stamp**2).sum() == pytest.approx(factor, rel=0.01)
 
@@ -39,7 +39,7 @@ def test_power_after_one_resampling_is_that_of_resampled_noise():
         ],
         axis=0,
     )
-    stamp = colour_field(1 / power.mean(), (50, 50)).centre()
+    stamp = Noise(1 / power.mean()).kernel((50, 50)).centre()
     model = np.abs(np.fft.fft2(stamp, (128, 128))) ** 2
     k = np.abs(np.fft.fftfreq(128))
     for low, high in ((0, 0.125), (0.125, 0.25), (0.25, 0.375), (0.375, 0.51)):
@@ -57,5 +57,5 @@ def test_excess_variance_is_that_of_noise_resampled_twice():
         single.append(once.var())
         double += [lanczos_shift(once, dx, dy).var() for dx in phases for dy in phases]
     factor = 1 / np.mean(single)
-    assert np.mean(double) * factor**2 == pytest.approx(excess_variance(factor, factor), rel=0.02)
-    assert excess_variance(1.0, factor) == pytest.approx(1, abs=1e-6)
+    assert np.mean(double) * factor**2 == pytest.approx(Noise(factor).excess_variance(factor), rel=0.02)
+    assert Noise(1.0).excess_variance(factor) == pytest.approx(1, abs=1e-6)

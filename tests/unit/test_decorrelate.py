@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scenes import constant_psf, gaussian
+from builders import constant_psf, gaussian
 
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.psf.stampfield import StampField
@@ -9,7 +9,7 @@ from diaflow.subtract import decorrelate, noise
 
 def matching_kernel(broad, sharp, shape, size=31):
     """The Gaussian that takes one Gaussian PSF to another."""
-    return StampField(gaussian(np.sqrt(broad**2 - sharp**2), size)[None], 0, shape)
+    return constant_psf(gaussian(np.sqrt(broad**2 - sharp**2), size), shape)
 
 
 def noise_difference(v_s, v_t, kernel, seed=0):
@@ -115,6 +115,6 @@ def test_psf_after_whitening_is_sharper_and_of_unit_sum():
     """Peak 1.1829 times as high for sigma 3.3 and 2.2 with equal noise."""
     shape = (100, 100)
     whitening = decorrelate.kernel_field(matching_kernel(3.3, 2.2, shape), 0.04, 0.04)
-    psf = constant_psf(3.3, shape).convolved(whitening, 41).normalised().centre()
+    psf = constant_psf(gaussian(3.3), shape).convolved(whitening, 41).normalised().centre()
     assert psf.max() / gaussian(3.3).max() == pytest.approx(1.1829, rel=5e-3)
     assert psf.sum() == pytest.approx(1, abs=1e-9)

@@ -2,84 +2,19 @@
 
 import numpy as np
 import pytest
-from astropy.wcs import WCS
+from builders import constant_psf, pixel_gaussian
 from scipy.special import erf
 from scipy.stats import poisson
+from triplets import CONFIG, SCIENCE_NOISE, SIGMA, TEMPLATE_NOISE, scattered, stars, triplet, wcs_at, with_noise
 
 from diaflow.detect import footprints
 from diaflow.diasource import detection
 from diaflow.errors import BadData
-from diaflow.image.exposure import Exposure
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.measure.matchedfilter import smooth_snr
-from diaflow.psf.stampfield import StampField
 from diaflow.store import ids
-
-CONFIG = {"threshold": 5.0, "aperture": 12.0}
-SIGMA = 2.4  # PSF [pixel], as in LSST's test_detectAndMeasure
-SCIENCE_NOISE, TEMPLATE_NOISE = 1.0, 0.25
-
-
-def pixel_gaussian(size, sigma, dx=0.0, dy=0.0):
-    t = np.arange(size) - size // 2
-
-    def along(d):
-        return (erf((t + 0.5 - d) / (sigma * 2**0.5)) - erf((t - 0.5 - d) / (sigma * 2**0.5))) / 2
-
-    return np.outer(along(dy), along(dx))
-
-
-def wcs_at(x0=0.0, y0=0.0):
-    """0.2 arcsec pixels, north up; the image's first pixel is (x0, y0) of a larger grid."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crpix, wcs.wcs.crval = [1 - x0, 1 - y0], [150.0, -30.0]
-    wcs.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
-    return wcs
-
-
-def exposure(image, noise, sigma=SIGMA, wcs=None):
-    return Exposure(
-        image=image.astype(np.float32),
-        variance=np.full(image.shape, noise**2, np.float32),
-        mask=np.zeros(image.shape, np.int32),
-        wcs=wcs or wcs_at(),
-        psf=StampField(pixel_gaussian(41, sigma)[None], 0, image.shape),
-        metadata={"visit": 42, "detector": 7, "band": "r", "mjd": 60000.5, "exptime": 30.0},
-    )
-
-
-def stars(shape, x, y, flux, sigma=SIGMA):
-    image = np.zeros(shape)
-    for xi, yi, fi in zip(x, y, np.broadcast_to(flux, np.shape(x))):
-        ix, iy = int(np.floor(xi + 0.5)), int(np.floor(yi + 0.5))
-        image[iy - 25 : iy + 26, ix - 25 : ix + 26] += fi * pixel_gaussian(51, sigma, xi - ix, yi - iy)
-    return image
-
-
-def scattered(rng, shape, n, distance=40):
-    """Positions at least `distance` apart and from the border."""
-    x, y = np.zeros(0), np.zeros(0)
-    while len(x) < n:
-        new_x, new_y = rng.uniform(distance, shape[1] - distance), rng.uniform(distance, shape[0] - distance)
-        if not (np.hypot(x - new_x, y - new_y) < distance).any():
-            x, y = np.append(x, new_x), np.append(y, new_y)
-    return x, y
-
-
-def triplet(transients, seed=0, wcs=None, static=None):
-    """Difference, science and template of a sky whose transients are an image of their pixels."""
-    rng = np.random.default_rng(seed)
-    shape = transients.shape
-    static = np.zeros(shape) if static is None else static
-    template = static + TEMPLATE_NOISE * rng.normal(size=shape)
-    science = static + transients + SCIENCE_NOISE * rng.normal(size=shape)
-    return (
-        exposure(science - template, np.hypot(SCIENCE_NOISE, TEMPLATE_NOISE), wcs=wcs),
-        exposure(science, SCIENCE_NOISE, wcs=wcs),
-        exposure(template, TEMPLATE_NOISE, wcs=wcs),
-    )
 
 
 def ten_transients(sign=1, seed=0, wcs=None, shape=(300, 320)):
@@ -271,7 +206,7 @@ def test_snr_of_noise_has_unit_width_whatever_the_variance_and_the_mask():
     image = (rng.normal(size=shape) * np.sqrt(variance)).astype(np.float32)
     bad = rng.uniform(size=shape) < 0.1
     image[bad] = np.nan
-    snr = smooth_snr(image, variance, bad, pixel_gaussian(31, 1.8))
+    snr = smooth_snr(image, variance, bad, pixel_gaussian(1.8, 31))
     assert (snr[bad] == 0).all()
     # The filter joins 8 pi sigma**2 = 81 pixels for the square of S/N: 1.3e4 independent values, 0.6 % of error.
     assert abs(snr[~bad].std() - 1) < 4 / np.sqrt(2 * shape[0] * shape[1] / 81)
@@ -294,7 +229,7 @@ def test_false_positives_of_either_sign_are_those_of_gaussian_noise(threshold):
     counts = np.zeros(2)
     for _ in range(n_images):
         noise = rng.normal(size=shape).astype(np.float32)
-        snr = smooth_snr(noise, np.ones_like(noise), np.zeros(shape, bool), pixel_gaussian(31, sigma))
+        snr = smooth_snr(noise, np.ones_like(noise), np.zeros(shape, bool), pixel_gaussian(sigma, 31))
         negative = footprints.find(snr, threshold, sigma, np.zeros(shape, np.int32)).is_negative
         counts += (~negative).sum(), negative.sum()
     # Peaks per area of smoothed white noise (Slosar & Lupton, DMTN-006), for the PSF after pixel integration.
@@ -315,7 +250,7 @@ def test_nothing_but_noise_gives_an_empty_table():
 
 def test_errors_on_the_template_count_its_correlated_noise():
     difference, science, template, *_ = ten_transients()
-    template.metadata["covariance_factor"] = 4.0
+    template.noise = Noise(4.0)
     table = detection.dia_sources(difference, science, template, CONFIG)
     np.testing.assert_allclose(table["templateFluxErr"], 2 * 0.25 * 2 * np.sqrt(np.pi) * SIGMA, rtol=0.02)
 
@@ -339,7 +274,7 @@ def test_noise_on_a_plateau_as_large_as_the_image_makes_one_source():
 
 def test_a_psf_that_is_not_finite_is_bad_data():
     difference, science, template, *_ = ten_transients()
-    difference.psf = StampField(np.full((1, 31, 31), np.nan), 0, difference.shape)
+    difference.psf = constant_psf(np.full((31, 31), np.nan), difference.shape)
     with pytest.raises(BadData, match="PSF"):
         detection.dia_sources(difference, science, template, CONFIG)
 
@@ -443,8 +378,8 @@ def test_fluxes_of_dia_sources_pass_a_pull_test(sky):
         x, y = (g.ravel() * 80 + 65 + rng.uniform(-20, 20, 100) for g in np.mgrid[:10, :10])
         flux = rng.uniform(150, 400, 100) * rng.choice([-1, 1], 100)
         image = stars(xx.shape, x, y, flux) + rng.normal(size=xx.shape)
-        difference = exposure(image + sky * np.sin(xx / 70) * np.sin(yy / 90), 1.0)
-        table = detection.dia_sources(difference, exposure(image, 1.0), exposure(0 * image, 1.0), CONFIG)
+        difference = with_noise(image + sky * np.sin(xx / 70) * np.sin(yy / 90), 1.0)
+        table = detection.dia_sources(difference, with_noise(image, 1.0), with_noise(0 * image, 1.0), CONFIG)
         rows, distance = matched(table, x, y)
         assert distance.max() < 2
         pulls.append((table["psfFlux"][rows] - flux) / table["psfFluxErr"][rows])
@@ -461,8 +396,8 @@ def test_flashes_of_a_satellite_are_flagged_and_a_transient_beside_them_is_not()
     x = np.append(60 + 50.0 * np.arange(6), 300.0)
     y = np.append(100 + 25.0 * np.arange(6), 80.0)
     image = stars(shape, x, y, 600) + np.random.default_rng(4).normal(0, SCIENCE_NOISE, shape)
-    blank = exposure(np.zeros(shape), TEMPLATE_NOISE)
-    table = detection.dia_sources(exposure(image, SCIENCE_NOISE), exposure(image, SCIENCE_NOISE), blank, CONFIG)
+    blank = with_noise(np.zeros(shape), TEMPLATE_NOISE)
+    table = detection.dia_sources(with_noise(image, SCIENCE_NOISE), with_noise(image, SCIENCE_NOISE), blank, CONFIG)
     flash = np.hypot(table["x"][:, None] - x[:6], table["y"][:, None] - y[:6]).min(1) < 1
     assert flash.sum() == 6 and len(table) >= 7
     assert (table["glint_trail"] == flash).all()

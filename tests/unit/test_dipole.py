@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_detect import exposure, stars
+from triplets import stars, with_noise
 
 from diaflow.diasource import dipole
 from diaflow.image.planes import bits
@@ -25,9 +25,9 @@ def dipoles(separation, flux, template_flux=None, n=64, noise=NOISE, seed=0, ang
     science = static + stars(shape, x + half[0], y + half[1], flux, SIGMA) + level * rng.normal(size=shape)
     template = static + stars(shape, x - half[0], y - half[1], template_flux, SIGMA) + level * rng.normal(size=shape)
     planes = (
-        exposure(science - template, noise, SIGMA),
-        exposure(science, level, SIGMA),
-        exposure(template, level, SIGMA),
+        with_noise(science - template, noise, SIGMA),
+        with_noise(science, level, SIGMA),
+        with_noise(template, level, SIGMA),
     )
     # peaks of the filtered lobes are 2 sqrt(2) sigma apart where the lobes nearly coincide
     reach = max(np.sqrt(2) * SIGMA, separation / 2)

@@ -1,14 +1,18 @@
 """Exposures on disk: everything comes back, other mask numberings are understood, bad files are named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from builders import constant_psf, exposure, gaussian
 
 from diaflow.errors import InputError
 from diaflow.image import planes
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import write_fits
+from diaflow.image.noise import Noise
 from diaflow.image.planes import PLANES, bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.stampfield import StampField
@@ -30,16 +34,10 @@ def sip_wcs():
     return WCS(header)
 
 
-def gaussian(sigma, size=15):
-    t = np.arange(size) - size // 2
-    stamp = np.exp(-(t[:, None] ** 2 + t[None] ** 2) / (2 * sigma**2))
-    return stamp / stamp.sum()
-
-
 def psf_field():
     rng = np.random.default_rng(1)
     slopes = 1e-4 * rng.normal(size=(5, 15, 15))
-    return StampField(np.concatenate([gaussian(2.0)[None], slopes]).astype(np.float32), 2, SHAPE)
+    return StampField(np.concatenate([gaussian(2.0, 15)[None], slopes]).astype(np.float32), 2, SHAPE)
 
 
 def make(psf=None, **metadata):
@@ -51,7 +49,7 @@ def make(psf=None, **metadata):
         mask[bit, :] |= bits(name)
     variance = rng.uniform(20, 30, SHAPE).astype(np.float32)
     variance[5, 6] = np.inf
-    return Exposure(image, variance, mask, sip_wcs(), psf, metadata)
+    return replace(exposure(image, variance, psf, sip_wcs(), **metadata), mask=mask)
 
 
 METADATA = {
@@ -61,7 +59,6 @@ METADATA = {
     "mjd": 59000.123456789,
     "exptime": np.float32(30.0),
     "zero_point": 31.4,
-    "covariance_factor": 0.53,
     "visit_in_template": True,
     "a_name_longer_than_eight_characters": "x",
     "reason": "no template: it's a 'quoted' text of more than eighty characters, which FITS continues on a second card",
@@ -69,14 +66,14 @@ METADATA = {
 
 
 def test_pixels_mask_and_metadata_survive_a_round_trip(tmp_path):
-    made = make(psf_field(), **METADATA)
+    made = replace(make(psf_field(), **METADATA), noise=Noise(0.53, 0.4))
     made.write(tmp_path / "deep" / "e.fits")
     back = Exposure.read(tmp_path / "deep" / "e.fits")
     for name in ("image", "variance", "mask"):
         before, after = getattr(made, name), getattr(back, name)
         np.testing.assert_array_equal(after, before)
         assert after.dtype == before.dtype and after.dtype.isnative and after.flags.c_contiguous
-    assert back.metadata == METADATA
+    assert back.metadata == METADATA and back.noise == Noise(0.53, 0.4)
     assert back.shape == SHAPE
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["e.fits"]
 
@@ -108,7 +105,7 @@ def test_the_psf_field_survives_a_round_trip(tmp_path):
 
 def test_the_psf_of_a_coadd_survives_a_round_trip(tmp_path):
     inputs = [
-        PsfInput(2**36, 1, 0.25, StampField(gaussian(1.5, 11)[None], 0, SHAPE), sip_wcs(), (0, 0, 119, 89)),
+        PsfInput(2**36, 1, 0.25, constant_psf(gaussian(1.5, 11), SHAPE), sip_wcs(), (0, 0, 119, 89)),
         PsfInput(7, 2, 0.75, psf_field(), sip_wcs(), (0, 0, 60, 89)),
     ]
     made = make(CoaddPsf(inputs, sip_wcs()))

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from astropy.io import fits
+from builders import exposure_table, tan_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,30 +17,6 @@ from diaflow.sky.skymap.tract import Tract
 from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_corners
 from diaflow.store import tables
 from diaflow.units import ARCSEC
-
-
-def tan_header(ra=150.0, dec=2.0, scale=0.5, angle=0.0, parity=-1.0, shape=(1000, 800)):
-    """Header of a TAN image centred on (ra, dec), y axis turned by `angle` [deg]."""
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    cd = np.array([[parity * c, s], [-parity * s, c]]) * scale / 3600
-    header = fits.Header({"NAXIS": 2, "NAXIS1": shape[1], "NAXIS2": shape[0]})
-    header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"})
-    header.update({"CRVAL1": ra, "CRVAL2": dec, "CRPIX1": (shape[1] + 1) / 2, "CRPIX2": (shape[0] + 1) / 2})
-    header.update({"CD1_1": cd[0, 0], "CD1_2": cd[0, 1], "CD2_1": cd[1, 0], "CD2_2": cd[1, 1]})
-    return header
-
-
-def exposures(headers):
-    """Exposure table with one visit per header."""
-    table = tables.empty("exposure", len(headers))
-    table["visit"], table["band"], table["status"] = np.arange(len(headers)) + 1, "r", "ok"
-    for row, header in zip(table, headers):
-        shape = header["NAXIS2"], header["NAXIS1"]
-        wcs = header_wcs(header)
-        for k, (ra, dec) in enumerate(zip(*image_corners(wcs, shape)), start=1):
-            row[f"ra_{k}"], row[f"dec_{k}"] = ra, dec
-        row["pixel_scale"] = central_pixel_scale(wcs, shape)
-    return table
 
 
 def one_tract(ra=150.0, dec=2.0, radius=0.5, scale=0.5, patch_size=1000, border=100):
@@ -207,7 +184,7 @@ def test_an_image_that_holds_a_point_of_a_patch_overlaps_it(dec, ra, position, a
     point = tract.wcs.all_pix2world(x0 + position[0] * (x1 - x0), y0 + position[1] * (y1 - y0), 0)
     header = tan_header(float(point[0]), float(point[1]), 0.5, angle, parity)
     header["CRPIX1"], header["CRPIX2"] = header["CRPIX1"] + shift[0], header["CRPIX2"] + shift[1]
-    assert (patch, 1) in pairs(patch_overlaps(exposures([header]), skymap, 1.0))
+    assert (patch, 1) in pairs(patch_overlaps(exposure_table([header]), skymap, 1.0))
 
 
 def test_overlaps_are_those_of_every_pixel():
@@ -217,7 +194,7 @@ def test_overlaps_are_those_of_every_pixel():
     header = tan_header(150.1, 1.9, 0.5, 30.0)
     x, y = (grid.ravel() for grid in np.meshgrid(np.arange(-0.5, 800, 4.0), np.arange(-0.5, 1000, 4.0)))
     hit = set(tract.find_patch(*header_wcs(header).all_pix2world(x, y, 0)))
-    assert {patch for patch, _ in pairs(patch_overlaps(exposures([header]), skymap, 0.0))} == hit
+    assert {patch for patch, _ in pairs(patch_overlaps(exposure_table([header]), skymap, 0.0))} == hit
 
 
 def test_the_margin_counts_in_arcsec():
@@ -225,7 +202,7 @@ def test_the_margin_counts_in_arcsec():
     skymap = one_tract()
     edge = skymap.tracts[0].shape[1] - 0.5
     ra, dec = skymap.tracts[0].wcs.all_pix2world(edge + 400 + 20 / 0.5, 1200.0, 0)
-    table = exposures([tan_header(float(ra), float(dec))])
+    table = exposure_table([tan_header(float(ra), float(dec))])
     assert len(patch_overlaps(table, skymap, 15.0)) == 0
     assert len(patch_overlaps(table, skymap, 25.0)) > 0
 
@@ -236,14 +213,14 @@ def test_the_margin_is_an_angle_far_from_the_centre_too():
     tract = skymap.tracts[0]
     edge = tract.shape[1] - 0.5
     ra, dec = tract.wcs.all_pix2world(edge + 210 + 10.72, tract.shape[0] / 2, 0)
-    table = exposures([tan_header(float(ra), float(dec), scale=10.0, shape=(20, 20))])
+    table = exposure_table([tan_header(float(ra), float(dec), scale=10.0, shape=(20, 20))])
     assert len(patch_overlaps(table, skymap, 2000.0)) > 0
     assert len(patch_overlaps(table, skymap, 1500.0)) == 0
 
 
 def test_far_and_failed_images_overlap_nothing():
     headers = [tan_header(150.0, 2.0), tan_header(330.0, -2.0), tan_header(150.0, 60.0), tan_header(150.0, 2.0)]
-    table = exposures(headers)
+    table = exposure_table(headers)
     table["status"][3] = "failed"
     found = patch_overlaps(table, one_tract(), 30.0)
     assert set(found["visit"].tolist()) == {1}
@@ -256,7 +233,7 @@ def test_failed_rows_without_corners_do_not_matter():
 
 
 def test_overlaps_are_sorted_and_typed():
-    table = exposures([tan_header(150.0 + 0.1 * k, 2.0, angle=7.0 * k) for k in (3, 0, 2, 1)])
+    table = exposure_table([tan_header(150.0 + 0.1 * k, 2.0, angle=7.0 * k) for k in (3, 0, 2, 1)])
     table["visit"], table["detector"] = [9, 9, 4, 4], [1, 0, 1, 0]
     skymap = one_tract()
     found = patch_overlaps(table, skymap, 10.0)
@@ -269,7 +246,7 @@ def test_overlaps_are_sorted_and_typed():
 
 
 def test_thousands_of_images_on_a_hundred_patches_take_less_than_a_second():
-    table = np.repeat(exposures([tan_header()]), 5000)
+    table = np.repeat(exposure_table([tan_header()]), 5000)
     table["visit"] = np.arange(5000)
     for k in (1, 2, 3, 4):
         table[f"ra_{k}"] += 0.3 * np.linspace(-1, 1, 5000)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from astropy.io import fits
 from astropy.time import Time
-from test_geometry import tan_header
+from builders import tan_header
 
 from diaflow.errors import BadData, InputError
 from diaflow.image.planes import bits
@@ -59,7 +59,7 @@ def failure(path, caplog, instrument="generic", **changes):
 
 def own_map(path, **rules):
     """An instrument map like generic with some rules replaced."""
-    columns = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())["columns"]
+    columns = yaml.safe_load((maps.FOLDER / "generic.yaml").read_text())["columns"]
     (path / "own.yaml").write_text(yaml.safe_dump({"columns": columns | rules}))
     return str(path / "own.yaml")
 
@@ -410,7 +410,7 @@ def test_multi_extension_files(tmp_path):
     path = tmp_path / "mef.fits"
     fits.HDUList(hdus).writeto(path)
     for wanted, value in ((None, 2), (2, 3), ("SECOND", 3)):
-        columns = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())["columns"]
+        columns = yaml.safe_load((maps.FOLDER / "generic.yaml").read_text())["columns"]
         (tmp_path / "m.yaml").write_text(yaml.safe_dump({"hdu": wanted, "columns": columns}))
         row = ingest_images(str(path), str(tmp_path / "m.yaml"))[0]
         assert (row["band"], row["gain"]) == ("i", 9.0)
@@ -474,7 +474,7 @@ def masked_camera(path, spans):
     ]
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path / "mask-12.fit")
     write(path / "image.fits", data=np.zeros((20, 30), np.float32))
-    content = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())
+    content = yaml.safe_load((maps.FOLDER / "generic.yaml").read_text())
     content["masks"] = {"file": "mask-{VISIT}.fit", "format": "sdss_fpm", "planes": {"SAT": 1}}
     (path / "masked.yaml").write_text(yaml.safe_dump(content))
     return ingest_images(str(path / "image.fits"), str(path / "masked.yaml"))[0], str(path / "masked.yaml")
@@ -514,7 +514,7 @@ def test_without_the_mask_file_counts_decide_and_a_broken_one_is_bad_data(tmp_pa
     ],
 )
 def test_masks_that_cannot_work_are_refused(tmp_path, section):
-    content = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())
+    content = yaml.safe_load((maps.FOLDER / "generic.yaml").read_text())
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content | {"masks": section}))
     with pytest.raises(InputError, match="own.yaml: masks"):
         maps.load(str(tmp_path / "own.yaml"))

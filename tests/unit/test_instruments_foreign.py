@@ -402,7 +402,7 @@ def test_several_raw_detectors_of_one_file(tmp_path):
         counts[:, 72:] = 300 + number
         hdus.append(fits.ImageHDU(counts, header))
     fits.HDUList(hdus).writeto(tmp_path / "mosaic.fits")
-    text = (maps._FOLDER / "ccd_raw.yaml").read_text()
+    text = (maps.FOLDER / "ccd_raw.yaml").read_text()
     (tmp_path / "mosaic.yaml").write_text("hdu: each\n" + text)
     table = ingest_images(str(tmp_path / "mosaic.fits"), str(tmp_path / "mosaic.yaml"))
     assert table["detector"].tolist() == [1, 2] and set(table["status"]) == {"ok"}

@@ -190,7 +190,7 @@ def test_laplacian_agrees_with_its_definition():
     rng = np.random.default_rng(2)
     image, variance = rng.normal(0, 10, (2, 20, 20)).astype(np.float32) ** 2
     pixels = np.argwhere(np.ones((18, 18))) + 1
-    inner = cosmicrays._laplacians(image, variance, pixels).reshape(18, 18)
+    inner = cosmicrays.laplacians(image, variance, pixels).reshape(18, 18)
     fine = np.repeat(np.repeat(image, 2, 0), 2, 1).astype(float)
     laplacian = 4 * fine
     for axis in (0, 1):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
+from builders import constant_psf, exposure, gaussian, star_image, tan_wcs
 from scipy import fft
-from test_coadd_psf import gaussian_stamp
-from test_warp import exposure, gaussian_image, tan_wcs
 
 from diaflow.coadd import combine, likelihood, spectra, stack, template
 from diaflow.errors import BadData, InputError
@@ -12,7 +11,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.grid import StampGrid
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, fit_stamps
 from diaflow.run import methods
 
 # Six visits of the golden numbers: Gaussian PSFs [pixel] and white variances.
@@ -27,13 +26,13 @@ def combine_warps(paths, matched_paths, method):
     return combine.combine_warps(paths, matched_paths, methods.load("coadd", method).combine)
 
 
-def gaussian(sigma, shape=GOLDEN):
+def gaussian_transform(sigma, shape=GOLDEN):
     """Transform of a Gaussian that is not cut anywhere."""
     ky, kx = 2 * np.pi * fft.fftfreq(shape[0])[:, None], 2 * np.pi * fft.rfftfreq(shape[1])
     return np.exp(-0.5 * sigma**2 * (kx**2 + ky**2))
 
 
-PSFS = np.array([gaussian(sigma) for sigma in SIGMAS])
+PSFS = np.array([gaussian_transform(sigma) for sigma in SIGMAS])
 PHI = spectra.information(PSFS, WEIGHTS)
 
 
@@ -71,7 +70,7 @@ def test_golden_numbers_of_the_direct_coadd():
     [(1.8, 0.046199, 1.260, 0.30424), (2.0, 0.021285, 1.032, 0.29975), (2.5, 0.0070088, 1.000, 0.27246)],
 )
 def test_golden_numbers_of_the_constant_psf_coadd(sigma, variance, largest, snr):
-    psf = gaussian(sigma)
+    psf = gaussian_transform(sigma)
     noise = spectra.noise_power(psf, PHI)
     assert spectra.mean(noise, GOLDEN) == pytest.approx(variance, rel=1e-4)
     assert noise.max() / noise[0, 0] == pytest.approx(largest, rel=1e-3)
@@ -81,8 +80,8 @@ def test_golden_numbers_of_the_constant_psf_coadd(sigma, variance, largest, snr)
 
 @pytest.mark.parametrize(("sigma", "snr"), [(3.0, 0.23595), (3.2, 0.22674)])
 def test_golden_numbers_of_the_matched_coadd(sigma, snr):
-    psf = gaussian(sigma)
-    kernels = np.array([gaussian(np.sqrt(sigma**2 - own**2)) for own in SIGMAS])
+    psf = gaussian_transform(sigma)
+    kernels = np.array([gaussian_transform(np.sqrt(sigma**2 - own**2)) for own in SIGMAS])
     noise = np.tensordot((WEIGHTS / TOTAL) ** 2 * VARIANCES, kernels**2, 1)
     assert weighted_snr(noise, psf) == pytest.approx(snr, rel=1e-4)
     assert optimal_snr(noise, psf) == pytest.approx(0.25307, rel=1e-4)
@@ -111,14 +110,14 @@ def test_solution_of_noise_has_the_golden_variance_and_is_white():
 def test_missing_pixels_of_an_input_leave_no_trace_without_noise():
     """A star of which the sharpest of three inputs misses the core is what it is without the hole."""
     shape, sigmas = (96, 96), (1.5, 1.9, 2.2)
-    transforms = np.array([gaussian(s, shape) for s in sigmas], np.complex64)
+    transforms = np.array([gaussian_transform(s, shape) for s in sigmas], np.complex64)
     transforms = (1 - spectra.FLOOR) * transforms + np.complex64(spectra.FLOOR)
-    images = np.array([gaussian_image(shape, 47.3, 48.6, s, 1e4) for s in sigmas], np.float32)
+    images = np.array([star_image(shape, 47.3, 48.6, s, 1e4) for s in sigmas], np.float32)
     used = np.ones(images.shape, bool)
     used[0, 44:50, 44:52] = False
     mean = images[1:].mean(0)
-    response = gaussian(2.0, shape)
-    target = gaussian_image(shape, 47.3, 48.6, 2.0, 1e4)
+    response = gaussian_transform(2.0, shape)
+    target = star_image(shape, 47.3, 48.6, 2.0, 1e4)
 
     def error(images, used):
         coadd = fft.irfft2(response * likelihood.solve(images, used, transforms, np.ones(3)), shape)
@@ -132,15 +131,15 @@ def test_missing_pixels_of_an_input_leave_no_trace_without_noise():
 
 def test_bounded_psf_is_the_sharpest_that_keeps_the_bound():
     grid = (spectra.GRID,) * 2
-    powers = [gaussian(s, grid) ** 2 + spectra.FLOOR**2 for s in (1.6, 2.0)]
+    powers = [gaussian_transform(s, grid) ** 2 + spectra.FLOOR**2 for s in (1.6, 2.0)]
     for bound in (1.05, 1.5):
         psf = spectra.bounded(powers, bound, 31)
         noise = [np.abs(spectra.transform(psf, grid)) ** 2 / power for power in powers]
         assert np.max(noise) <= bound
-        sharper = spectra.transform(psf, grid) / gaussian(6 * spectra.WIDTH_STEP, grid)
+        sharper = spectra.transform(psf, grid) / gaussian_transform(6 * spectra.WIDTH_STEP, grid)
         assert np.max(np.abs(sharper) ** 2 / powers[1]) > bound
     with pytest.raises(BadData, match="bounded"):
-        spectra.bounded([gaussian(8.0, grid) ** 2 + 1e-30], 1.1, 11)
+        spectra.bounded([gaussian_transform(8.0, grid) ** 2 + 1e-30], 1.1, 11)
 
 
 SHAPE = (300, 320)
@@ -157,26 +156,26 @@ def width(sigma, visit, x):
 
 def psf_field(sigma, visit):
     gx, gy = (g.ravel() for g in np.meshgrid(np.linspace(0, SHAPE[1] - 1, 4), np.linspace(0, SHAPE[0] - 1, 4)))
-    return fit_stamps(np.array([gaussian_stamp(width(sigma, visit, x), STAMP) for x in gx]), gx, gy, 2, SHAPE)
+    return fit_stamps(np.array([gaussian(width(sigma, visit, x), STAMP) for x in gx]), gx, gy, 2, SHAPE)
 
 
 def make_warp(rng, visit, stars=STARS, box=None):
     sigma, variance = SIGMAS[visit], float(VARIANCES[visit])
     image = rng.normal(0, np.sqrt(variance), SHAPE)
     for x, y, flux in stars:
-        image += gaussian_image(SHAPE, x + 0.3, y - 0.2, width(sigma, visit, x), flux)
+        image += star_image(SHAPE, x + 0.3, y - 0.2, width(sigma, visit, x), flux)
     source = PsfInput(visit, 1, 1.0, psf_field(sigma, visit), WCS, box or (0, 0, SHAPE[1] - 1, SHAPE[0] - 1))
-    made = exposure(image, WCS, variance, CoaddPsf([source], WCS), visit=visit, band="r", tract=1, patch="0_0")
-    made.metadata |= {"mean_variance": variance, "covariance_factor": 1.0}
+    made = exposure(image, variance, CoaddPsf([source], WCS), wcs=WCS, visit=visit, band="r", tract=1, patch="0_0")
+    made.metadata["mean_variance"] = variance
     return made
 
 
 def write(folder, warps):
     """Paths of the warps and of matched ones that show no artefact."""
-    model = StampField(gaussian_stamp(3.6, STAMP)[None], 0, SHAPE)
+    model = constant_psf(gaussian(3.6, STAMP), SHAPE)
     paths = [], []
     for warp in warps:
-        flat = exposure(np.zeros(SHAPE), WCS, 1.0, model, visit=warp.metadata["visit"], covariance_factor=1.0)
+        flat = exposure(np.zeros(SHAPE), 1.0, model, wcs=WCS, visit=warp.metadata["visit"])
         for kind, item in enumerate((warp, flat)):
             paths[kind].append(str(folder / f"{kind}_{warp.metadata['visit']}.fits"))
             item.write(paths[kind][-1])
@@ -221,7 +220,7 @@ def psf_fluxes(image, stars=STARS):
         variance = np.median(image.variance[part])
         norm = (stamp**2).sum()
         fluxes.append((stamp * image.image[part]).sum() / norm)
-        errors.append(np.sqrt(image.metadata["psf_covariance_factor"] * variance / norm))
+        errors.append(image.noise.psf_flux_error(np.sqrt(variance / norm)))
     return np.array(fluxes), np.array(errors)
 
 
@@ -281,12 +280,12 @@ def test_inference_is_the_sharpest_and_decorrelated_the_whitest(tmp_path):
     peaks = [result.psf([100.0], [150.0]).max() for result in results.values()]
     assert peaks[0] > peaks[1] > peaks[2]
     white = results["decorrelated"]
-    assert white.metadata["covariance_factor"] == pytest.approx(1, abs=1e-3)
+    assert white.noise.covariance_factor == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(white.variance, 1 / WEIGHTS[:3].sum(), rtol=1e-3)
-    assert results["constant_psf"].metadata["covariance_factor"] > 2
+    assert results["constant_psf"].noise.covariance_factor > 2
     # blue noise: the PSF flux feels more than there is at low frequencies
-    blue = results["inference"].metadata
-    assert blue["psf_covariance_factor"] > 1.05 * blue["covariance_factor"]
+    blue = results["inference"].noise
+    assert blue.psf_covariance_factor > 1.05 * blue.covariance_factor
 
 
 def test_grid_of_stamps_is_bilinear_and_skips_unknown_nodes():
@@ -317,7 +316,7 @@ def test_model_sharper_than_an_input_is_refused_with_the_reason(tmp_path):
     for fwhm, refused in ((8.5, False), (6.9, True)):
         for path in paths[1]:
             matched = Exposure.read(path)
-            matched.metadata |= {"psf_fwhm": fwhm, "mean_variance": 1.0, "psf_covariance_factor": 1.0}
+            matched.metadata |= {"psf_fwhm": fwhm, "mean_variance": 1.0}
             matched.write(path)
         if refused:
             with pytest.raises(InputError, match=r"model_fwhm.*visit 5 \(7.06 pixel\)"):

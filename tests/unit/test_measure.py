@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 import pytest
+from builders import constant_psf, pixel_gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import erf
 
 from diaflow.errors import BadData
 from diaflow.image.planes import bits
@@ -17,24 +17,14 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField
 SIZE = 31
 
 
-def pixel_gaussian(size, sigma, dx=0.0, dy=0.0):
-    """A Gaussian integrated over pixels, offset from the centre pixel."""
-    t = np.arange(size) - size // 2
-
-    def along(d):
-        return (erf((t + 0.5 - d) / (sigma * 2**0.5)) - erf((t - 0.5 - d) / (sigma * 2**0.5))) / 2
-
-    return np.outer(along(dy), along(dx))
-
-
 def gaussian_psf(sigma, shape=(500, 500)):
-    return StampField(pixel_gaussian(SIZE, sigma)[None], 0, shape)
+    return constant_psf(pixel_gaussian(sigma, SIZE), shape)
 
 
 def add_star(image, x, y, flux, sigma):
     """Add a star whose 41 x 41 pixels are all on the image."""
     ix, iy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-    image[iy - 20 : iy + 21, ix - 20 : ix + 21] += flux * pixel_gaussian(41, sigma, x - ix, y - iy)
+    image[iy - 20 : iy + 21, ix - 20 : ix + 21] += flux * pixel_gaussian(sigma, 41, x - ix, y - iy)
 
 
 def grid(rng, shape, step=50):
@@ -167,7 +157,7 @@ def test_where_the_psf_is_not_known_there_is_no_flux():
 
 def test_fluxes_do_not_depend_on_batches_or_order(monkeypatch):
     image, x, y = star_field(1000.0, 1.8)
-    terms = np.stack([pixel_gaussian(SIZE, 1.8), *0.01 * np.random.default_rng(5).normal(size=(2, SIZE, SIZE))])
+    terms = np.stack([pixel_gaussian(1.8, SIZE), *0.01 * np.random.default_rng(5).normal(size=(2, SIZE, SIZE))])
     psf = StampField(terms, 1, image.shape)
     whole = flux_of(image, psf, x, y)
     monkeypatch.setattr(photometry, "BATCH", 7)
@@ -270,7 +260,7 @@ def test_time_of_ten_thousand_positions():
     rng = np.random.default_rng(9)
     image = rng.normal(size=(2048, 2048)).astype(np.float32)
     terms = np.zeros((6, SIZE, SIZE))
-    terms[0] = pixel_gaussian(SIZE, 1.8)
+    terms[0] = pixel_gaussian(1.8, SIZE)
     psf = StampField(terms, 2, image.shape)
     x, y = rng.uniform(0, 2047, (2, 10_000))
     variance, good = np.ones_like(image), np.ones(image.shape, bool)
@@ -299,6 +289,6 @@ def test_parabola_through_the_highest_pixels_is_near_the_peak():
     t, image = np.arange(-9, 10), np.zeros((420, 420), np.float32)
     for i, j, dx, dy in zip(x.ravel(), y.ravel(), (x0 - x).ravel(), (y0 - y).ravel()):
         image[j - 9 : j + 10, i - 9 : i + 10] = np.exp(-((t - dx) ** 2 + (t[:, None] - dy) ** 2) / (2 * 2.2**2))
-    found_x, found_y = sources._summits(image, x.ravel(), y.ravel())
+    found_x, found_y = sources.summits(image, x.ravel(), y.ravel())
     # a parabola through a Gaussian errs by less than d / (4 sigma**2) of the displacement d <= 0.5
     assert np.abs([found_x - x0.ravel(), found_y - y0.ravel()]).max() < 0.5 / (4 * 2.2**2)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from astropy.wcs import WCS
-from scenes import add_stars, constant_psf, make_image, psf_flux
+from builders import constant_psf, gaussian, tan_wcs
+from scenes import add_stars, make_image, psf_flux
 
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.subtract import model_error
@@ -62,12 +62,10 @@ def test_where_the_psf_jumps_errors_are_those_of_the_jump():
 
 def coadd_psf(extent):
     """A sharp input everywhere and a broad one for x up to `extent`, in an image of 300 x 300."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [10, 0], [150, 150]
-    wcs.wcs.cdelt = [-1e-4, 1e-4]
+    wcs = tan_wcs((300, 300))
     rows = [
-        PsfInput(1, 0, 1.0, constant_psf(1.6, (300, 300)), wcs, (0, 0, 299, 299)),
-        PsfInput(2, 0, 1.0, constant_psf(2.4, (300, 300)), wcs, (0, 0, extent, 299)),
+        PsfInput(1, 0, 1.0, constant_psf(gaussian(1.6), (300, 300)), wcs, (0, 0, 299, 299)),
+        PsfInput(2, 0, 1.0, constant_psf(gaussian(2.4), (300, 300)), wcs, (0, 0, extent, 299)),
     ]
     return CoaddPsf(rows, wcs)
 
@@ -75,12 +73,12 @@ def coadd_psf(extent):
 def test_jumps_are_where_an_input_ends_and_of_the_flux_a_psf_fit_misses():
     jumps = model_error.psf_jumps(coadd_psf(250), (300, 300))
     assert jumps[:, :24].max() < 1e-3
-    mixed, sharp = (coadd_psf(299)(150, 150)[0], constant_psf(1.6, (300, 300)).centre())
+    mixed, sharp = (coadd_psf(299)(150, 150)[0], constant_psf(gaussian(1.6), (300, 300)).centre())
     expected = (mixed * sharp).sum() / (mixed**2).sum() - 1
     assert jumps[:, 26:] == pytest.approx(expected, rel=0.05)
     assert expected > 0.1
 
 
 def test_a_smooth_psf_has_no_jumps():
-    assert model_error.psf_jumps(constant_psf(2.0, (300, 300)), (300, 300)).max() == 0
+    assert model_error.psf_jumps(constant_psf(gaussian(2.0), (300, 300)), (300, 300)).max() == 0
     assert model_error.psf_jumps(coadd_psf(299), (300, 300)).max() < 1e-3

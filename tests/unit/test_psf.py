@@ -1,5 +1,8 @@
 """PSF: choice of stars, and size, shape, centring and normalisation of the pixel model."""
 
+from dataclasses import replace
+
+import builders
 import numpy as np
 import pytest
 import starfield
@@ -88,7 +91,7 @@ def test_model_of_noiseless_stars_is_limited_by_the_interpolation_only(fwhm):
     """Lanczos-5 narrows a shifted star by up to 1.6e-3 in T, which the model makes up for."""
     field = starfield.make(size=512, spacing=44, log_flux=(5, 6), varying=False, fwhm=fwhm)
     image = field.noiseless.astype(np.float32)
-    exposure = Exposure(image, np.ones_like(image), np.zeros(image.shape, np.int32), None)
+    exposure = builders.exposure(image)
     misplaced = field.x + np.random.default_rng(2).normal(0, 0.05, len(field.x))
     psf, used = psf_model.fit(exposure, misplaced, field.y, 31, 0)
     true = starfield.moffat(0.0, 0.0, fwhm, size=31)[0]
@@ -120,7 +123,7 @@ def test_selection_takes_stars_and_leaves_galaxies_and_blends():
 def test_intruders_among_the_stars_are_rejected(fitted, field):
     exposure, chosen, psf, _ = fitted
     broad = starfield.painted((SIZE, SIZE), np.array([300.0, 500.0]), np.array([310.0, 520.0]), [2e5, 2e5], 7.0)
-    spoiled = Exposure(exposure.image + broad.astype(np.float32), exposure.variance, exposure.mask, None)
+    spoiled = replace(exposure, image=exposure.image + broad.astype(np.float32))
     x, y = np.append(chosen.x, [300.0, 500.0]), np.append(chosen.y, [310.0, 520.0])
     again, used = psf_model.fit(spoiled, x, y, 31, 2)
     assert not used[-2:].any() and used[:-2].mean() > 0.85
@@ -169,7 +172,7 @@ def test_two_thousand_stars_give_a_varying_psf():
     add_gaussians(image, x, y, flux, width, round_, width)
     variance = (200 + image / 2).astype(np.float32)
     image = (image + rng.normal(0, np.sqrt(variance))).astype(np.float32)
-    exposure = Exposure(image, variance, np.zeros(image.shape, np.int32), None)
+    exposure = builders.exposure(image, variance)
     psf, used = psf_model.fit(exposure, x, y, 21, 2)
     assert psf.order == 2 and used.mean() > 0.98
     g = np.linspace(0.05, 0.95, 7) * size
@@ -211,7 +214,7 @@ def test_stars_whose_size_varies_over_the_detector_share_it():
     size_log = 0.1 * x / SIZE + 0.2 * (y / SIZE) ** 2
     noise = np.random.default_rng(8).normal(0, 0.03, len(x))
     snr = np.full(len(x), 50.0)
-    assert psf_stars._share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
+    assert psf_stars.share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
 
 
 def test_shift_matrices_move_a_profile_by_their_shift():

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-from astropy.wcs import WCS
+from builders import constant_psf, exposure, gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import add_stars, constant_psf, gaussian
+from scenes import add_stars
 from scipy.signal import fftconvolve
 
 from diaflow.errors import BadData
-from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import grow
@@ -15,13 +14,6 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
 from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths, delta_basis
 from diaflow.psfmatch.homogeneous import homogenise, model_psf
 from diaflow.psfmatch.solution import fit
-
-
-def exposure(image, variance=1.0, psf=None):
-    shape = image.shape
-    return Exposure(
-        image.astype(np.float32), np.full(shape, variance, np.float32), np.zeros(shape, np.int32), WCS(naxis=2), psf
-    )
 
 
 def direct(image, kernel, x, y):
@@ -275,7 +267,7 @@ def test_homogenised_star_has_the_model_psf_and_its_flux(fwhm):
     assert out.image.sum(dtype=float) == pytest.approx(3e4, rel=1e-6)
     np.testing.assert_array_equal(out.psf(*np.transpose(positions))[1], model)
     # low-frequency variance is conserved
-    middle = out.variance[350, 320] * out.metadata["covariance_factor"]
+    middle = out.variance[350, 320] * out.noise.covariance_factor
     assert middle == pytest.approx(4.0, rel=0.02)
 
 
@@ -294,7 +286,7 @@ def test_matching_to_a_model_conserves_the_sum_of_the_image(scale):
 @pytest.mark.parametrize("broadening", [1.0, 1.005, 1.1])
 def test_model_hardly_broader_than_the_psf_can_be_matched(broadening):
     shape = (150, 150)
-    image = exposure(np.zeros(shape), psf=constant_psf(3.8 / FWHM_PER_SIGMA, shape))
+    image = exposure(np.zeros(shape), psf=constant_psf(gaussian(3.8 / FWHM_PER_SIGMA), shape))
     image.image[75, 75] = 1
     out = homogenise(image, model_psf(3.8 * broadening, 31))
     assert np.isfinite(out.image[40:110, 40:110]).all()
@@ -304,7 +296,7 @@ def test_model_hardly_broader_than_the_psf_can_be_matched(broadening):
 
 def test_missing_data_stays_missing_and_taints_its_surroundings_when_homogenised():
     shape = (256, 256)
-    image = exposure(np.ones(shape), 1.0, constant_psf(1.3, shape))
+    image = exposure(np.ones(shape), 1.0, constant_psf(gaussian(1.3), shape))
     image.image[:, :40] = np.nan
     image.mask[:, :40] |= bits("NO_DATA")
     image.mask[128, 128] |= bits("SAT")
@@ -428,7 +420,7 @@ def test_kernel_sum_follows_a_flux_ratio_that_varies():
 def test_variance_that_a_psf_fit_feels_is_that_of_the_fit():
     """White noise through a smoothing kernel: variance of PSF-weighted sums, 1600 of them, known to 3.5 %."""
     shape, rng = (900, 900), np.random.default_rng(9)
-    kernel, psf = constant_psf(1.5, shape), constant_psf(1.8, shape)
+    kernel, psf = constant_psf(gaussian(1.5), shape), constant_psf(gaussian(1.8), shape)
     noise = convolve(rng.normal(size=shape), kernel)
     fluxes = convolve(noise, psf)[50:-50:20, 50:-50:20]
     plane = convolve_variance(np.ones(shape), kernel, psf=psf)[450, 450]

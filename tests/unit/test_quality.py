@@ -1,15 +1,13 @@
 """Metrics of a difference image: sky sources, residuals of stars, masked area, depths."""
 
 import numpy as np
-from test_detect import CONFIG, SIGMA, exposure, scattered, stars, triplet
+from builders import source_table
+from triplets import CONFIG, SIGMA, scattered, stars, triplet, with_noise
 
 from diaflow.diasource import detection, quality
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.store import tables
-
-
-def sources(x, y, flux):
-    return tables.from_columns("source", x=x, y=y, psfFlux=flux, psfFluxErr=8.0, extendedness=0.0)
 
 
 def test_sky_sources_have_zero_flux_unit_pulls_and_keep_away_from_sources_and_masks():
@@ -30,7 +28,7 @@ def test_sky_sources_have_zero_flux_unit_pulls_and_keep_away_from_sources_and_ma
 def test_wrong_errors_and_a_wrong_sky_show_in_the_pulls():
     rng = np.random.default_rng(2)
     image = 2 * rng.normal(size=(1000, 1000)) + 0.3
-    pulls = quality.sky_pulls(exposure(image, 1.0), exposure(image, 1.0))
+    pulls = quality.sky_pulls(with_noise(image, 1.0), with_noise(image, 1.0))
     # 0.3 on each pixel is 0.3 x sqrt(74) errors of a flux, 74 pixels being the PSF's noise-equivalent area
     np.testing.assert_allclose(np.median(pulls), 0.3 * np.sqrt(4 * np.pi) * SIGMA, atol=4 * 2 * 1.25 / np.sqrt(1000))
     np.testing.assert_allclose(pulls.std(), 2, rtol=4 / np.sqrt(2 * 1000))
@@ -52,8 +50,8 @@ def test_residual_ratio_tells_a_good_match_from_a_wrong_psf():
     flux = np.full(20, 20000.0)
     science = stars(shape, x, y, flux) + np.random.default_rng(4).normal(size=shape)
     for sigma, good in ((SIGMA, True), (9.5, False)):
-        difference = exposure(science - stars(shape, x, y, flux, sigma), 1.0)
-        ratios = quality.residual_ratios(difference, exposure(science, 1.0), sources(x, y, flux))
+        difference = with_noise(science - stars(shape, x, y, flux, sigma), 1.0)
+        ratios = quality.residual_ratios(difference, with_noise(science, 1.0), source_table(x, y, flux, 8.0))
         assert len(ratios) == 20
         assert ratios.mean() < 0.02 if good else ratios.mean() > 0.12
 
@@ -71,12 +69,12 @@ def test_depth_knows_the_noise_and_the_limiting_magnitude_of_lsst_does_not():
     image = np.zeros((300, 300))
     area = 4 * np.pi * (SIGMA**2 + 1 / 12)
     for noise in (1.0, 4.0):
-        plane = exposure(image, noise)
+        plane = with_noise(image, noise)
         np.testing.assert_allclose(quality.depth(plane), 31.4 - 2.5 * np.log10(5 * noise * np.sqrt(area)), atol=5e-3)
     # (5 sqrt(pi) sigma) of each image in quadrature
     limit = 31.4 - 2.5 * np.log10(5 * np.sqrt(2 * np.pi) * SIGMA)
-    np.testing.assert_allclose(quality.lsst_limiting_magnitude(plane, exposure(image, 1.0)), limit, atol=0.02)
-    plane.metadata["covariance_factor"] = 4.0
+    np.testing.assert_allclose(quality.lsst_limiting_magnitude(plane, with_noise(image, 1.0)), limit, atol=0.02)
+    plane.noise = Noise(4.0)
     np.testing.assert_allclose(quality.depth(plane), 31.4 - 2.5 * np.log10(5 * 8 * np.sqrt(area)), atol=5e-3)
 
 
@@ -86,7 +84,7 @@ def test_metrics_fill_the_columns_of_the_summary():
     flux = np.where(np.arange(10) < 6, 1000.0, -1000.0)
     difference, science, template = triplet(stars(shape, x, y, flux))
     table = detection.dia_sources(difference, science, template, CONFIG)
-    metrics = quality.metrics(difference, science, template, sources(x[:6], y[:6], flux[:6]), table)
+    metrics = quality.metrics(difference, science, template, source_table(x[:6], y[:6], flux[:6], 8.0), table)
     assert (metrics["n_positive"], metrics["n_negative"], metrics["n_dipoles"]) == (6, 4, 0)
     assert set(metrics) <= set(tables.columns("diffim_summary")) and set(metrics) <= set(tables.columns("visit"))
     assert np.isfinite(list(metrics.values())).all()

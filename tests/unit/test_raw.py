@@ -8,7 +8,7 @@ from astropy.coordinates import FK5, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
-from test_geometry import tan_header
+from builders import tan_header
 
 from diaflow.errors import BadData, InputError
 from diaflow.instruments import maps, pointing, raw, translate
@@ -37,7 +37,7 @@ def write(path, shape=(20, 36), wcs=True, **changes):
 
 def own_map(path, **sections):
     """The path of a map like ccd_raw with some sections replaced."""
-    content = yaml.safe_load((maps._FOLDER / "ccd_raw.yaml").read_text())
+    content = yaml.safe_load((maps.FOLDER / "ccd_raw.yaml").read_text())
     (path / "own.yaml").write_text(yaml.safe_dump(content | sections))
     return str(path / "own.yaml")
 
@@ -274,7 +274,7 @@ def test_malformed_pointing_is_refused(tmp_path, section):
 
 
 def test_images_without_a_wcs_are_placed_by_their_pointing(tmp_path):
-    columns = yaml.safe_load((maps._FOLDER / "generic.yaml").read_text())["columns"]
+    columns = yaml.safe_load((maps.FOLDER / "generic.yaml").read_text())["columns"]
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"columns": columns, "pointing": POINTING}))
     path = write(tmp_path / "a.fits", wcs=False, SATURATE=60000.0, RA=150.0, DEC=2.0)
     row = ingest_images(path, str(tmp_path / "own.yaml"))[0]

@@ -145,10 +145,10 @@ def test_few_groups_are_opened_around_an_image(tmp_path, monkeypatch):
     ra, dec = rng.uniform(0, 10, 100_000), rng.uniform(-5, 5, 100_000)
     store.write([rows(ra, dec)], ["r"], tmp_path / "store")
     with pq.ParquetFile(tmp_path / "store") as file:
-        boxes = store._boxes(file)
+        boxes = store.group_boxes(file)
     # 1000 stars per square degree fit into pixels of order 7, 0.21 deg2, whose box is a square on its tip.
     diagonal, radius = np.sqrt(2 * 4 * np.pi / (12 * 4**7)) * 180 / np.pi, 0.2
-    touched = np.mean([store._touched(boxes, a, d, radius).sum() for a, d in rng.uniform([1, -4], [9, 4], (300, 2))])
+    touched = np.mean([store.touched(boxes, a, d, radius).sum() for a, d in rng.uniform([1, -4], [9, 4], (300, 2))])
     assert touched < 1.15 * (diagonal + 2 * radius) ** 2 / (diagonal**2 / 2)
 
 

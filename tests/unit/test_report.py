@@ -158,15 +158,15 @@ def test_the_number_of_objects_is_limited(run, tmp_path, monkeypatch):
 
 def test_stamps_are_centred_and_padded(run):
     folder = run[0]
-    stamp = page._stamp(folder / "diffim/5/0.fits", 30.3, 40.0)
+    stamp = page.cutout(folder / "diffim/5/0.fits", 30.3, 40.0)
     side = 2 * page.STAMP_RADIUS + 1
     assert stamp.shape == (side, side) and np.isfinite(stamp).all()
     assert np.unravel_index(stamp.argmin(), stamp.shape) == (page.STAMP_RADIUS, page.STAMP_RADIUS)
-    corner = page._stamp(folder / "diffim/5/0.fits", 0.0, 89.0)
+    corner = page.cutout(folder / "diffim/5/0.fits", 0.0, 89.0)
     assert np.isnan(corner[:, : page.STAMP_RADIUS]).all() and np.isnan(corner[page.STAMP_RADIUS + 1 :]).all()
     assert np.isfinite(corner[: page.STAMP_RADIUS + 1, page.STAMP_RADIUS :]).all()
-    assert np.isnan(page._stamp(folder / "diffim/5/0.fits", 500.0, -500.0)).all()
-    assert page._stamp(folder / "diffim/6/0.fits", 30.0, 40.0) is None
+    assert np.isnan(page.cutout(folder / "diffim/5/0.fits", 500.0, -500.0)).all()
+    assert page.cutout(folder / "diffim/6/0.fits", 30.0, 40.0) is None
 
 
 def test_pictures_show_what_they_are_given():
@@ -201,7 +201,7 @@ def test_a_truncated_image_is_named(run, tmp_path):
     for share in (0.05, 0.4):
         (tmp_path / "cut.fits").write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(InputError, match="cut.fits"):
-            page._stamp(tmp_path / "cut.fits", 30.0, 40.0)
+            page.cutout(tmp_path / "cut.fits", 30.0, 40.0)
 
 
 def test_an_unreadable_table_is_named_and_leaves_no_page(run, tmp_path):

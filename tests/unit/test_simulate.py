@@ -132,7 +132,7 @@ def test_bleeding_conserves_charge_within_the_column():
     electrons = np.full((200, 3), 10.0)
     electrons[100:103, 1] = 5e4
     before = electrons.sum(0)
-    pixels._bleed(electrons, 1e4)
+    pixels.bleed(electrons, 1e4)
     np.testing.assert_allclose(electrons.sum(0), before)
     assert electrons.max() == 1e4
     assert abs((electrons[:100, 1] > 10).sum() - (electrons[103:, 1] > 10).sum()) <= 1

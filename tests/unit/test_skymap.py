@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_geometry import exposures, tan_header
+from builders import exposure_table, tan_header
 
 from diaflow.errors import InputError
 from diaflow.run import config
@@ -28,7 +28,7 @@ def make_skymap(section, table):
 @pytest.fixture(scope="module")
 def table():
     """Four images around RA 0, Dec 40, one of them failed."""
-    rows = exposures(
+    rows = exposure_table(
         [tan_header(ra % 360, 40.0 + 0.05 * k, angle=11 * k) for k, ra in enumerate((359.8, 0.0, 0.3, 90))]
     )
     rows["status"][3] = "failed"
@@ -210,7 +210,7 @@ def test_no_images_is_an_input_error(table):
 def test_fields_far_apart_are_refused():
     for positions in (((0.0, 0.0), (60.0, 0.0)), ((0.0, 0.0), (180.0, 1.0), (90.0, 5.0))):
         with pytest.raises(InputError, match="far apart"):
-            make_skymap(section(), exposures([tan_header(*position) for position in positions]))
+            make_skymap(section(), exposure_table([tan_header(*position) for position in positions]))
 
 
 def test_json_round_trip_is_exact(table, tmp_path):

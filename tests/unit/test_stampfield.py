@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from builders import elliptical, gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
@@ -10,14 +11,6 @@ from diaflow import polynomials
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
 
 SHAPE = (200, 300)
-
-
-def gaussian(sx, sy=None, size=41, angle=0.0):
-    t = np.arange(size) - size // 2
-    x, y = np.meshgrid(t, t)
-    u, v = x * np.cos(angle) + y * np.sin(angle), -x * np.sin(angle) + y * np.cos(angle)
-    stamp = np.exp(-0.5 * ((u / sx) ** 2 + (v / (sy or sx)) ** 2))
-    return stamp / stamp.sum()
 
 
 def random_field(order, size=9, seed=0):
@@ -54,7 +47,7 @@ def test_fitting_the_stamps_of_a_field_gives_the_field(order, seed):
 
 
 def test_normalising_makes_the_sum_the_same_everywhere():
-    terms = np.concatenate([5 * gaussian(2, size=9)[None], 0.1 * np.random.default_rng(0).normal(size=(5, 9, 9))])
+    terms = np.concatenate([5 * gaussian(2, 9)[None], 0.1 * np.random.default_rng(0).normal(size=(5, 9, 9))])
     field = StampField(terms, 2, SHAPE)
     before = terms.copy()
     normal = field.normalised()
@@ -95,14 +88,14 @@ def test_the_width_of_a_gaussian_is_its_own(sigma):
     # The weighted profile has s = sigma / sqrt(2); sampling changes its second moment by about
     # 8 pi**2 s**2 exp(-2 pi**2 s**2), and sigma**2 by up to twice that: 4e-3 at sigma = 1, nothing above 1.5.
     tolerance = 4e-3 if sigma < 1.5 else 1e-4
-    assert moments_sigma(gaussian(sigma)) == pytest.approx(sigma, rel=tolerance)
-    assert fwhm(gaussian(sigma)) == pytest.approx(FWHM_PER_SIGMA * sigma, rel=tolerance)
+    assert moments_sigma(gaussian(sigma, 41)) == pytest.approx(sigma, rel=tolerance)
+    assert fwhm(gaussian(sigma, 41)) == pytest.approx(FWHM_PER_SIGMA * sigma, rel=tolerance)
     assert pytest.approx(2 * np.sqrt(2 * np.log(2))) == FWHM_PER_SIGMA
 
 
 def test_the_width_is_insensitive_to_noise_and_scale():
     rng = np.random.default_rng(8)
-    stamp = gaussian(2.0, size=31)
+    stamp = gaussian(2.0, 31)
     # Noise of 1 % of the peak per pixel: the weighted sums run over 4 pi sigma**2 = 50 pixels; S/N of the flux is
     # then about 700 / 7 = 100 and the width is good to about 1 %.
     noisy = stamp + 0.01 * stamp.max() * rng.normal(size=stamp.shape)
@@ -112,11 +105,11 @@ def test_the_width_is_insensitive_to_noise_and_scale():
 
 def test_nothing_has_no_width():
     assert np.isnan(moments_sigma(np.zeros((11, 11))))
-    assert np.isnan(moments_sigma(-gaussian(2.0, size=11)))
+    assert np.isnan(moments_sigma(-gaussian(2.0, 11)))
 
 
 def test_an_elongated_stamp_has_a_mean_width_that_does_not_depend_on_its_angle():
-    widths = [moments_sigma(gaussian(2.0, 2.5, angle=angle)) for angle in (0, 0.4, 1.2, np.pi / 2)]
+    widths = [moments_sigma(elliptical(2.0, 2.5, 41, angle=angle)) for angle in (0, 0.4, 1.2, np.pi / 2)]
     np.testing.assert_allclose(widths, widths[0], rtol=1e-4)
     # det(Q)**(1/4) = sqrt(2 * 2.5); the circular weight is exact only to second order in the ellipticity.
     assert widths[0] == pytest.approx(np.sqrt(2 * 2.5), rel=0.01)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import poisson
-from test_detect import stars
+from triplets import stars
 
 from diaflow.detect import binned, streaks
 
@@ -76,7 +76,7 @@ def test_stars_of_either_sign_are_no_streaks(flux):
 
 
 def test_least_votes_are_those_that_noise_rarely_reaches():
-    least = streaks._least_votes(0.0228, 90.0, 142, 256.0)
+    least = streaks.least_votes(0.0228, 90.0, 142, 256.0)
     chance = streaks.CHANCE / (142 * 90.0 * 256)
     mean = 2 * 0.0228 * 90
     assert poisson.sf(least - 1, mean) <= chance < poisson.sf(least - 2, mean)

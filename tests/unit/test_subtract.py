@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
+from builders import constant_psf, gaussian, tan_wcs
+from scenes import CONFIG, add_stars, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
 from diaflow.errors import BadData
-from diaflow.image.noise import colour_field
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.pixels.convolution import convolve
@@ -215,7 +216,7 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
     # half of the positions, S/N 50: 0.02 / sqrt(100) = 0.2 %
     assert len(x) > 150
     assert np.mean(measured[~empty] / flux[~empty]) == pytest.approx(1, abs=5e-3)
-    before = psf_flux(difference, x, y, constant_psf(max(sigma_science, sigma_template), difference.shape))[0]
+    before = psf_flux(difference, x, y, constant_psf(gaussian(max(sigma_science, sigma_template)), difference.shape))[0]
     assert np.mean(before[~empty] / flux[~empty]) > 1.05
     pulls = (measured - flux) / error
     # 200 pulls know their width to 5 %
@@ -225,18 +226,17 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
 
 
 def test_errors_are_honest_with_a_template_of_correlated_noise():
-    """Template noise smoothed a little: its pixels scatter less than its low frequencies, by covariance_factor."""
-    from diaflow.psf.stampfield import StampField
+    """Template noise smoothed a little: its pixels scatter less than its low frequencies, by its covariance factor."""
 
     size = 1000
     science, table = make_image(2.6, 1.0, 6, 100, size)
     template, _ = make_image(2.0, 1e-3, 7, 100, size)
-    smoothing = StampField(gaussian(0.6, 9)[None], 0, science.shape)
+    smoothing = constant_psf(gaussian(0.6, 9), science.shape)
     noise = 1.5 * np.random.default_rng(2).normal(size=science.shape)
     template.image += convolve(noise, smoothing)
     power = (smoothing.centre() ** 2).sum()
     template.variance += np.float32(1.5**2 * power)
-    template.metadata["covariance_factor"] = 1 / power
+    template.noise = Noise(1 / power)
     grid = np.arange(40, size - 40, 14)
     x, y = (g.ravel() for g in np.meshgrid(grid, grid))
     near = np.hypot(table["x"] - x[:, None], table["y"] - y[:, None]).min(1) < 25
@@ -266,11 +266,7 @@ def test_constant_factor_between_the_images_is_that_of_the_kernel_and_the_scienc
 
 
 def test_coadd_psf_of_the_template_is_used():
-    from astropy.wcs import WCS
-
-    header = WCS(naxis=2)
-    header.wcs.ctype, header.wcs.crval, header.wcs.crpix = ["RA---TAN", "DEC--TAN"], [10, 0], [128, 128]
-    header.wcs.cdelt = [-1e-4, 1e-4]
+    header = tan_wcs((256, 256))
     science, table = make_image(2.4)
     template, _ = make_image(2.0, noise_seed=7)
     reference, _, _ = run(science, template, table)
@@ -312,10 +308,10 @@ def test_noise_is_white_with_a_template_of_resampled_noise(sigma_science, sigma_
     size = 700
     science, table = make_image(sigma_science, 1.0, 6, 60, size)
     template, _ = make_image(sigma_template, 1e-3, 7, 60, size)
-    resampled = colour_field(1.6, science.shape)
+    resampled = Noise(1.6).kernel(science.shape)
     template.image += convolve(np.random.default_rng(4).normal(size=science.shape), resampled)
     template.variance += np.float32((resampled.centre() ** 2).sum())
-    template.metadata["covariance_factor"] = 1.6
+    template.noise = Noise(1.6)
     difference, _, summary = run(science, template, table)
     # 4e5 pixels, whose width is known to 0.2 %
     assert summary["noise_ratio"] == pytest.approx(1, abs=0.02)

@@ -2,35 +2,20 @@
 
 import numpy as np
 import pytest
-from astropy.wcs import WCS
+from builders import IDENTITY, constant_psf, exposure, gaussian, source_table
 from noisepeaks import peak_density
-from scenes import CONFIG, add_stars, constant_psf, gaussian, psf_flux
+from scenes import CONFIG, add_stars, psf_flux
 from starfield import moffat, painted
 
 from diaflow.detect import footprints
 from diaflow.diasource import detection
-from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.psf.stampfield import fit_stamps, moments_sigma
-from diaflow.store import tables
 from diaflow.subtract import alard_lupton, zogy
 from diaflow.subtract.subtraction import subtract
 
 ALGORITHMS = [alard_lupton, zogy]
-METADATA = {"visit": 7, "detector": 3, "band": "r", "mjd": 60000.0, "exptime": 30.0}
-
-
-def make_exposure(image, variance, psf):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [1e-4, 1e-4]
-    variance = np.broadcast_to(variance, image.shape).astype(np.float32)
-    mask = np.zeros(image.shape, np.int32)
-    return Exposure(image.astype(np.float32), variance, mask, wcs, psf, dict(METADATA))
-
-
-def source_table(x, y, flux, error):
-    return tables.from_columns("source", x=x, y=y, psfFlux=flux, psfFluxErr=error, extendedness=0.0)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=["alard_lupton", "zogy"])
@@ -38,7 +23,7 @@ def test_false_positives_on_noise_are_those_of_the_theory(algorithm):
     """Template noise of 0.1, 0.3 and 1 of that of the science image, either image sharper.
 
     About 55 peaks at 4 sigma in each difference and 330 in all, whose number is known to 6 %; the rates at 5 and 5.5
-    sigma need a hundred times the area and are what `python tests/unit/noisepeaks.py` measures.
+    sigma need a hundred times the area and are what `tests/unit/noisepeaks.py` measures.
     """
     size, counts = 1700, []
     grid = np.arange(100, size - 50, 180)
@@ -53,7 +38,7 @@ def test_false_positives_on_noise_are_those_of_the_theory(algorithm):
         for sigma, width in zip((1.0, noise), sigmas):
             image = rng.normal(scale=sigma, size=(size, size)).astype(np.float32)
             add_stars(image, x, y, flux, width)
-            pair.append(make_exposure(image, sigma**2, constant_psf(width, image.shape)))
+            pair.append(exposure(image, sigma**2, constant_psf(gaussian(width), image.shape), **IDENTITY))
         table = source_table(x, y, flux, 10.0)
         difference, _, _ = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 0})
         stamp, bad = difference.psf.centre(), difference.mask != 0
@@ -104,7 +89,7 @@ def test_fluxes_are_unbiased_under_a_varying_kernel_and_on_galaxies_and_pulls_ar
         if not pair:
             for row in np.flatnonzero(flux):
                 add_source(image, x[row], y[row], flux[row], width[row])
-        pair.append(make_exposure(image, noise**2, gaussian_field(sigma, slope, shape)))
+        pair.append(exposure(image, noise**2, gaussian_field(sigma, slope, shape), **IDENTITY))
     table = source_table(x[kind == 3], y[kind == 3], static[kind == 3], 10.0)
     difference, _, _ = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2})
     inside = difference.mask[y, x] == 0
@@ -138,7 +123,7 @@ def test_bright_stars_leave_less_than_half_a_percent_and_no_detection(algorithm,
         image = painted(shape, x, y, flux, fwhm * (1 + slope * (x / 350 - 1)))
         # one photon per unit in the science image, ten in the template
         variance = variance * (1 + image / 100)
-        pair.append(make_exposure(image + rng.normal(size=shape) * np.sqrt(variance), variance, psf))
+        pair.append(exposure(image + rng.normal(size=shape) * np.sqrt(variance), variance, psf, **IDENTITY))
     table = source_table(x, y, flux, flux / snr)
     difference, matched, _ = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2})
     found = detection.dia_sources(difference, pair[0], matched, {"threshold": 5.0, "aperture": 12.0})

@@ -4,12 +4,11 @@ import time
 
 import numpy as np
 import pytest
-from test_coadd_psf import gaussian_stamp
-from test_warp import exposure, gaussian_image, tan_wcs
+from builders import constant_psf, exposure, gaussian, quadratic, star_image, tan_wcs
 
 from diaflow.coadd import combine, template
 from diaflow.errors import BadData, InputError
-from diaflow.image.noise import excess_variance
+from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.stampfield import StampField
@@ -26,7 +25,7 @@ def sky(wcs, shape):
     image = np.zeros(shape)
     for k, (x, y) in enumerate([(150, 160), (205, 190), (240, 250), (180, 225)]):
         px, py = wcs.all_world2pix(*TRACT.all_pix2world(x, y, 0), 0)
-        image += gaussian_image(shape, px, py, SIGMA, 1000.0 * (k + 1))
+        image += star_image(shape, px, py, SIGMA, 1000.0 * (k + 1))
     return image
 
 
@@ -40,9 +39,9 @@ def make_patch(path, x0, y0, tract=TRACT, variance=1.0, visit=3, band="r"):
     """A coadd of one visit on a patch whose first pixel is x0, y0 of the tract."""
     shape = (PATCH, PATCH)
     wcs = patch_wcs(x0, y0, tract)
-    psf = StampField(gaussian_stamp(SIGMA)[None], 0, TRACT_SHAPE)
+    psf = constant_psf(gaussian(SIGMA, 25), TRACT_SHAPE)
     source = PsfInput(visit, 0, 1.0, psf, tract, (0, 0, TRACT_SHAPE[1] - 1, TRACT_SHAPE[0] - 1))
-    made = exposure(sky(wcs, shape), wcs, variance, CoaddPsf([source], wcs), band=band, covariance_factor=1.1)
+    made = exposure(sky(wcs, shape), variance, CoaddPsf([source], wcs), wcs=wcs, noise=Noise(1.1), band=band)
     made.write(path)
     return made
 
@@ -60,7 +59,7 @@ def four_patches(tmp_path_factory):
 
 def test_template_shows_the_sky_of_the_science_image(four_patches):
     shape = (200, 210)
-    science = tan_wcs(shape, rotation=17, sip=1e-6)
+    science = tan_wcs(shape, rotation=17, sip=quadratic(1e-6))
     result = template.assemble(four_patches, science, shape)
     assert not result.mask.any()
     # The response of Lanczos-3 departs from 1 by up to 1 % where a Gaussian of 1.8 pixel sigma has power.
@@ -69,7 +68,7 @@ def test_template_shows_the_sky_of_the_science_image(four_patches):
     # Variances are averaged in the overlaps, so patches leave no trace; 1.1 times that of a rotation, 1.27.
     assert result.variance.max() < 1.05
     # Of noise that is coloured already, a resampling takes less.
-    assert result.metadata["covariance_factor"] == pytest.approx(1.1 * 1.27 / excess_variance(1.1, 1.27), rel=0.01)
+    assert result.noise.covariance_factor == pytest.approx(1.1 * 1.27 / Noise(1.1).excess_variance(1.27), rel=0.01)
 
 
 def test_order_of_patches_does_not_matter(four_patches):
@@ -95,12 +94,12 @@ def test_psf_is_that_of_the_stars(four_patches):
     result = template.assemble(four_patches, science, shape)
     x, y = science.all_world2pix(*TRACT.all_pix2world([205], [190], 0), 0)
     stamp = result.psf(x, y)[0]
-    star = gaussian_image(stamp.shape, stamp.shape[1] // 2, stamp.shape[0] // 2, SIGMA * 0.2 / 0.21)
+    star = star_image(stamp.shape, stamp.shape[1] // 2, stamp.shape[0] // 2, SIGMA * 0.2 / 0.21)
     assert np.abs(stamp - star).max() < 0.01 * stamp.max()
 
 
 def test_psf_is_quick_to_evaluate(tmp_path):
-    psf = StampField(np.repeat(gaussian_stamp(SIGMA)[None], 6, 0), 2, TRACT_SHAPE)
+    psf = StampField(np.repeat(gaussian(SIGMA, 25)[None], 6, 0), 2, TRACT_SHAPE)
     made = make_patch(tmp_path / "patch.fits", 0, 0)
     box = (0, 0, TRACT_SHAPE[1] - 1, TRACT_SHAPE[0] - 1)
     made.psf = CoaddPsf([PsfInput(k, 0, 1.0, psf, tan_wcs(TRACT_SHAPE, rotation=k), box) for k in range(20)], made.wcs)
@@ -179,16 +178,16 @@ def nine_patches(tmp_path_factory):
     rng = np.random.default_rng(2)
     truth = np.zeros((640, 640))
     for x, y in rng.uniform(60, 580, (30, 2)):
-        truth += gaussian_image(truth.shape, x, y, SIGMA, FLUX)
+        truth += star_image(truth.shape, x, y, SIGMA, FLUX)
     noisy = truth + rng.normal(0, NOISE, truth.shape)
     folder = tmp_path_factory.mktemp("nine")
     paths = []
     for k, (x0, y0) in enumerate(CORNERS):
-        psf = StampField(gaussian_stamp(SIGMA)[None], 0, truth.shape)
+        psf = constant_psf(gaussian(SIGMA, 25), truth.shape)
         source = PsfInput(k, 0, 1.0, psf, BIG, (0, 0, 639, 639))
         wcs = patch_wcs(x0, y0, BIG)
         pixels = noisy[y0 : y0 + 240, x0 : x0 + 240]
-        made = exposure(pixels, wcs, NOISE**2, CoaddPsf([source], wcs), band="r", covariance_factor=1.0)
+        made = exposure(pixels, NOISE**2, CoaddPsf([source], wcs), wcs=wcs, band="r")
         paths.append(str(folder / f"{k}.fits"))
         made.write(paths[-1])
     return truth, noisy, paths
@@ -206,15 +205,15 @@ def test_four_six_or_nine_patches_make_one_template(nine_patches, x0, y0, size, 
     assert not result.mask.any()
     patches = [patch for tract in result.psf.inputs for patch in tract.psf.inputs]
     assert len(patches) == n
-    direct = warp(exposure(noisy, BIG, NOISE**2), science, shape)
+    direct = warp(exposure(noisy, NOISE**2, wcs=BIG), science, shape)
     # the same pixels, averaged with themselves where patches overlap: float32 sums of values up to 5000
     np.testing.assert_allclose(result.image, direct.image, atol=2e-3)
-    expected = warp(exposure(truth, BIG), science, shape).image
+    expected = warp(exposure(truth, wcs=BIG), science, shape).image
     np.testing.assert_allclose(result.image, expected, rtol=0.1, atol=5.5 * NOISE)
     np.testing.assert_allclose(result.variance, direct.variance, rtol=1e-3)
     assert np.var(result.image - expected) / result.variance.mean() == pytest.approx(1, abs=0.05)
     stamps = result.psf([shape[1] / 2], [shape[0] / 2])
-    np.testing.assert_allclose(stamps[0], gaussian_stamp(SIGMA), atol=0.01 * stamps.max())
+    np.testing.assert_allclose(stamps[0], gaussian(SIGMA, 25), atol=0.01 * stamps.max())
 
 
 def test_a_missing_patch_takes_what_it_alone_covers(nine_patches):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_detect import exposure, stars
+from triplets import stars, with_noise
 
 from diaflow.diasource import trail
 from diaflow.measure.moments import source_moments
@@ -20,7 +20,7 @@ def fitted(length, snr, n=49, seed=0, sign=1):
     image = rng.normal(size=shape)
     for t in length / 2 * ((np.arange(40) + 0.5) / 20 - 1):
         image += stars(shape, x + t * np.cos(angle), y + t * np.sin(angle), flux / 40, SIGMA)
-    difference = exposure(image, 1.0, SIGMA)
+    difference = with_noise(image, 1.0, SIGMA)
     start = np.array(source_moments(difference.image, x, y, 2 * SIGMA)) - SIGMA**2 * np.array([[1], [1], [0]])
     return trail.fit(difference, np.rint(x), np.rint(y), start, SIGMA), flux, x, y, angle
 
@@ -63,5 +63,5 @@ def test_a_point_source_has_no_significant_length():
 
 
 def test_no_trails_give_empty_results():
-    difference = exposure(np.zeros((50, 50)), 1.0, SIGMA)
+    difference = with_noise(np.zeros((50, 50)), 1.0, SIGMA)
     assert len(trail.fit(difference, np.zeros(0), np.zeros(0), np.zeros((3, 0)), SIGMA).flux) == 0

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from builders import constant_psf, exposure, gaussian
 
-from diaflow.image.exposure import Exposure
 from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.psf.stampfield import StampField
 from diaflow.run import config
 from diaflow.simulate import optics, pixels
 from diaflow.simulate.sky import Survey
@@ -18,17 +17,7 @@ FLUX_ERROR = NOISE * np.sqrt(4 * np.pi) * SIGMA  # of a Gaussian PSF in white no
 WEIGHTS = {1: 1.0, 2: 3.0}  # template visits
 SCIENCE = (3, 4, 5)
 SHIFT = 0.040  # error of the WCS in both coordinates [arcsec]
-
-
-def gaussian() -> StampField:
-    t = np.arange(-12, 13)
-    stamp = np.exp(-(t[:, None] ** 2 + t**2) / (2 * SIGMA**2))
-    return StampField(stamp[None] / stamp.sum(), 0, (SIZE, SIZE))
-
-
-def exposure(image: np.ndarray, wcs, psf, **metadata) -> Exposure:
-    variance = np.full(image.shape, NOISE**2, np.float32)
-    return Exposure(image.astype(np.float32), variance, np.zeros(image.shape, np.int32), wcs, psf, metadata)
+PSF = constant_psf(gaussian(SIGMA, 25), (SIZE, SIZE))
 
 
 def repeated_sources(objects: np.ndarray) -> np.ndarray:
@@ -93,8 +82,10 @@ def run(tmp_path_factory):
     truth = tables.read("truth_flux", folder / "truth_flux.parquet")
     expected = expected_fluxes(truth, objects)
     wcs = {visit.visit: optics.true_wcs(survey.config, survey.visit(visit.visit), 0) for visit in survey.visits}
-    inputs = [PsfInput(v, 0, w, gaussian(), wcs[v], (0, 0, SIZE - 1, SIZE - 1)) for v, w in WEIGHTS.items()]
-    template = exposure(np.zeros((SIZE, SIZE)), wcs[1], CoaddPsf(inputs, wcs[1]), band="r", tract=0, patch="0_0")
+    inputs = [PsfInput(v, 0, w, PSF, wcs[v], (0, 0, SIZE - 1, SIZE - 1)) for v, w in WEIGHTS.items()]
+    template = exposure(
+        np.zeros((SIZE, SIZE)), NOISE**2, CoaddPsf(inputs, wcs[1]), wcs[1], band="r", tract=0, patch="0_0"
+    )
     template.write(folder / "coadd/template/0/0_0/r.fits")
     rng = np.random.default_rng(3)
     for visit in survey.visits:
@@ -103,11 +94,11 @@ def run(tmp_path_factory):
         image = difference_image(truth[rows], expected[rows], rng)
         metadata = {"visit": number, "detector": 0, "band": "r", "mjd": visit.mjd}
         if number in SCIENCE:
-            exposure(image, wcs[number], gaussian(), **metadata).write(folder / f"diffim/{number}/0.fits")
-            exposure(image, wcs[number], gaussian()).write(folder / f"diffim/{number}/0_template.fits")
+            exposure(image, NOISE**2, PSF, wcs[number], **metadata).write(folder / f"diffim/{number}/0.fits")
+            exposure(image, NOISE**2, PSF, wcs[number]).write(folder / f"diffim/{number}/0_template.fits")
         shifted = wcs[number].deepcopy()
         shifted.wcs.crval = shifted.wcs.crval + SHIFT / 3600 / np.array([np.cos(np.radians(-4.5)), 1])
-        exposure(image, shifted, gaussian(), **metadata).write(folder / f"calexp/{number}/0.fits")
+        exposure(image, NOISE**2, PSF, shifted, **metadata).write(folder / f"calexp/{number}/0.fits")
     sources = faulty_sources(truth, expected, survey)
     tables.write("dia_source", sources, folder / "tables/dia_source.parquet")
     tables.write("source", repeated_sources(objects), folder / "tables/source.parquet")

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from scenes import CONFIG, add_stars, constant_psf, gaussian, make_image, psf_flux, without_stars
+from builders import constant_psf, gaussian
+from scenes import CONFIG, add_stars, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
 from diaflow.errors import BadData
@@ -233,6 +234,6 @@ def test_the_template_s_psf_stays_where_only_part_of_the_image_is_covered():
     assert difference.image[sky].var() == pytest.approx(2, rel=0.1)
     assert moments_sigma(matched.psf.centre()) == pytest.approx(moments_sigma(difference.psf.centre()))
     with pytest.raises(BadData, match="finite width"):
-        template.psf = constant_psf(2.0, template.shape)
+        template.psf = constant_psf(gaussian(2.0), template.shape)
         template.psf.terms[:] = -1
         run(science, template, table)
