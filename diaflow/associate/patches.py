@@ -9,7 +9,8 @@ associates its outer box and keeps what lies in its inner box (as `drpAssociatio
 import numpy as np
 
 from diaflow.associate import aggregate, simple
-from diaflow.sky.skymap.maps import SkyMap, Tract
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.sky.skymap.tract import Tract
 from diaflow.store import tables
 
 ALGORITHMS = {"simple": simple.associate}
