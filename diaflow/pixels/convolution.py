@@ -187,7 +187,7 @@ class _Tiles:
 
 
 def _exponents(order: int) -> list[tuple[int, int]]:
-    """Powers of u and v of the terms of a polynomial in position, as in `stampfield.polynomial_terms`."""
+    """Powers of u and v of the terms of a polynomial in position, as in `polynomials.polynomial_terms`."""
     return [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
 
 
