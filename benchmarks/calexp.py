@@ -19,9 +19,9 @@ import numpy as np
 from astropy.io import fits
 from measure import PYTHON, ROOT, cpu_and_memory, result
 
-from diaflow import refcat
 from diaflow.image.exposure_file import write_fits
-from diaflow.refcat import convert
+from diaflow.refcat import store
+from diaflow.refcat.convert import convert
 from diaflow.run.config import validated
 from diaflow.simulate import pixels, pointing, truth
 from diaflow.simulate.sky import Survey
@@ -78,7 +78,7 @@ def make_field(folder: Path) -> np.ndarray:
     row["path"], row["zero_point"] = "image.fits", np.nan
     truth.write_refcat(survey, folder / "catalogue.parquet")
     convert([folder / "catalogue.parquet"], config["refcat"], folder / "refcat.parquet")
-    stars = refcat.read(folder / "refcat.parquet", BAND, float(row["ra"][0]), float(row["dec"][0]), 1.0, 60000.0)
+    stars = store.read(folder / "refcat.parquet", BAND, float(row["ra"][0]), float(row["dec"][0]), 1.0, 60000.0)
     write_ldac(stars[stars["star"]], folder / "reference.cat")
     return row
 

@@ -18,10 +18,10 @@ CHUNK = 500_000
 
 CONVERT = """
 import sys
-from diaflow import refcat
-from diaflow.config import validated
+from diaflow.refcat.convert import convert
+from diaflow.run.config import validated
 settings = {"path": sys.argv[1], "bands": {b: b for b in "gri"}, "keep": {"starnotgal": 1, "isvariable": 0}}
-refcat.convert([sys.argv[1]], validated({"images": "x", "refcat": settings})["refcat"], sys.argv[2])
+convert([sys.argv[1]], validated({"images": "x", "refcat": settings})["refcat"], sys.argv[2])
 """
 PANDAS = """
 import sys
@@ -32,9 +32,9 @@ pandas.read_csv(sys.argv[1]).to_parquet(sys.argv[2], compression="zstd")
 READ = """
 import sys
 import numpy as np
-from diaflow import refcat
+from diaflow.refcat import store
 for ra, dec in np.random.default_rng(2).uniform([0.5, -4.5], [9.5, 4.5], (int(sys.argv[2]), 2)):
-    assert len(refcat.read(sys.argv[1], "r", ra, dec, 0.19, 60000.0)) > 0
+    assert len(store.read(sys.argv[1], "r", ra, dec, 0.19, 60000.0)) > 0
 """
 READ_ALL = """
 import sys

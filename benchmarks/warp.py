@@ -43,7 +43,7 @@ SWARP_OPTIONS = {
 # What the warp step does with its visit: read each detector, warp it, write it.
 OURS = """
 import sys
-from diaflow.exposure import Exposure
+from diaflow.image.exposure import Exposure
 from diaflow.warp import warp
 *paths, target = sys.argv[1:]
 grid = Exposure.read(target)

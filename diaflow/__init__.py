@@ -2,9 +2,22 @@
 
 The library follows the data: an `Exposure` is read, calibrated, warped onto the sky map, coadded into a
 template, subtracted, detected on, associated and measured again by force.  Nothing here knows Snakemake.
+
+`__all__` lists the rooms in their order: none imports a later one.
 """
 
 import os
+
+# fmt: off
+__all__ = [
+    "errors", "units", "statistics", "polynomials",
+    "store", "sky", "psf", "image", "pixels", "measure",
+    "instruments", "refcat", "isr", "calibrate",
+    "warp", "psfmatch", "coadd",
+    "detect", "subtract", "diasource", "associate", "forced",
+    "report", "simulate", "validate", "run",
+]
+# fmt: on
 
 # One BLAS thread per process: detectors are the unit of parallelism, and sums must not depend on the core count.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

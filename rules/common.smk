@@ -10,9 +10,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from diaflow import refcat
 from diaflow.errors import InputError
 from diaflow.instruments import maps
+from diaflow.refcat import convert, formats
 from diaflow.run import plan as planning
 from diaflow.run import select
 from diaflow.run.config import method_options, of_chosen_methods, validated
@@ -38,9 +38,9 @@ try:
     planning.check_selection(plan)
     refraction.check(config["template"], plan.bands.values())
     if config["refcat"]:
-        refcat.check(config["refcat"], plan.bands.values())
+        convert.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]
-        CATALOGUE = path if config["images"] == "simulated" else refcat.paths(path)
+        CATALOGUE = path if config["images"] == "simulated" else formats.paths(path)
 except InputError as error:
     raise WorkflowError(str(error))
 

@@ -3,10 +3,10 @@
 import logging
 from functools import partial
 
-from diaflow import refcat
 from diaflow.calibrate import calexp, jointcal
 from diaflow.errors import BadData
 from diaflow.isr import image_files
+from diaflow.refcat.store import stars_around
 from diaflow.run import job, parallel
 from diaflow.store import tables
 
@@ -15,7 +15,7 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
     """Write the calexp of one detector; return its sources and summary."""
     try:
         pixels = image_files.read_pixels(row, instrument, detrended)
-        stars = refcat.around(catalogue, row, config["max_offset"]) if catalogue else None
+        stars = stars_around(catalogue, row, config["max_offset"]) if catalogue else None
         distortion = None
         if joint:
             distortion = jointcal.distortion_of(joint[0], row["detector"])

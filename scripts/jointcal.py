@@ -3,10 +3,10 @@
 import logging
 from functools import partial
 
-from diaflow import refcat
 from diaflow.calibrate import jointcal
 from diaflow.errors import BadData
 from diaflow.isr import image_files
+from diaflow.refcat.store import stars_around
 from diaflow.run import job, parallel
 from diaflow.store import tables
 
@@ -15,7 +15,7 @@ def observe(row, instrument, detrended, config, catalogue):
     """The reference stars on one detector image, or None where they cannot be measured."""
     try:
         pixels = image_files.read_pixels(row, instrument, detrended)
-        stars = refcat.around(catalogue, row, config["max_offset"])
+        stars = stars_around(catalogue, row, config["max_offset"])
         return jointcal.observe(pixels, row, stars, config)
     except BadData as error:
         logging.warning("visit %d detector %d left out: %s", row["visit"], row["detector"], error)

@@ -2,7 +2,7 @@
 
 import logging
 
-from diaflow.refcat import convert
+from diaflow.refcat.convert import convert
 from diaflow.run import job
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from diaflow.associate import aggregate
-from diaflow.sky.skymap.maps import SkyMap, Tract
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.sky.skymap.tract import Tract
 from diaflow.store import tables
 
 # See `simple.associate`.

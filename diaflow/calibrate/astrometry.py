@@ -158,7 +158,7 @@ def fit_wcs(
         Standard errors of the positions in one coordinate [pixel]; equal by default.  A floor is added in quadrature,
         which the better half of the stars shows: errors of the catalogue and of the atmosphere are not known.
     distortion : (n_terms, 2) array, optional
-        The known distortion of the detector (see `diaflow.jointcal`); then only an affine map is fitted.
+        The known distortion of the detector (see `diaflow.calibrate.jointcal`); then only an affine map is fitted.
     n_sigma : float
         Stars with a residual beyond this many robust standard deviations (of stars of their error) are left out.
 

@@ -65,7 +65,7 @@ def calibrate(
         Calibrated sources of another visit, used without `refcat`: for the WCS whatever their band, for the zero
         point those in the band of the image.
     distortion : (n_terms, 2) array, optional
-        Of the detector, from `diaflow.jointcal`.
+        Of the detector, from `diaflow.calibrate.jointcal`.
 
     Returns
     -------

@@ -1,8 +1,9 @@
 """PSF model on pixels: a stamp per polynomial term in position, fitted to stars at their own sub-pixel phases.
 
 In come an exposure and star positions, out goes a `StampField` of unit sum.  Star s is modelled as
-f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S the Lanczos-5 shift that photometry uses too; the T_m solve this
-linear problem by conjugate gradients, so the model is not broadened as stamps resampled to a common centre are.
+f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S a Lanczos-5 shift; the T_m solve this linear problem by conjugate
+gradients, so the model is not broadened as stamps resampled to a common centre are.  Photometry shifts the model with
+another kernel, the windowed sinc of `diaflow.measure.kernels`.
 A weak prior keeps the spatial terms a fraction of the mean profile: noise cannot drive the wings or the sum.
 """
 
@@ -20,8 +21,7 @@ from diaflow.image.planes import bits
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
 from diaflow.statistics import median_width
 
-# Half-width of the Lanczos kernel [pixel], as in photometry: fluxes are consistent though it narrows stars by 1e-3.
-TAPS = 5
+TAPS = 5  # half-width of the Lanczos kernel of `shift_matrices` [pixel]
 STARS_PER_TERM = 5
 MINIMUM = 3
 MODEL_ERROR = 0.02  # relative error of the model at the peak, which keeps the brightest stars from deciding alone

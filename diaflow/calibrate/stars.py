@@ -1,12 +1,7 @@
-"""Calibration of one detector image: from counts to nJy with variance, mask, PSF, WCS, zero point and sources.
+"""The stars of one detector image: measured with a PSF fitted to them, and found again in a reference catalogue.
 
-In come the pixels, header and exposure-table row of an image and reference stars; out go the calibrated exposure,
-its source catalogue and its row of the visit summary.  Without a reference catalogue the stars of another visit
-serve instead, and without those the header.
-
-Convention: a flux measured on the calibrated pixels with the unit-sum PSF is the total flux of a star, and so is the
-sum of all its pixels.  `aperture_correction` is the ratio of aperture to PSF flux of the PSF stars; `apFlux` of the
-source table has been divided by it.
+In come the pixels and the exposure-table row of an image; out goes the detrended exposure with its PSF, its source
+table, and the pairs with reference stars.
 """
 
 import numpy as np

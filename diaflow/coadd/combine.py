@@ -21,7 +21,7 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
     ----------
     paths, matched_paths : lists of str
         Files of the direct warps (see `diaflow.warp.visit_on_patch`) and of the same visits' PSF-matched ones (see
-        `diaflow.psfmatch.homogenise`), in the same order.
+        `diaflow.psfmatch.homogeneous.homogenise`), in the same order.
     method : callable
         Function `combine` of a method.
     **options

@@ -43,7 +43,7 @@ def terms(offsets: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Parameters
     ----------
     offsets : (n, 2) array
-        Of all sub-bands, see `diaflow.refraction.Subbands.offsets`.
+        Of all sub-bands, see `diaflow.sky.refraction.Subbands.offsets`.
     shape : (ny, nx)
 
     Returns

@@ -14,10 +14,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from diaflow.diasource.dipole import MAX_SHARE
 from diaflow.image.planes import bits, pixels_where
 from diaflow.measure import photometry
 
+MAX_SHARE = 0.65  # largest share of one sign in what is balanced, as of a lobe in a dipole (LSST ip_diffim DipoleFit)
 FAINT_LOBE = 0.5  # least S/N of the fainter lobe, of the threshold
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from diaflow.detect.footprints import MAX_SHARE
 from diaflow.image.exposure import Exposure
 from diaflow.measure import photometry
 from diaflow.measure.kernels import CONVERGED, DAMPING, MAX_DAMPING, TAPS, damped_step, place
@@ -25,7 +26,6 @@ BOX_SIGMA = 5.0  # half of the fitted box [sigma of the PSF]
 START = 0.5  # the lobes' peaks are further apart than the lobes: 2.8 sigma where these coincide
 MAX_EVALUATIONS = 60
 MIN_SNR = 5 * np.sqrt(2)
-MAX_SHARE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def fit(
 
     Notes
     -----
-    Pixels of a plane have equal weights, as in `measure.psf_flux`.  The errors propagate the variances of the pixels
+    Pixels of a plane have equal weights, as in `photometry.psf_flux`.  The errors propagate the variances of the pixels
     through the fit, knowing that the difference holds the noise of the other two planes.
     """
     exposures = difference, science, matched_template

@@ -41,7 +41,7 @@ def metrics(
     Parameters
     ----------
     difference, science, matched_template : Exposure
-        The difference after `diaflow.detect.dia_sources`, with its detection planes.
+        The difference after `diaflow.diasource.detection.dia_sources`, with its detection planes.
     sources : table "source"
         Sources of the calexp.
     dia_sources : table "dia_source"

@@ -71,7 +71,7 @@ def fit(difference: Exposure, x: np.ndarray, y: np.ndarray, excess: np.ndarray, 
 
     Notes
     -----
-    Pixels have equal weights; the errors propagate their variances through the fit, as in `measure.psf_centroid`.
+    Pixels have equal weights; the errors propagate their variances through the fit, as in `photometry.psf_centroid`.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     half = int(np.ceil((MAX_LENGTH / 2 + MARGIN) * sigma))

@@ -1,8 +1,4 @@
-"""Forced photometry: the PSF flux at given sky positions, whether or not anything was detected there.
-
-Positions of DIAObjects become pixels by the WCS of the difference image and are not fitted.  Every position on the
-image gives one row; where there is no usable pixel the fluxes are NaN and flagged, never 0.
-"""
+"""Sky positions on an image: which of them lie on its pixels, and where."""
 
 import numpy as np
 from astropy.wcs import WCS

@@ -36,7 +36,7 @@ class Exposure:
     metadata : dict
         Scalars by lower-case name: visit, detector, band, mjd, exptime, ...
     extra : dict
-        Further arrays that are written by HDU name; `diaflow.coadd.files.ExposureFile` reads them.
+        Further arrays that are written by HDU name; `diaflow.image.exposure_file.ExposureFile` reads them.
     """
 
     image: np.ndarray

@@ -1,7 +1,7 @@
 """Mask and variance that come with an image, in its own file or in one beside it.
 
 The sections `masks` and `variance` of an instrument map say where they are and how to read them: in come the path and
-header of an image, out go the mask in the planes of `diaflow.exposure.PLANES` and the variance of every pixel.
+header of an image, out go the mask in the planes of `diaflow.image.planes.PLANES` and the variance of every pixel.
 Without the file there is a warning, and the counts decide.
 """
 

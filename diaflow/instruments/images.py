@@ -1,8 +1,4 @@
-"""Instruments: from image files of any camera to rows of the exposure table.
-
-One YAML map per camera says which header keys hold what (`translate.py` has the rules); nothing but headers is
-read until `read_image`.  An image that cannot be translated is a row with status "failed" and the reason.
-"""
+"""Image files of any camera: pixels, raw frames and headers, found as the camera's instrument map says."""
 
 import gzip
 import warnings
@@ -38,7 +34,7 @@ class Pixels:
     variance : (ny, nx) float32 array or None
         [DN**2]; None where the file does not tell.
     mask : (ny, nx) int32 array or None
-        Bits of `diaflow.exposure.PLANES`; None where the file does not tell.
+        Bits of `diaflow.image.planes.PLANES`; None where the file does not tell.
     """
 
     image: np.ndarray

@@ -1,7 +1,6 @@
-"""Instruments: from image files of any camera to rows of the exposure table.
+"""From the headers of image files of any camera to the exposure table; no pixel is read.
 
-One YAML map per camera says which header keys hold what (`translate.py` has the rules); nothing but headers is
-read until `read_image`.  An image that cannot be translated is a row with status "failed" and the reason.
+An image that cannot be translated is a row with status "failed" and the reason.
 """
 
 import glob

@@ -1,7 +1,7 @@
-"""Instruments: from image files of any camera to rows of the exposure table.
+"""Instrument maps: the YAML file of a camera, read and checked before any image is.
 
-One YAML map per camera says which header keys hold what (`translate.py` has the rules); nothing but headers is
-read until `read_image`.  An image that cannot be translated is a row with status "failed" and the reason.
+A map says which header keys hold what (`translate` has the rules) and where masks, variance, raw frames and the
+pointing are; the built-in ones lie beside this file.
 """
 
 import re

@@ -9,7 +9,6 @@ from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import write_fits
 from diaflow.instruments.images import Pixels, read_image
-from diaflow.isr import image_files
 
 
 def write_failed(reason: str, path: str | Path) -> None:
@@ -30,7 +29,7 @@ def read(path: str | Path) -> Exposure:
 
 
 def pixels(path: str | Path) -> Pixels:
-    """A detrended image as `isr.detrend` takes it."""
+    """A detrended image as `detrend.detrend` takes it."""
     exposure = read(path)
     return Pixels(exposure.image, exposure.wcs.to_header(relax=True), exposure.variance, exposure.mask)
 
@@ -38,5 +37,5 @@ def pixels(path: str | Path) -> Pixels:
 def read_pixels(row: np.void, instrument: str, detrended: str | None) -> Pixels:
     """The pixels of a row of the exposure table: of its file, or those that the rule isr put into a folder."""
     if detrended:
-        return image_files.pixels(f"{detrended}/{row['visit']}/{row['detector']}.fits")
+        return pixels(f"{detrended}/{row['visit']}/{row['detector']}.fits")
     return read_image(row, instrument)

@@ -1,7 +1,7 @@
 """Removal of the instrument signature from a raw science frame: what the sky put on the detector, with its variance.
 
 In come the assembled frame and the masters, out goes an image as a flat-fielding camera would have delivered it, with
-variance and mask, that `isr.detrend` takes.
+variance and mask, that `detrend.detrend` takes.
 """
 
 import numpy as np

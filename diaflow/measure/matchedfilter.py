@@ -23,7 +23,7 @@ def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_sta
     -------
     (ny, nx) float32 array
         sum(P I) / sqrt(sum(P**2 V)), of unit variance where there is noise only; 0 where the pixel itself does not
-        count.  It is the flux over its error of `measure.psf_flux` at the pixel.
+        count.  It is the flux over its error of `photometry.psf_flux` at the pixel.
 
     Notes
     -----

@@ -1,11 +1,4 @@
-"""Positions, fluxes and shapes of sources at given places of an image: PSF fit, aperture, moments, mask planes.
-
-In come an image, its variance, a PSF callable and arrays of positions; out go arrays, one value per position and
-NaN with a flag where nothing can be measured.  A PSF stamp is evaluated at each position and moved to its
-sub-pixel phase by windowed-sinc interpolation.  The flux is the least-squares amplitude with equal pixel weights,
-sum(P I) / sum(P**2), as in LSST's PsfFlux: weights 1/V from noisy pixels would favour those that fluctuate low
-and bias the flux, so V enters the error only.
-"""
+"""Second moments of sources and of the PSF, with a circular Gaussian weight that is taken out again."""
 
 import numpy as np
 
@@ -49,7 +42,7 @@ BATCH = 2000  # PSF stamps in memory at once
 
 
 def psf_moments(psf, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
-    """ixx, iyy, ixy (3, n) of the PSF at each position, with the weight of `measure.moments` [pixel**2]."""
+    """ixx, iyy, ixy (3, n) of the PSF at each position, with the weight of `source_moments` [pixel**2]."""
     out = np.empty((3, len(x)))
     for start in range(0, len(x), BATCH):
         rows = slice(start, start + BATCH)

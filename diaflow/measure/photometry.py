@@ -1,4 +1,4 @@
-"""Positions, fluxes and shapes of sources at given places of an image: PSF fit, aperture, moments, mask planes.
+"""Fluxes and positions of sources at given places of an image: PSF fit, aperture, centroid, mask planes.
 
 In come an image, its variance, a PSF callable and arrays of positions; out go arrays, one value per position and
 NaN with a flag where nothing can be measured.  A PSF stamp is evaluated at each position and moved to its

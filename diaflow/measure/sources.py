@@ -1,7 +1,7 @@
 """Sources of a background-subtracted exposure with a PSF: found by matched filter, measured in the exposure's unit.
 
 In comes an `Exposure` with PSF, out goes a "source" table with pixel positions, fluxes, shapes and flags; sky
-positions and calibration are filled in by `diaflow.calexp`.
+positions and calibration are filled in by `diaflow.calibrate.calexp`.
 """
 
 import numpy as np

@@ -121,7 +121,8 @@ def fit(
         Pixels that are not to be fitted, as those within half a kernel of the border never are; stars with
         any in their central 7 x 7 or more than 40 % are not used.
     penalty : (nb, nb) array, optional
-        Inverse covariance of what is known of the coefficients beforehand, about zero (`delta_penalty`).
+        Inverse covariance of what is known of the coefficients beforehand, about zero (that of
+        `basis.delta_basis`).
 
     Raises
     ------

@@ -54,7 +54,7 @@ def write(blocks: Iterable[np.ndarray], bands: Sequence[str], path: str | Path) 
     return len(everything)
 
 
-def around(path: str | Path, row: np.void, max_offset: float) -> np.ndarray:
+def stars_around(path: str | Path, row: np.void, max_offset: float) -> np.ndarray:
     """The reference stars that may be on an image whose pointing is off by up to `max_offset` [arcsec].
 
     Parameters

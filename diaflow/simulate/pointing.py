@@ -162,7 +162,7 @@ def header(config: dict, visit: Visit, detector: int) -> dict[str, tuple]:
 
 
 def plan(config: dict) -> np.ndarray:
-    """The exposure table that `instruments.ingest` makes of the written images, without making them.
+    """The exposure table that `ingest.ingest_images` makes of the written images, without making them.
 
     Parameters
     ----------

@@ -12,7 +12,8 @@ import numpy as np
 from diaflow.store import tables
 
 if TYPE_CHECKING:
-    from diaflow.sky.skymap.maps import SkyMap, Tract
+    from diaflow.sky.skymap.maps import SkyMap
+    from diaflow.sky.skymap.tract import Tract
 
 
 def boxes_touch(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ def patch_overlaps(exposures: np.ndarray, skymap: "SkyMap", margin_arcsec: float
     ----------
     exposures : table "exposure" or "visit_summary"
         Corners ra_1 ... dec_4 [deg]; rows whose status is not "ok" are left out.
-    skymap : diaflow.skymap.SkyMap
+    skymap : diaflow.sky.skymap.maps.SkyMap
     margin_arcsec : float
         Largest error of the positions in the headers [arcsec]; patches are grown by it on every side.  It also has
         to cover the bow of image edges between their corners.

@@ -13,5 +13,6 @@ __all__ = [
     "photometric",
     "sources",
     "subtraction",
+    "summary",
     "zogy",
 ]

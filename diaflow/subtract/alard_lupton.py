@@ -6,7 +6,7 @@ noise is made white (`decorrelate`), so that variance plane and PSF describe it 
 
 In mode `preconvolve` the science image is smoothed with its own PSF first, so that the template, whichever of the two
 is sharper and in whichever direction, is convolved and never deconvolved.  `decorrelate` undoes the smoothing as far as
-the PSF has power, and `detect.smooth_snr` of the result is the score image of LSST's ip_diffim.
+the PSF has power, and `matchedfilter.smooth_snr` of the result is the score image of LSST's ip_diffim.
 """
 
 from dataclasses import dataclass, replace

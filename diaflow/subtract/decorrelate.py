@@ -1,9 +1,9 @@
 """Whitening of the noise of an Alard-Lupton difference (Reiss & Lupton 2016, DMTN-021).
 
-Convolving one of the two images correlates its noise, and that of a template is correlated already (`diaflow.colour`).
-The filter c(k) that gives the difference white noise again is computed at points of a grid from the matching kernel
-and the sky variances there, brought to pixel space, and fitted as a `StampField`, so that it is applied exactly as
-the matching kernel is.  It has unit sum; it sharpens the PSF.
+Convolving one of the two images correlates its noise, and that of a template is correlated already (see
+`diaflow.image.noise`).  The filter c(k) that gives the difference white noise again is computed at points of a grid
+from the matching kernel and the sky variances there, brought to pixel space, and fitted as a `StampField`, so that it
+is applied exactly as the matching kernel is.  It has unit sum; it sharpens the PSF.
 """
 
 import numpy as np

@@ -7,10 +7,10 @@ Each image is convolved with a kernel made of the PSF of the other and of the no
 with N the science image, R the template in its photometric scale and v, a the variance and the colour of their
 noise.  D has white noise of variance v_n + v_r, the scale of the science image and the unit-sum PSF
 P_D = k_n (x) P_n.  The kernels are computed in cells of a grid, cut to compact stamps, so that a flaw of an image
-reaches no farther than they do, and applied as polynomial fields in overlapping tiles (`psfmatch.convolve`).
+reaches no farther than they do, and applied as polynomial fields in overlapping tiles (`convolution.convolve`).
 
-The score S = P_D (x) D and its corrected form S_corr are not stored: `detect.smooth_snr` of D is S_corr, because the
-variance plane of D holds what S_corr divides by: the noise of the sources, as a PSF fit feels it, and of the
+The score S = P_D (x) D and its corrected form S_corr are not stored: `matchedfilter.smooth_snr` of D is S_corr, because
+the variance plane of D holds what S_corr divides by: the noise of the sources, as a PSF fit feels it, and of the
 registration.
 """
 

@@ -7,10 +7,10 @@ from builders import cubic, tan_wcs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow import refcat
 from diaflow.calibrate import astrometry, photocal
 from diaflow.errors import BadData
-from diaflow.refcat import convert
+from diaflow.refcat import store
+from diaflow.refcat.convert import convert
 from diaflow.run.config import validated
 from diaflow.sky.wcs import read_wcs
 from diaflow.store import tables
@@ -334,7 +334,7 @@ def test_real_sdss_frame_is_calibrated_through_an_error_of_two_arcminutes(shared
     stars = shared / "sdss_stripe82_r" / "refcat_stars.fits"
     columns = {"path": str(stars), "bands": {"r": "r"}, "errors": {"r": "r_err"}}
     convert([stars], validated({"images": "", "refcat": columns})["refcat"], tmp_path / "refcat.parquet")
-    reference = refcat.read(tmp_path / "refcat.parquet", "r", *wcs.wcs.crval, 0.2, 53998.0)
+    reference = store.read(tmp_path / "refcat.parquet", "r", *wcs.wcs.crval, 0.2, 53998.0)
     header = mispointed(wcs, (95, -70), 0.8)
     i, j, matched = astrometry.match(x, y, found["flux"], header, image.shape, reference, 120.0, 1.0)
     assert len(i) > 80

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
-from diaflow import refcat
 from diaflow.errors import InputError
-from diaflow.refcat import convert, formats
+from diaflow.refcat import formats, store
+from diaflow.refcat.convert import check, convert
 from diaflow.run.config import validated
 
 N = 400
@@ -52,10 +52,10 @@ def configuration(path, **changes):
 
 def converted(settings, band, *circle, mjd=60000.0):
     """The stars within a circle (ra, dec, radius), by identifier, from a store made of the files of `settings`."""
-    paths = refcat.paths(settings["path"])
+    paths = formats.paths(settings["path"])
     with tempfile.TemporaryDirectory() as folder:
         convert(paths, settings, Path(folder, "refcat.parquet"))
-        table = refcat.read(Path(folder, "refcat.parquet"), band, *circle, mjd)
+        table = store.read(Path(folder, "refcat.parquet"), band, *circle, mjd)
     return table[np.argsort(table["id"], kind="stable")]
 
 
@@ -128,7 +128,7 @@ def test_text_of_stars_and_galaxies_in_three_bands_serves_images_in_six(tmp_path
     settings = {"bands": {"u": "g", "g": "g", "r": "r", "i": "i", "z": "i", "y": "i"}, "errors": {}}
     settings |= {"id": "id", "ra": "ra", "dec": "dec", "keep": {"starnotgal": 1, "isvariable": 0}}
     settings = configuration(tmp_path / "stars.txt", **settings)
-    refcat.check(settings, "ugrizy")
+    check(settings, "ugrizy")
     for band, mag in zip("ugrizy", (18.1, 18.1, 17.5, 17.3, 17.3, 17.3)):
         near_zero, near_180 = (converted(settings, band, ra, 10.0, 1.0) for ra in (0.0, 180.0))
         assert near_zero["id"].tolist() == [1, 2] and near_180["id"].tolist() == [3, 4]
@@ -163,10 +163,10 @@ def test_missing_column_is_named_with_what_is_there(name, columns, tmp_path):
 def test_band_without_a_column_is_named_with_the_bands_there_are(columns, tmp_path):
     settings = configuration(write(columns, tmp_path / "a.csv"), bands={"g": "rmag", "r": "rmag"})
     with pytest.raises(InputError, match=r"a.csv is named for band i, z \(there are: g, r\)"):
-        refcat.check(settings, ["z", "g", "i", "z"])
+        check(settings, ["z", "g", "i", "z"])
     with pytest.raises(InputError, match="no magnitudes in band i"):
         converted(settings, "i", 0.0, 0.0, 1.0)
-    refcat.check(settings, ["g", "r", "g"])
+    check(settings, ["g", "r", "g"])
 
 
 def test_bands_may_share_a_column(columns, tmp_path):
@@ -179,7 +179,7 @@ def test_bands_may_share_a_column(columns, tmp_path):
 def test_proper_motion_without_an_epoch_is_refused(columns, tmp_path):
     settings = configuration(write(columns, tmp_path / "a.csv"), pm=["lon", "lat"])
     with pytest.raises(InputError, match="refcat.epoch is missing"):
-        refcat.check(settings, ["r"])
+        check(settings, ["r"])
     with pytest.raises(InputError, match="a.csv: refcat.epoch 57000 is no Julian year"):
         converted(configuration(settings["path"], pm=["lon", "lat"], epoch=57000), "r", 0.0, 0.0, 1.0)
 
@@ -264,7 +264,7 @@ def test_files_of_a_folder_and_of_a_glob_are_one_catalogue(columns, tmp_path):
         table = converted(configuration(path), "r", 0.0, 0.0, 10.0)
         np.testing.assert_array_equal(table["id"], columns["num"])
     with pytest.raises(InputError, match=r"refcat.path: no reference catalogue .*\*\.dat"):
-        refcat.paths(str(tmp_path / "*.dat"))
+        formats.paths(str(tmp_path / "*.dat"))
 
 
 def test_tables_that_are_numbered_alike_are_refused_and_leave_nothing(columns, tmp_path):
@@ -272,7 +272,7 @@ def test_tables_that_are_numbered_alike_are_refused_and_leave_nothing(columns, t
         write(columns | {"num": np.arange(N)}, tmp_path / name)
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=rf"column 'num' \(refcat.id\) must tell stars apart, but {N} rows .* as 0"):
-        convert(refcat.paths(str(tmp_path)), configuration(tmp_path), tmp_path / "out" / "store")
+        convert(formats.paths(str(tmp_path)), configuration(tmp_path), tmp_path / "out" / "store")
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -11,9 +11,9 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 
-from diaflow import refcat
 from diaflow.errors import InputError
-from diaflow.refcat import convert, healpix, standard, store
+from diaflow.refcat import healpix, standard, store
+from diaflow.refcat.convert import check, convert
 from diaflow.run.config import validated
 from diaflow.sky import sphere
 from diaflow.store import tables
@@ -113,7 +113,7 @@ def test_circle_holds_what_is_within_wherever_it_is(circle, small_groups, tmp_pa
     ra, dec = everywhere(40_000)
     blocks = np.array_split(rows(ra, dec), 23)
     assert store.write(blocks, ["r"], tmp_path / "store") == len(ra)
-    found = refcat.read(tmp_path / "store", "r", *circle, 60000.0)
+    found = store.read(tmp_path / "store", "r", *circle, 60000.0)
     distance = sphere.separation(sphere.unit_vectors(ra, dec), sphere.unit_vectors(*circle[:2]))
     np.testing.assert_array_equal(np.sort(found["id"]), np.flatnonzero(distance <= np.radians(circle[2])))
     assert len(found) > 10
@@ -180,15 +180,15 @@ def test_stored_columns_are_those_of_the_schema(tmp_path):
 
 def test_nowhere_near_the_catalogue_there_are_no_stars(tmp_path):
     store.write([rows(np.array([10.0]), np.array([10.0]))], ["r"], tmp_path / "store")
-    assert len(refcat.read(tmp_path / "store", "r", 200.0, -10.0, 1.0, 60000.0)) == 0
-    assert len(refcat.read(tmp_path / "store", "r", 10.5, 10.5, 0.6, 60000.0)) == 0
+    assert len(store.read(tmp_path / "store", "r", 200.0, -10.0, 1.0, 60000.0)) == 0
+    assert len(store.read(tmp_path / "store", "r", 10.5, 10.5, 0.6, 60000.0)) == 0
 
 
 def test_truncated_store_is_named(tmp_path):
     store.write([rows(*everywhere(1000))], ["r"], tmp_path / "store")
     (tmp_path / "store").write_bytes((tmp_path / "store").read_bytes()[:-100])
     with pytest.raises(InputError, match="store: not a readable"):
-        refcat.read(tmp_path / "store", "r", 0.0, 0.0, 1.0, 60000.0)
+        store.read(tmp_path / "store", "r", 0.0, 0.0, 1.0, 60000.0)
 
 
 def test_a_store_is_written_without_holding_the_catalogue(tmp_path):
@@ -220,7 +220,7 @@ def test_stars_are_where_they_are_at_the_date(tmp_path):
     config = settings(bands={"r": "m"}, pm=["pm_a", "pm_d"], epoch=2000.0)
     store.write([standard.rows(block, config)], ["r"], tmp_path / "store")
     date = Time(2025.0, format="jyear", scale="tai")
-    found = refcat.read(tmp_path / "store", "r", 0.0, 90.0, 180.0, date.mjd)
+    found = store.read(tmp_path / "store", "r", 0.0, 90.0, 180.0, date.mjd)
     i = found["id"]
     start = Time(51544.5, format="mjd", scale="tai")
     motion = {"pm_ra_cosdec": pm[0, i] * u.mas / u.yr, "pm_dec": pm[1, i] * u.mas / u.yr, "distance": 1 * u.kpc}
@@ -237,7 +237,7 @@ def test_stars_without_motion_or_epoch_stay_where_they_are(tmp_path):
     pm = np.where(np.arange(40) % 2, 1e-5, np.nan)
     epoch = np.where(np.arange(40) % 4 < 2, 57000.0, np.nan)
     store.write([rows(ra, dec, pm_ra=pm, pm_dec=pm, epoch=epoch)], ["r"], tmp_path / "store")
-    found = refcat.read(tmp_path / "store", "r", 0.0, 90.0, 180.0, 60000.0)
+    found = store.read(tmp_path / "store", "r", 0.0, 90.0, 180.0, 60000.0)
     moved = (found["ra"] != ra[found["id"]]) & (found["dec"] != dec[found["id"]])
     np.testing.assert_array_equal(moved, found["id"] % 4 == 1)
 
@@ -306,10 +306,10 @@ def test_stars_without_the_second_band_have_a_position_but_no_magnitude():
 def test_colour_term_of_a_band_without_a_column_is_named():
     section = {"bands": {"g": "g", "r": "r"}, "colour_terms": {"r": {"secondary": "i", "coefficients": [0, 0, 0]}}}
     with pytest.raises(InputError, match=r"refcat.colour_terms.r: refcat.bands names no column for band i"):
-        refcat.check(settings(**section), ["r"])
+        check(settings(**section), ["r"])
     section["colour_terms"] = {"z": {"secondary": "r", "coefficients": [0, 0, 0]}}
     with pytest.raises(InputError, match=r"refcat.colour_terms.z: .* band z"):
-        refcat.check(settings(**section), ["r"])
+        check(settings(**section), ["r"])
 
 
 def test_units_of_a_parquet_file_are_read(tmp_path):
@@ -342,7 +342,7 @@ def test_lsst_shards_of_gaia_and_ps1_are_read_as_they_are(shared, tmp_path):
     circle = (321.0, -0.3, 0.25)
     raw = fits.getdata(folder / "gaia_dr2_189584.fits", 1)
     epoch = raw["epoch"][0]
-    gaia = refcat.read(tmp_path / "gaia", "r", *circle, epoch)
+    gaia = store.read(tmp_path / "gaia", "r", *circle, epoch)
     assert len(gaia) > 500 and gaia["star"].mean() > 0.9
     row = raw[np.flatnonzero(raw["id"] == gaia["id"][0])[0]]
     assert gaia["ra"][0] == pytest.approx(np.degrees(row["coord_ra"]), abs=1e-12)
@@ -351,13 +351,13 @@ def test_lsst_shards_of_gaia_and_ps1_are_read_as_they_are(shared, tmp_path):
         np.degrees(np.hypot(row["coord_raErr"], row["coord_decErr"]) / np.sqrt(2)), rel=1e-5
     )
     # The yearly motion of the catalogue, in radians, over ten Julian years.
-    later = refcat.read(tmp_path / "gaia", "r", *circle, epoch + 3652.5)
+    later = store.read(tmp_path / "gaia", "r", *circle, epoch + 3652.5)
     pm = dict(zip(raw["id"].tolist(), np.degrees(raw["pm_dec"]).tolist()))
     expected = np.nan_to_num([10 * pm[i] for i in later["id"].tolist()])
     np.testing.assert_allclose(later["dec"] - gaia["dec"], expected, rtol=1e-6, atol=1e-12)
 
     # PS1 was calibrated to Gaia: bright stars of the two are within a fifth of an arcsecond of each other.
-    ps1 = refcat.read(tmp_path / "ps1", "r", *circle, epoch)
+    ps1 = store.read(tmp_path / "ps1", "r", *circle, epoch)
     bright = gaia[gaia["mag"] < 19]
     v, w = (sphere.unit_vectors(table["ra"], table["dec"]) for table in (bright, ps1))
     distance = np.linalg.norm(v[:, None] - w[None], axis=2)
