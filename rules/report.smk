@@ -24,6 +24,7 @@ if SIMULATED:
             **{name: product(f"tables/{name}.parquet") for name in TABLES},
             objects="demo/truth_object.parquet",
             fluxes="demo/truth_flux.parquet",
+            truth_images="demo/truth_image.parquet",
         output:
             figures=product("validation.json"),
             text=product("validation.txt"),
@@ -33,7 +34,5 @@ if SIMULATED:
             "../envs/diaflow.yaml"
         resources:
             mem_mb=2000,
-        params:
-            survey=config["simulate"],
         script:
             "../scripts/validate.py"

@@ -9,6 +9,7 @@ if SIMULATED:
             refcat="demo/refcat.parquet",
             objects="demo/truth_object.parquet",
             fluxes="demo/truth_flux.parquet",
+            truth_images="demo/truth_image.parquet",
         log:
             log_of("simulate"),
         conda:

@@ -9,8 +9,8 @@ from diaflow.validate import scores
 
 
 def main(snakemake):
-    products = Path(snakemake.output.figures).parent
-    figures = scores.validate(snakemake.params.survey, snakemake.input.objects, snakemake.input.fluxes, products)
+    truth = snakemake.input.objects, snakemake.input.fluxes, snakemake.input.truth_images
+    figures = scores.validate(*truth, Path(snakemake.output.figures).parent)
     files.write_text(scores.text(figures), snakemake.output.text)
     files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
 

@@ -13,12 +13,27 @@ from diaflow.simulate.pointing import Visit, boresight, cd_matrix, stream
 # Least-squares fit to a Moffat profile of beta = 3.5; sigma in units of the FWHM of the sum.
 PSF_WEIGHT = np.array([0.4181, 0.5010, 0.0809])
 PSF_SIGMA = np.array([0.36839, 0.61451, 1.16808])
-RADIAL, TILT = 1.2e-9, 4e-7  # distortion [1/pixel**2, 1/pixel]
+RADIAL, TILT = 1.2e-9, 4e-7  # distortion [1/pixel**2, 1/pixel], chosen
+# Chosen: relative change of the PSF's size from the centre to the edge of the camera; its ellipticity in a visit, and
+# the change of that.
 SIZE_VARIATION, ELLIPTICITY, ELLIPTICITY_VARIATION = 0.03, 0.03, 0.02
 
 
 def true_wcs(config: dict, visit: Visit, detector: int) -> WCS:
-    """The distorted WCS through which a detector sees the sky."""
+    """The distorted WCS through which a detector sees the sky.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    visit : Visit
+    detector : int
+
+    Returns
+    -------
+    astropy.wcs.WCS
+        TAN-SIP about the centre of the camera, without the polynomials of the inverse.
+    """
     a, b = np.zeros((4, 4)), np.zeros((4, 4))
     a[3, 0] = a[1, 2] = b[0, 3] = b[2, 1] = RADIAL
     a[2, 0] = b[1, 1] = TILT
@@ -36,7 +51,20 @@ def true_wcs(config: dict, visit: Visit, detector: int) -> WCS:
 
 
 def focal_plane(config: dict, detector: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position on the camera in units of its half width, from detector pixels."""
+    """Position on the camera in units of its half width.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    detector : int
+    x, y : (n,) arrays
+        Pixel positions on the detector.
+
+    Returns
+    -------
+    u, v : (n,) arrays
+    """
     x0, y0 = boresight(config, detector)
     half = config["detectors"] * config["size"] / 2
     return (x - x0) / half, (y - y0) / half
@@ -47,6 +75,10 @@ def psf(config: dict, visit: Visit, detector: int, x: np.ndarray, y: np.ndarray)
 
     Parameters
     ----------
+    config : dict
+        The `simulate` section.
+    visit : Visit
+    detector : int
     x, y : (n,) arrays
         Pixel positions on the detector.
 

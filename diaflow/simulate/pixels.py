@@ -20,11 +20,15 @@ DISC_WEIGHT = np.array([0.5041, 0.3951, 0.1008])
 DISC_SIGMA = np.array([0.7276, 1.3779, 0.2926])
 PIXEL_MOMENT = 1 / 12  # of a square pixel [pixel**2]
 REACH = 6.0  # half side of a Gaussian's box [sigma]; 4e-9 of the flux is outside
-COSMIC_RAYS = 30 / 1024**2  # per pixel
-COSMIC_RAY_LENGTH, COSMIC_RAY_CHARGE = 5.0, 1500.0  # mean length [pixel], median charge [electron/pixel]
-FULL_WELL = 1.02 * pointing.SATURATION  # where pixels bleed [DN]
-DEAD_COLUMNS, HOT_COLUMNS = 2, 1
-ADC_MAX = 65535
+SOURCE_REACH = 60.0  # largest distance of a source that is drawn from the edge of the image [arcsec]
+# Cosmic rays, chosen: number per pixel, mean length beyond the first pixel [pixel], median charge [electron/pixel] and
+# the scatter of its logarithm; charge is laid down at this many points along a track.
+COSMIC_RAYS = 30 / 1024**2
+COSMIC_RAY_LENGTH, COSMIC_RAY_CHARGE, COSMIC_RAY_SCATTER = 5.0, 1500.0, 0.7
+TRACK_POINTS = 100
+FULL_WELL = 1.02 * pointing.SATURATION  # where pixels bleed [DN]: above what the header calls saturated
+DEAD_COLUMNS, HOT_COLUMNS = 2, 1  # of each detector, chosen
+ADC_MAX = 65535  # of 16 bits [DN]
 
 
 def render(survey: Survey, visit: int, detector: int) -> tuple[np.ndarray, fits.Header]:
@@ -57,7 +61,20 @@ def render(survey: Survey, visit: int, detector: int) -> tuple[np.ndarray, fits.
 
 
 def sky_image(config: dict, visit: Visit, detector: int) -> np.ndarray:
-    """The sky background (size, size) [DN]: a plane."""
+    """The sky background: a plane.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    visit : Visit
+    detector : int
+
+    Returns
+    -------
+    (size, size) array
+        [DN]
+    """
     t = np.arange(config["size"])
     u, v = optics.focal_plane(config, detector, t, t)
     gx, gy = visit.sky_gradient
@@ -65,13 +82,24 @@ def sky_image(config: dict, visit: Visit, detector: int) -> np.ndarray:
 
 
 def scene(survey: Survey, visit: int, detector: int) -> np.ndarray:
-    """All objects on a detector without noise, sky or defects, (size, size) [DN]."""
+    """All objects on a detector without noise, sky or defects.
+
+    Parameters
+    ----------
+    survey : Survey
+    visit, detector : int
+
+    Returns
+    -------
+    (size, size) array
+        [DN]
+    """
     size = survey.config["size"]
     epoch = survey.visit(visit)
     wcs = optics.true_wcs(survey.config, epoch, detector)
     flux = survey.flux[:, visit - 1] * 10 ** (0.4 * (epoch.zero_point - NANOJANSKY_ZERO_POINT))
     x, y = wcs.all_world2pix(survey.objects["ra"], survey.objects["dec"], 0)
-    reach = 60 / survey.config["pixel_scale"]
+    reach = SOURCE_REACH / survey.config["pixel_scale"]
     near = (flux > 0) & (np.abs(x - size / 2) < size / 2 + reach) & (np.abs(y - size / 2) < size / 2 + reach)
     objects, flux, x, y = survey.objects[near], flux[near], x[near], y[near]
     psf = optics.psf(survey.config, epoch, detector, x, y)
@@ -99,19 +127,26 @@ def _disc_moments(galaxies: np.ndarray, rotation: float, pixel_scale: float) -> 
 
 
 def _add(image: np.ndarray, x: np.ndarray, y: np.ndarray, flux: np.ndarray, weights: np.ndarray, moments: np.ndarray):
-    """Add sources of the given flux as sums of Gaussians: weights (m,), moments (n, m, 3)."""
+    """Add sources as sums of Gaussians: fluxes (n,), weights (m,), moments (n, m, 3) before pixel integration."""
     xx, xy, yy = np.ascontiguousarray(moments.reshape(-1, 3).T)
-    m = len(weights)
-    add_gaussians(
-        image, np.repeat(x, m), np.repeat(y, m), np.outer(flux, weights).ravel(), xx + 1 / 12, xy, yy + 1 / 12
-    )
+    xx, yy, m = xx + PIXEL_MOMENT, yy + PIXEL_MOMENT, len(weights)
+    add_gaussians(image, np.repeat(x, m), np.repeat(y, m), np.outer(flux, weights).ravel(), xx, xy, yy)
 
 
 @njit(**EXACT)
 def add_gaussians(image, x, y, flux, xx, xy, yy):
-    """Add elliptical Gaussians of total `flux`, centre (x, y) and second moments xx, xy, yy to an image.
+    """Add elliptical Gaussians to an image, sampled at the middle of the pixels.
 
     Along a row, both the Gaussian and the ratio of neighbouring pixels are geometric: two products per pixel.
+
+    Parameters
+    ----------
+    image : (ny, nx) float64 array
+        Changed in place.
+    x, y, flux : (n,) arrays
+        Centres [pixel] and totals [unit of the image].
+    xx, xy, yy : (n,) arrays
+        Second moments [pixel**2].
     """
     ny, nx = image.shape
     for k in range(len(x)):
@@ -139,8 +174,8 @@ def _add_cosmic_rays(electrons: np.ndarray, rng: np.random.Generator) -> None:
     n = rng.poisson(COSMIC_RAYS * electrons.size)
     length = 1 + rng.exponential(COSMIC_RAY_LENGTH, n)
     angle = rng.uniform(0, np.pi, n)
-    charge = COSMIC_RAY_CHARGE * rng.lognormal(0, 0.7, n)
-    along = np.linspace(0, 1, 100)
+    charge = COSMIC_RAY_CHARGE * rng.lognormal(0, COSMIC_RAY_SCATTER, n)
+    along = np.linspace(0, 1, TRACK_POINTS)
     x = np.rint(rng.uniform(0, nx, n)[:, None] + along * (length * np.cos(angle))[:, None]).astype(int)
     y = np.rint(rng.uniform(0, ny, n)[:, None] + along * (length * np.sin(angle))[:, None]).astype(int)
     deposit = np.broadcast_to((charge * length / len(along))[:, None], x.shape)

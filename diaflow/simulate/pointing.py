@@ -13,6 +13,7 @@ import numpy as np
 
 from diaflow.sky import sphere
 
+# All of these are chosen.
 FIELD = (35.0, -4.5)  # ra, dec [deg]
 FIRST_NIGHT = {"template": 60200, "science": 60560}  # MJD (UTC)
 CADENCE = 6  # days between observing nights
@@ -23,13 +24,26 @@ DITHER, ROTATION = 20.0, 0.4  # largest dither per axis [arcsec] and position an
 GAIN, READ_NOISE, SATURATION, BIAS = 1.6, 6.0, 60000.0, 1000.0  # e/DN, e, DN, DN
 ZERO_POINT, CLOUDS = 30.0, 0.1  # mean AB mag of 1 DN in the exposure, and its scatter [mag]
 SKY = 800.0  # mean sky level [DN]
+SKY_RANGE, SKY_GRADIENT = (0.7, 1.3), 0.03  # of a visit over the mean; largest relative change to the camera's edge
+START_JITTER = 0.01  # largest delay of an exposure [d]
+# Errors of the header: seeing over the true one, and largest error of the zero point [mag].
+HEADER_SEEING, HEADER_ZERO_POINT = (0.9, 1.1), 0.1
 POINTING_ERROR, ROTATION_ERROR = 1.5, 0.01  # rms of the header WCS, total [arcsec] and angle [deg]
-TAI_MINUS_UTC = 37.0  # s, since 2017
+TAI_MINUS_UTC = 37.0  # since 2017 [s] (IERS Bulletin C 52)
+DAY = 86400.0  # [s]
 
 
 @dataclass(frozen=True)
 class Pointing:
-    """Sky position of the camera's centre and the angle of its y axis east of north [deg]."""
+    """Where the camera looks.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Of its centre [deg].
+    rotation : float
+        Angle of its y axis east of north [deg].
+    """
 
     ra: float
     dec: float
@@ -74,16 +88,41 @@ class Visit:
     @property
     def mjd(self) -> float:
         """Middle of the exposure, MJD in TAI."""
-        return self.mjd_start + (EXPTIME / 2 + TAI_MINUS_UTC) / 86400
+        return self.mjd_start + (EXPTIME / 2 + TAI_MINUS_UTC) / DAY
 
 
 def stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """A random generator that depends on its arguments alone, so that no draw disturbs another."""
+    """A random generator that depends on its arguments alone, so that no draw disturbs another.
+
+    Parameters
+    ----------
+    seed : int
+        Of the survey.
+    purpose : str
+        What is drawn.
+    *numbers : int
+        For which visit, detector, ...
+
+    Returns
+    -------
+    numpy.random.Generator
+    """
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *numbers])
 
 
 def visits(config: dict) -> list[Visit]:
-    """All visits of the survey in order of time."""
+    """All visits of the survey.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+
+    Returns
+    -------
+    list of Visit
+        In order of time.
+    """
     nights = [
         FIRST_NIGHT[season] + CADENCE * night
         for season in ("template", "science")
@@ -106,33 +145,71 @@ def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
     return Visit(
         visit=number,
         band=band,
-        mjd_start=round(mjd_start + rng.uniform(0, 0.01), 6),
+        mjd_start=round(mjd_start + rng.uniform(0, START_JITTER), 6),
         true=true,
         header=header,
         seeing=seeing,
-        header_seeing=round(seeing * rng.uniform(0.9, 1.1), 2),
+        header_seeing=round(seeing * rng.uniform(*HEADER_SEEING), 2),
         zero_point=zero_point,
-        header_zero_point=round(zero_point + rng.uniform(-0.1, 0.1), 3),
-        sky=SKY * rng.uniform(0.7, 1.3),
-        sky_gradient=tuple(rng.uniform(-0.03, 0.03, 2)),
+        header_zero_point=round(zero_point + rng.uniform(-HEADER_ZERO_POINT, HEADER_ZERO_POINT), 3),
+        sky=SKY * rng.uniform(*SKY_RANGE),
+        sky_gradient=tuple(rng.uniform(-SKY_GRADIENT, SKY_GRADIENT, 2)),
     )
 
 
 def boresight(config: dict, detector: int) -> tuple[float, float]:
-    """Centre of the camera in the pixels of a detector (first pixel is 0, 0)."""
+    """Centre of the camera in the pixels of a detector.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    detector : int
+
+    Returns
+    -------
+    x, y : float
+        The first pixel is (0, 0).
+    """
     size = config["size"]
     shift = (detector - (config["detectors"] - 1) / 2) * (size + GAP)
     return (size - 1) / 2 - shift, (size - 1) / 2
 
 
 def cd_matrix(config: dict, rotation: float) -> np.ndarray:
-    """Degrees of (xi, eta) per pixel; x points west and y north at zero rotation."""
+    """The linear part of a WCS.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    rotation : float
+        Angle of the y axis east of north [deg]; x points west and y north at zero.
+
+    Returns
+    -------
+    (2, 2) array
+        (xi, eta) per (x, y) [deg/pixel].
+    """
     scale, angle = config["pixel_scale"] / 3600, math.radians(rotation)
     return scale * np.array([[-math.cos(angle), math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def header(config: dict, visit: Visit, detector: int) -> dict[str, tuple]:
-    """FITS keywords of a raw image: key -> (value, comment)."""
+    """FITS keywords of a raw image.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    visit : Visit
+    detector : int
+
+    Returns
+    -------
+    dict
+        (value, comment) by key; the WCS has the pointing of the header and no distortion.
+    """
     x0, y0 = boresight(config, detector)
     cd = cd_matrix(config, visit.header.rotation)
     return {
@@ -171,8 +248,8 @@ def plan(config: dict) -> np.ndarray:
 
     Returns
     -------
-    structured array
-        Table "exposure", one row per visit and detector; paths are ``demo/images/{visit}_{detector}.fits``.
+    "exposure" table
+        One row per visit and detector; paths are ``demo/images/{visit}_{detector}.fits``.
     """
     from diaflow.store import tables
 

@@ -15,16 +15,29 @@ from diaflow.store import tables
 from diaflow.units import NANOJANSKY_ZERO_POINT
 
 FIRST_ID = {"star": 1, "galaxy": 2, "supernova": 3, "variable": 4, "nucleus": 5, "asteroid": 6}  # millions
-STAR_MAGS, STAR_SLOPE = (16.0, 24.0), 0.15  # range and slope of log10 counts per mag
+# All of these are chosen.  Magnitudes are those of the last band; a colour is the difference of magnitude between
+# neighbouring bands [mag].
+STAR_MAGS, STAR_SLOPE = (16.0, 24.0), 0.15  # range [mag] and slope of log10 counts per mag
 BRIGHT_STARS, BRIGHT_MAGS = 100.0, (13.0, 14.6)  # per square degree: these saturate
 GALAXY_MAGS, GALAXY_SLOPE = (17.5, 24.0), 0.3
 RADII = (0.3, 1.5)  # smallest and largest half-light radius of a galaxy [arcsec]
+# Half-light radius of a galaxy of this magnitude [arcsec, mag], slope and scatter of its log10 with magnitude.
+TYPICAL_RADIUS, TYPICAL_MAG, RADIUS_SLOPE, RADIUS_SCATTER = 0.5, 22.0, -0.1, 0.1
+AXIS_RATIOS = (0.35, 1.0)
 SUPERNOVA_MAGS, VARIABLE_MAGS, ASTEROID_MAGS = (19.7, 22.8), (18.5, 21.5), (19.5, 23.0)
+STAR_COLOURS, GALAXY_COLOURS, SUPERNOVA_COLOURS = (0.2, 1.4), (0.3, 1.1), (0.0, 0.3)
+VARIABLE_COLOURS, NUCLEUS_COLOURS, ASTEROID_COLOURS = (0.1, 1.0), (0.0, 0.5), (0.4, 0.7)
 HOSTED, HOST_LIMIT = 0.75, 22.5  # fraction of supernovae in a galaxy, and the faintest such galaxy [mag]
 NUCLEI = 0.2  # active nuclei among the variables
 RR_LYRAE = 0.4  # RR Lyrae among the variable stars
+RR_LYRAE_PERIODS, RR_LYRAE_AMPLITUDES = (0.4, 0.8), (0.4, 1.0)  # [d], peak to peak [mag]
+LOG_PERIODS, AMPLITUDES = (-0.5, 2), (0.1, 0.6)  # of the other variable stars, log10 of [d] and [mag]
+NUCLEUS_SIGMAS, NUCLEUS_TIMESCALES = (0.2, 0.5), (30, 100)  # of their random walk [mag], [d]
 DECLINE = (40.0, 60.0)  # e-folding time of supernovae in the bluest and the reddest band [d]
+STRETCH = (0.9, 1.1)  # of that of a supernova
+HALF_LIGHT = 1.678  # half-light radius of an exponential disc over its scale length
 MARGIN = 2 * DITHER  # of stars and galaxies around the camera's field [arcsec]
+SQUARE_DEGREE = 900  # product of the half sides of a field of this area [arcmin**2]
 
 Population = tuple[np.ndarray, np.ndarray]  # rows of "truth_object" and their flux (n, n_visits) [nJy]
 
@@ -39,8 +52,8 @@ class Survey:
         The `simulate` section.
     visits : list of Visit
         In order of time; ``visits[i].visit == i + 1``.
-    objects : structured array
-        Table "truth_object", one row per object of the sky.
+    objects : "truth_object" table
+        One row per object of the sky.
     flux : (n_objects, n_visits) array
         True flux of each object in the band and at the time of each visit [nJy].
     """
@@ -52,7 +65,17 @@ class Survey:
 
     @classmethod
     def make(cls, config: dict) -> "Survey":
-        """Populate the sky and evaluate its light curves at the times of the visits."""
+        """Populate the sky and evaluate its light curves at the times of the visits.
+
+        Parameters
+        ----------
+        config : dict
+            The complete `simulate` section.
+
+        Returns
+        -------
+        Survey
+        """
         epochs = visits(config)
         galaxies = _galaxies(config, epochs)
         hosts = _hosts(config, galaxies[0])
@@ -69,28 +92,39 @@ class Survey:
         return cls(config, epochs, objects, np.vstack([flux for _, flux in populations]))
 
     def visit(self, number: int) -> Visit:
-        """The visit of that number."""
+        """The visit of a number.
+
+        Parameters
+        ----------
+        number : int
+            From 1.
+
+        Returns
+        -------
+        Visit
+        """
         return self.visits[number - 1]
 
 
 def _stars(config: dict, epochs: list[Visit]) -> Population:
     rng = stream(config["seed"], "stars")
-    area = np.prod(_half_size(config, MARGIN)) / 900
+    area = np.prod(_half_size(config, MARGIN)) / SQUARE_DEGREE
     n_faint, n_bright = rng.poisson(config["stars"] * area), rng.poisson(BRIGHT_STARS * area)
     mag = np.append(_power_law(rng, STAR_MAGS, STAR_SLOPE, n_faint), rng.uniform(*BRIGHT_MAGS, n_bright))
     ra, dec = _positions(config, rng, len(mag), MARGIN)
-    table = _rows(config, "star", ra, dec, mag, rng.uniform(0.2, 1.4, len(mag)))
+    table = _rows(config, "star", ra, dec, mag, rng.uniform(*STAR_COLOURS, len(mag)))
     return table, _flux(table, epochs)
 
 
 def _galaxies(config: dict, epochs: list[Visit]) -> Population:
     rng = stream(config["seed"], "galaxies")
-    n = rng.poisson(config["galaxies"] * np.prod(_half_size(config, MARGIN)) / 900)
+    n = rng.poisson(config["galaxies"] * np.prod(_half_size(config, MARGIN)) / SQUARE_DEGREE)
     mag = _power_law(rng, GALAXY_MAGS, GALAXY_SLOPE, n)
     ra, dec = _positions(config, rng, n, MARGIN)
-    table = _rows(config, "galaxy", ra, dec, mag, rng.uniform(0.3, 1.1, n))
-    table["radius"] = np.clip(0.5 * 10 ** (-0.1 * (mag - 22) + rng.normal(0, 0.1, n)), *RADII)
-    table["axisRatio"] = rng.uniform(0.35, 1.0, n)
+    table = _rows(config, "galaxy", ra, dec, mag, rng.uniform(*GALAXY_COLOURS, n))
+    log_radius = RADIUS_SLOPE * (mag - TYPICAL_MAG) + rng.normal(0, RADIUS_SCATTER, n)
+    table["radius"] = np.clip(TYPICAL_RADIUS * 10**log_radius, *RADII)
+    table["axisRatio"] = rng.uniform(*AXIS_RATIOS, n)
     table["positionAngle"] = rng.uniform(0, 180, n)
     return table, _flux(table, epochs)
 
@@ -100,17 +134,17 @@ def _supernovae(config: dict, epochs: list[Visit], hosts: np.ndarray) -> Populat
     n = config["supernovae"]
     ra, dec = _positions(config, rng, n, 0)
     # Distances from the host's centre follow its light: the radial law of an exponential disc of the same radius.
-    distance = rng.gamma(2, hosts["radius"] / 1.678)
+    distance = rng.gamma(2, hosts["radius"] / HALF_LIGHT)
     angle = rng.uniform(0, 2 * np.pi, len(hosts))
     along, across = distance * np.cos(angle), distance * np.sin(angle) * hosts["axisRatio"]
     sin, cos = np.sin(np.radians(hosts["positionAngle"])), np.cos(np.radians(hosts["positionAngle"]))
     ra[: len(hosts)] = hosts["ra"] + (along * sin + across * cos) / 3600 / np.cos(np.radians(hosts["dec"]))
     dec[: len(hosts)] = hosts["dec"] + (along * cos - across * sin) / 3600
-    table = _rows(config, "supernova", ra, dec, rng.uniform(*SUPERNOVA_MAGS, n), rng.uniform(0.0, 0.3, n))
+    table = _rows(config, "supernova", ra, dec, rng.uniform(*SUPERNOVA_MAGS, n), rng.uniform(*SUPERNOVA_COLOURS, n))
     table["hostId"][: len(hosts)] = hosts["objectId"]
     season = FIRST_NIGHT["science"] + np.array([0, CADENCE * config["science_visits"]])
     peak = rng.uniform(*season, n)
-    stretch = rng.uniform(0.9, 1.1, n)
+    stretch = rng.uniform(*STRETCH, n)
     decline = dict(zip(config["bands"], np.linspace(*DECLINE, len(config["bands"]))))
     shape = [lightcurves.supernova(visit.mjd - peak, stretch * decline[visit.band]) for visit in epochs]
     return table, _flux(table, epochs) * np.array(shape).T
@@ -120,10 +154,10 @@ def _variable_stars(config: dict, epochs: list[Visit]) -> Population:
     rng = stream(config["seed"], "variable stars")
     n = config["variables"] - round(NUCLEI * config["variables"])
     ra, dec = _positions(config, rng, n, 0)
-    table = _rows(config, "variable", ra, dec, rng.uniform(*VARIABLE_MAGS, n), rng.uniform(0.1, 1.0, n))
+    table = _rows(config, "variable", ra, dec, rng.uniform(*VARIABLE_MAGS, n), rng.uniform(*VARIABLE_COLOURS, n))
     pulsating = np.arange(n) < round(RR_LYRAE * n)
-    period = np.where(pulsating, rng.uniform(0.4, 0.8, n), 10 ** rng.uniform(-0.5, 2, n))
-    amplitude = np.where(pulsating, rng.uniform(0.4, 1.0, n), rng.uniform(0.1, 0.6, n))
+    period = np.where(pulsating, rng.uniform(*RR_LYRAE_PERIODS, n), 10 ** rng.uniform(*LOG_PERIODS, n))
+    amplitude = np.where(pulsating, rng.uniform(*RR_LYRAE_AMPLITUDES, n), rng.uniform(*AMPLITUDES, n))
     mjd = np.array([visit.mjd for visit in epochs])
     phase = mjd / period[:, None] + rng.uniform(0, 1, (n, 1))
     shapes = [shape(phase, amplitude[:, None]) for shape in (lightcurves.rr_lyrae, lightcurves.sinusoid)]
@@ -134,11 +168,12 @@ def _nuclei(config: dict, epochs: list[Visit], hosts: np.ndarray) -> Population:
     rng = stream(config["seed"], "nuclei")
     hosts = hosts[: round(NUCLEI * config["variables"])]
     n = len(hosts)
-    mag, colour = rng.uniform(*VARIABLE_MAGS, n), rng.uniform(0.0, 0.5, n)
+    mag, colour = rng.uniform(*VARIABLE_MAGS, n), rng.uniform(*NUCLEUS_COLOURS, n)
     table = _rows(config, "nucleus", hosts["ra"], hosts["dec"], mag, colour)
     table["hostId"] = hosts["objectId"]
     mjd = np.array([visit.mjd for visit in epochs])
-    offset = [lightcurves.damped_walk(mjd, rng.uniform(0.2, 0.5), rng.uniform(30, 100), rng) for _ in range(n)]
+    walk = lightcurves.damped_walk
+    offset = [walk(mjd, rng.uniform(*NUCLEUS_SIGMAS), rng.uniform(*NUCLEUS_TIMESCALES), rng) for _ in range(n)]
     return table, _flux(table, epochs, np.reshape(offset, (n, len(epochs))))
 
 
@@ -147,7 +182,7 @@ def _asteroids(config: dict, epochs: list[Visit]) -> Population:
     n = config["asteroids"]
     rng = stream(config["seed"], "asteroids")
     ra, dec = _positions(config, rng, n * len(epochs), DITHER)
-    mag, colour = rng.uniform(*ASTEROID_MAGS, len(ra)), rng.uniform(0.4, 0.7, len(ra))
+    mag, colour = rng.uniform(*ASTEROID_MAGS, len(ra)), rng.uniform(*ASTEROID_COLOURS, len(ra))
     table = _rows(config, "asteroid", ra, dec, mag, colour)
     present = np.repeat(np.eye(len(epochs)), n, axis=0)
     return table, _flux(table, epochs) * present

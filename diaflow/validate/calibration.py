@@ -1,4 +1,4 @@
-"""How good the calibration of a run on the built-in survey is: zero points, magnitudes and WCS against the truth."""
+"""How good the calibration of a run on a simulated survey is: zero points, magnitudes and WCS against the truth."""
 
 from pathlib import Path
 
@@ -8,44 +8,69 @@ from scipy.spatial import cKDTree
 
 from diaflow.calibrate import photocal
 from diaflow.measure.sources import unflagged
-from diaflow.simulate import optics
-from diaflow.simulate.sky import Survey
+from diaflow.sky.sphere import unit_vectors
 from diaflow.sky.wcs import read_wcs
 from diaflow.store import tables
-from diaflow.units import NANOJANSKY_ZERO_POINT, magnitude
+from diaflow.units import ARCSEC, NANOJANSKY_ZERO_POINT, magnitude
 
-BRIGHT = 20.0  # stars on which the astrometry is judged [mag]
-CALIBRATED_SNR, REPEATABLE_SNR = 50.0, 200.0  # stars on which calibration and repeatability are judged
-MATCH = 0.5  # [arcsec]
-MIN_VISITS, MIN_STARS = 3, 5
+BRIGHT = 20.0  # faintest stars on which the astrometry is judged [mag], chosen
+CALIBRATED_SNR, REPEATABLE_SNR = 50.0, 200.0  # of the stars on which calibration and repeatability are judged, chosen
+MATCH = 0.5  # largest distance of a source from its star [arcsec], chosen: many times the error of any WCS
+MIN_VISITS, MIN_STARS = 3, 5  # fewer do not tell the scatter of a star, or the zero point of an image
+MAS_PER_DEGREE = 3.6e6
 
 
-def zero_point_errors(survey: Survey, summary: np.ndarray) -> dict[str, float]:
-    """Measured minus true zero point of the calibrated images: median and largest absolute value [mag]."""
+def zero_point_errors(images: np.ndarray, summary: np.ndarray) -> dict[str, float]:
+    """Measured minus true zero point of the calibrated images.
+
+    Parameters
+    ----------
+    images : "truth_image" table
+    summary : "visit_summary" table
+
+    Returns
+    -------
+    dict
+        Median (zero_point_error_median) and largest absolute value (zero_point_error_max) [mag]; NaN without images.
+    """
     good = summary[summary["status"] == "ok"]
-    error = good["zero_point"] - np.array([survey.visit(int(visit)).zero_point for visit in good["visit"]])
+    true = dict(zip(_data_ids(images), images["zero_point"]))
+    error = good["zero_point"] - np.array([true[data_id] for data_id in _data_ids(good)])
     if not len(error):
         return {"zero_point_error_median": np.nan, "zero_point_error_max": np.nan}
     return {"zero_point_error_median": np.median(error), "zero_point_error_max": np.abs(error).max()}
 
 
-def astrometric_errors(survey: Survey, objects: np.ndarray, calexps: list[Path]) -> dict[str, float]:
-    """Where the WCS of the calibrated images puts bright stars minus where they are: rms per coordinate [mas]."""
+def astrometric_errors(images: np.ndarray, objects: np.ndarray, calexps: list[Path]) -> dict[str, float]:
+    """Where the WCS of the calibrated images puts bright stars minus where they are.
+
+    Parameters
+    ----------
+    images, objects : tables "truth_image", "truth_object"
+    calexps : list of Path
+        Calibrated images, {visit}/{detector}.fits.
+
+    Returns
+    -------
+    dict
+        The rms per coordinate [mas], its median (astrometry_rms_median) and largest value (astrometry_rms_max) over
+        the images; NaN without any.
+    """
     stars = objects[objects["type"] == "star"]
+    true = dict(zip(_data_ids(images), images))
     rms = []
     for path in calexps:
-        visit, detector = int(path.parent.name), int(path.stem)
+        image = true[int(path.parent.name), int(path.stem)]
         measured_wcs = read_wcs(fits.getheader(path, "IMAGE"))
-        bright = stars[stars[f"{survey.visit(visit).band}_mag"] < BRIGHT]
-        x, y = optics.true_wcs(survey.config, survey.visit(visit), detector).all_world2pix(
-            bright["ra"], bright["dec"], 0
-        )
-        inside = (np.minimum(x, y) >= 0) & (np.maximum(x, y) <= survey.config["size"] - 1)
+        bright = stars[stars[f"{image['band']}_mag"] < BRIGHT]
+        true_wcs = read_wcs(fits.Header.fromstring(image["wcs"]))
+        x, y = true_wcs.all_world2pix(bright["ra"], bright["dec"], 0)
+        inside = (np.minimum(x, y) >= 0) & (x <= image["nx"] - 1) & (y <= image["ny"] - 1)
         ra, dec = measured_wcs.all_pix2world(x[inside], y[inside], 0)
         if len(ra):
             east = (ra - bright["ra"][inside]) * np.cos(np.radians(dec))
             north = dec - bright["dec"][inside]
-            rms.append(3.6e6 * np.sqrt(np.mean(np.stack([east, north]) ** 2)))
+            rms.append(MAS_PER_DEGREE * np.sqrt(np.mean(np.stack([east, north]) ** 2)))
     if not rms:
         return {"astrometry_rms_median": np.nan, "astrometry_rms_max": np.nan}
     return {"astrometry_rms_median": np.median(rms), "astrometry_rms_max": max(rms)}
@@ -58,6 +83,17 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     ----------
     objects, sources : tables "truth_object", "source"
 
+    Returns
+    -------
+    dict
+        Rms (photometry_offset_rms) and largest (photometry_offset_max) error of an image, and repeatability [mag]; NaN
+        where there are too few stars.
+
+    Raises
+    ------
+    BadData
+        When the stars of an image do not agree on a zero point.
+
     Notes
     -----
     The error of an image is what is left to calibrate: the zero point that the true magnitudes give its fluxes.  The
@@ -67,29 +103,34 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     stars = objects[objects["type"] == "star"]
     with np.errstate(invalid="ignore"):
         bright = unflagged(sources) & (sources["psfFlux"] > CALIBRATED_SNR * sources["psfFluxErr"])
-    found = sources[bright]
-    cos_dec = np.cos(np.radians(np.median(stars["dec"]))) if len(stars) else 1.0
-    tree = cKDTree(np.column_stack([stars["ra"] * cos_dec, stars["dec"]]))
-    distance, star = tree.query(np.column_stack([found["ra"] * cos_dec, found["dec"]]))
-    near = distance < MATCH / 3600
-    found, star = found[near], star[near]
+    observed = sources[bright]
+    tree = cKDTree(unit_vectors(stars["ra"], stars["dec"]))
+    distance, star = tree.query(unit_vectors(observed["ra"], observed["dec"]))
+    near = distance < MATCH * ARCSEC
+    observed, star = observed[near], star[near]
     bands = tables.bands("truth_object", objects)
-    true = np.select([found["band"] == band for band in bands], [stars[f"{band}_mag"][star] for band in bands], np.nan)
-    fits = [
-        photocal.zero_point(found["psfFlux"][rows], found["psfFluxErr"][rows], true[rows], np.zeros(len(rows)))
-        for rows in _groups(found["visit"], found["detector"])
+    mags = [stars[f"{band}_mag"][star] for band in bands]
+    true = np.select([observed["band"] == band for band in bands], mags, np.nan)
+    zero_points = [
+        photocal.zero_point(observed["psfFlux"][rows], observed["psfFluxErr"][rows], true[rows], np.zeros(len(rows)))
+        for rows in _groups(observed["visit"], observed["detector"])
         if len(rows) >= MIN_STARS
     ]
-    offsets = np.array([fit.value - NANOJANSKY_ZERO_POINT for fit in fits])
-    steady = found["psfFlux"] > REPEATABLE_SNR * found["psfFluxErr"]
-    found, star = found[steady], star[steady]
-    mag = magnitude(found["psfFlux"])
-    series = [mag[rows] for rows in _groups(star, found["band"]) if len(rows) >= MIN_VISITS]
+    offsets = np.array([zero_point.value - NANOJANSKY_ZERO_POINT for zero_point in zero_points])
+    steady = observed["psfFlux"] > REPEATABLE_SNR * observed["psfFluxErr"]
+    observed, star = observed[steady], star[steady]
+    mag = magnitude(observed["psfFlux"])
+    series = [mag[rows] for rows in _groups(star, observed["band"]) if len(rows) >= MIN_VISITS]
     return {
         "photometry_offset_rms": np.sqrt(np.mean(offsets**2)) if len(offsets) else np.nan,
         "photometry_offset_max": np.abs(offsets).max(initial=0) if len(offsets) else np.nan,
         "repeatability": np.median([np.std(values, ddof=1) for values in series]) if series else np.nan,
     }
+
+
+def _data_ids(table: np.ndarray) -> list[tuple[int, int]]:
+    """(visit, detector) of the rows."""
+    return list(zip(table["visit"].tolist(), table["detector"].tolist()))
 
 
 def _groups(*keys: np.ndarray) -> list[np.ndarray]:

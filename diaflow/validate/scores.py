@@ -1,36 +1,30 @@
-"""How good a run on the built-in survey is: its products against the truth.
+"""How good a run on a simulated survey is: its products against the truth.
 
-Comes in: the truth tables and the folder of a run.  Goes out: a dictionary of figures and a text table of them.
-The true flux on a difference image is the flux of the visit minus the weighted mean over the visits that make the
-template at that place (the INPUTS of the coadds); asteroids are in no template.  Its error is the error that
-forced photometry reports there, so that "true S/N" is expected flux over error.
+In come the truth tables and the folder of a run, out go a dictionary of figures and a text table of them.
+The error of a true flux on a difference image is the one that forced photometry reports there, so that "true S/N" is
+expected flux (`difference_flux`) over error.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from diaflow.forced.diffim import forced_photometry
 from diaflow.image.exposure import Exposure
-from diaflow.psf.coadd import CoaddPsf, PsfInput
-from diaflow.simulate.sky import Survey
 from diaflow.sky import sphere
-from diaflow.sky.wcs import read_wcs, sky_to_pixel
 from diaflow.statistics import robust_width
 from diaflow.store import tables
 from diaflow.validate import calibration
+from diaflow.validate.difference_flux import expected_flux, read_template
 
-COMPLETE_SNR, REAL_SNR = 6.0, 3.0  # true S/N that must be found; true S/N from which a detection is real
-
-MATCH, FALSE_MATCH, EMPTY = 1.0, 1.5, 5.0  # radii [arcsec]
-
-MATCH_PIXELS = 2.0  # a detection also matches within this many pixels
-
-N_EMPTY = 500  # random empty positions per image
+# All of these are chosen.  True S/N that must be found, and true S/N from which a detection is real.
+COMPLETE_SNR, REAL_SNR = 6.0, 3.0
+# Distance of a detection from its source, of a false one from any source, and of an empty place from any object
+# [arcsec]; a detection also matches within this many pixels.
+MATCH, FALSE_MATCH, EMPTY = 1.0, 1.5, 5.0
+MATCH_PIXELS = 2.0
+N_EMPTY = 500  # random places of an image, of which those far from all objects are kept
 
 FIGURES = {
     "n_visits": "visits differenced",
@@ -63,25 +57,15 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True)
-class Template:
-    """One template coadd: band, WCS and shape of its pixels, and the images it was made of."""
-
-    band: str
-    wcs: WCS
-    shape: tuple[int, int]
-    inputs: list[PsfInput]
-
-
-def validate(config: dict, objects: str | Path, fluxes: str | Path, products: str | Path) -> dict[str, float]:
-    """Compare a run on the built-in survey with the truth.
+def validate(
+    objects: str | Path, fluxes: str | Path, truth_images: str | Path, products: str | Path
+) -> dict[str, float]:
+    """Compare a run on a simulated survey with the truth.
 
     Parameters
     ----------
-    config : dict
-        The complete `simulate` section.
-    objects, fluxes : path
-        Tables "truth_object" and "truth_flux".
+    objects, fluxes, truth_images : path
+        Tables "truth_object", "truth_flux" and "truth_image".
     products : path
         Folder of the run: ``visit_summary.parquet, tables/, calexp/, diffim/, coadd/template/``.
 
@@ -89,19 +73,26 @@ def validate(config: dict, objects: str | Path, fluxes: str | Path, products: st
     -------
     dict
         The figures that `FIGURES` describes; NaN where there is nothing to judge.
+
+    Raises
+    ------
+    InputError
+        When a table or an image is missing or unreadable.
+    BadData
+        When the stars of a calibrated image do not agree on a zero point.
     """
     products = Path(products)
-    survey = Survey.make(config)
     objects = tables.read("truth_object", objects)
     truth = tables.read("truth_flux", fluxes)
+    truth_images = tables.read("truth_image", truth_images)
     summary = tables.read("visit_summary", products / "visit_summary.parquet")
     sources, dia_objects, forced_sources = (
         tables.read(name, products / f"tables/{name}.parquet")
         for name in ("dia_source", "dia_object", "dia_forced_source")
     )
-    row = objects[_index(objects["objectId"], truth["objectId"])]
-    lasting = row["type"] != "asteroid"
-    hostless = (row["type"] == "supernova") & (row["hostId"] == 0)
+    of_fluxes = objects[_index(objects["objectId"], truth["objectId"])]
+    lasting = of_fluxes["type"] != "asteroid"
+    hostless = (of_fluxes["type"] == "supernova") & (of_fluxes["hostId"] == 0)
     templates = [read_template(path) for path in sorted(products.glob("coadd/template/*/*/*.fits"))]
     expected = expected_flux(truth, lasting, templates)
     images = sorted(path for path in products.glob("diffim/*/*.fits") if path.stem.isdigit())
@@ -118,11 +109,11 @@ def validate(config: dict, objects: str | Path, fluxes: str | Path, products: st
         "n_dia_sources": len(sources),
         "n_dia_sources_unflagged": int((~sources["pixelFlags"]).sum()),
         "n_dia_objects": len(dia_objects),
-        **detections(truth, expected, measured, sources, area, config["pixel_scale"]),
+        **detections(truth, expected, measured, sources, area, float(np.median(truth_images["pixel_scale"]))),
         **object_purity(dia_objects, truth[lasting]),
-        **calibration.zero_point_errors(survey, summary),
+        **calibration.zero_point_errors(truth_images, summary),
         **calibration.photometric_errors(objects, tables.read("source", products / "tables/source.parquet")),
-        **calibration.astrometric_errors(survey, objects, sorted(products.glob("calexp/*/*.fits"))),
+        **calibration.astrometric_errors(truth_images, objects, sorted(products.glob("calexp/*/*.fits"))),
     }
     for name, values in pulls.items():
         median, width = (np.median(values), robust_width(values)) if len(values) else (np.nan, np.nan)
@@ -131,72 +122,32 @@ def validate(config: dict, objects: str | Path, fluxes: str | Path, products: st
 
 
 def text(figures: dict[str, float]) -> str:
-    """The figures as a table, one line each."""
-    return "".join(f"{figures[name]:>12.6g}  {description}\n" for name, description in FIGURES.items())
-
-
-def read_template(path: str | Path) -> Template:
-    """What a template coadd was made of, without its pixels."""
-    with fits.open(path) as hdus:
-        header = hdus["IMAGE"].header
-        wcs = read_wcs(header)
-        band = hdus[0].header["BAND"]
-        return Template(band, wcs, (header["NAXIS2"], header["NAXIS1"]), CoaddPsf.from_hdu(hdus["INPUTS"], wcs).inputs)
-
-
-def expected_flux(truth: np.ndarray, lasting: np.ndarray, templates: list[Template]) -> np.ndarray:
-    """True flux of the rows of "truth_flux" on their difference images.
+    """The figures as a table, one line each.
 
     Parameters
     ----------
-    truth : structured array
-        Table "truth_flux", n rows.
-    lasting : (n,) bool array
-        Rows of objects that stay where they are; the others (asteroids) are in no template.
-    templates : list of Template
+    figures : dict
+        As `validate` gives them.
 
     Returns
     -------
-    (n,) array
-        Flux of the visit minus that of the template [nJy]; NaN where there is no template.
+    str
     """
-    ids, row_object = np.unique(truth["objectId"], return_inverse=True)
-    visits = np.union1d(truth["visit"], [source.visit for template in templates for source in template.inputs])
-    row_visit = np.searchsorted(visits, truth["visit"])
-    flux = np.zeros((len(ids), len(visits)))
-    flux[row_object, row_visit] = truth["flux"]
-    first = np.unique(row_object, return_index=True)[1]
-    expected = np.full(len(truth), np.nan)
-    for band in np.unique(truth["band"].astype(str)):
-        weight = template_weights(
-            truth["ra"][first], truth["dec"][first], visits, [t for t in templates if t.band == band]
-        )
-        with np.errstate(invalid="ignore"):
-            static = (weight * flux).sum(1) / weight.sum(1)
-        rows = truth["band"] == band
-        expected[rows] = truth["flux"][rows] - np.where(lasting, static[row_object], 0)[rows]
-    return expected
-
-
-def template_weights(ra: np.ndarray, dec: np.ndarray, visits: np.ndarray, templates: list[Template]) -> np.ndarray:
-    """Weight of each visit in the template at each position, shape (n_positions, n_visits)."""
-    weight = np.zeros((len(ra), len(visits)))
-    for template in templates:
-        ny, nx = template.shape
-        x, y = sky_to_pixel(template.wcs, ra, dec, (0, 0, nx - 1, ny - 1))
-        on_patch = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
-        for source in template.inputs:
-            x, y = sky_to_pixel(source.wcs, ra, dec, source.box)
-            x0, y0, x1, y1 = source.box
-            inside = on_patch & (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
-            weight[inside, np.searchsorted(visits, source.visit)] += source.weight
-    return weight
+    return "".join(f"{figures[name]:>12.6g}  {description}\n" for name, description in FIGURES.items())
 
 
 def measure(
     truth: np.ndarray, objects: np.ndarray, images: list[Path], calexps: Path
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Forced photometry at true and at empty positions of all difference images.
+
+    Parameters
+    ----------
+    truth, objects : tables "truth_flux", "truth_object"
+    images : list of Path
+        Difference images, {visit}/{detector}.fits.
+    calexps : Path
+        Folder that holds the calibrated images under the same names.
 
     Returns
     -------
@@ -220,9 +171,9 @@ def measure(
         ids = np.concatenate([rows, len(truth) + np.arange(len(ra))])
         ra, dec = np.append(truth["ra"][rows], ra), np.append(truth["dec"][rows], dec)
         table = forced_photometry(difference, science, ra, dec, ids)
-        at = table["diaObjectId"]
-        at_truth[at[at < len(truth)]] = table[at < len(truth)]
-        at_nothing.append(table[at >= len(truth)])
+        place = table["diaObjectId"]
+        at_truth[place[place < len(truth)]] = table[place < len(truth)]
+        at_nothing.append(table[place >= len(truth)])
     return at_truth, tables.concatenate("dia_forced_source", at_nothing), area
 
 
@@ -246,6 +197,11 @@ def detections(
         Area that was searched, summed over images [square degree].
     pixel_scale : float
         [arcsec]
+
+    Returns
+    -------
+    dict
+        n_true_sources, completeness, n_false and false_per_square_degree, see `FIGURES`.
     """
     with np.errstate(invalid="ignore"):
         snr = np.abs(expected) / measured["psfFluxErr"]
@@ -254,10 +210,10 @@ def detections(
     unflagged = sources[~sources["pixelFlags"]]
     n_found, n_false = 0, 0
     for visit, detector in np.unique(np.stack([sources["visit"], sources["detector"]]), axis=1).T:
-        here, candidates, clean = (_of_image(table, visit, detector) for table in (truth, sources, unflagged))
+        true, candidates, clean = (_of_image(table, visit, detector) for table in (truth, sources, unflagged))
         radius = max(MATCH, MATCH_PIXELS * pixel_scale)
-        n_found += (_separation(truth[here & judged], sources[candidates]).min(1, initial=np.inf) < radius).sum()
-        n_false += (_separation(unflagged[clean], truth[here & real]).min(1, initial=np.inf) >= FALSE_MATCH).sum()
+        n_found += (_separation(truth[true & judged], sources[candidates]).min(1, initial=np.inf) < radius).sum()
+        n_false += (_separation(unflagged[clean], truth[true & real]).min(1, initial=np.inf) >= FALSE_MATCH).sum()
     return {
         "n_true_sources": judged.sum(),
         "completeness": _ratio(n_found, judged.sum()),
@@ -267,7 +223,19 @@ def detections(
 
 
 def object_purity(dia_objects: np.ndarray, lasting: np.ndarray) -> dict[str, float]:
-    """How many DIAObjects of two or more sources are at a supernova or variable (rows of "truth_flux")."""
+    """How many DIAObjects of two or more sources are at a supernova or variable.
+
+    Parameters
+    ----------
+    dia_objects : "dia_object" table
+    lasting : "truth_flux" table
+        Rows of supernovae and variables.
+
+    Returns
+    -------
+    dict
+        n_repeated_objects and object_purity, see `FIGURES`.
+    """
     repeated = dia_objects[dia_objects["nDiaSources"] >= 2]
     places = lasting[np.unique(lasting["objectId"], return_index=True)[1]]
     true = (_separation(repeated, places).min(1, initial=np.inf) < MATCH).sum()
@@ -280,6 +248,14 @@ def dia_object_fluxes(
     """Forced sources of the run that belong to a true supernova or variable, and their true fluxes.
 
     A DIAObject is the true object nearest to it within `MATCH`.
+
+    Parameters
+    ----------
+    dia_objects, forced_sources : tables "dia_object", "dia_forced_source"
+    truth : "truth_flux" table
+        The n rows of supernovae and variables.
+    expected : (n,) array
+        Their flux on the difference images [nJy].
 
     Returns
     -------
@@ -294,13 +270,26 @@ def dia_object_fluxes(
     distance = _separation(dia_objects, places)
     match = np.where(distance.min(1) < MATCH, places["objectId"][distance.argmin(1)], 0)
     true_id = match[_index(dia_objects["diaObjectId"], forced_sources["diaObjectId"])]
-    known = dict(zip(truth[["objectId", "visit", "detector"]].tolist(), expected))
+    true_flux = dict(zip(truth[["objectId", "visit", "detector"]].tolist(), expected))
     data_ids = zip(true_id.tolist(), forced_sources["visit"].tolist(), forced_sources["detector"].tolist())
-    return forced_sources, np.array([known.get(data_id, np.nan) for data_id in data_ids])
+    return forced_sources, np.array([true_flux.get(data_id, np.nan) for data_id in data_ids])
 
 
 def pull(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """(measured - true) / error of the usable rows of "dia_forced_source"; true flux NaN means not usable."""
+    """(measured - true) / error of forced sources.
+
+    Parameters
+    ----------
+    rows : "dia_forced_source" table
+        Forced sources (n).
+    expected : (n,) array
+        True fluxes [nJy], NaN where unknown.
+
+    Returns
+    -------
+    (m,) array
+        Of the rows without flags whose true flux is known.
+    """
     good = ~rows["psfFlux_flag"] & ~rows["pixelFlags"] & np.isfinite(rows["psfFlux"]) & np.isfinite(expected)
     return (rows["psfFlux"][good] - expected[good]) / rows["psfFluxErr"][good]
 

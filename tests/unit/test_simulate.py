@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -249,6 +250,19 @@ def test_truth_tables_say_what_is_on_the_images(small, tmp_path):
     scale = 10 ** (0.4 * (31.4 - small.visit(4).zero_point))
     assert image.sum() * scale == pytest.approx(row["flux"], rel=1e-4)
     np.testing.assert_allclose(moments(image)[:2], (row["x"], row["y"]), atol=1e-3)
+
+
+def test_truth_images_have_the_true_zero_point_and_every_digit_of_the_wcs(survey, tmp_path):
+    truth.write_truth(survey, tmp_path)
+    images = tables.read("truth_image", tmp_path / "truth_image.parquet")
+    assert len(images) == len(survey.visits) * survey.config["detectors"]
+    x, y = np.random.default_rng(1).uniform(0, survey.config["size"], (2, 20))
+    for image in images:
+        visit = survey.visit(image["visit"])
+        assert (image["band"], image["zero_point"]) == (visit.band, visit.zero_point)
+        assert image["nx"] == image["ny"] == survey.config["size"]
+        true, read = optics.true_wcs(survey.config, visit, image["detector"]), WCS(fits.Header.fromstring(image["wcs"]))
+        np.testing.assert_array_equal(read.all_pix2world(x, y, 0), true.all_pix2world(x, y, 0))
 
 
 def test_reference_catalogue_has_the_stars_with_its_errors(survey, tmp_path):

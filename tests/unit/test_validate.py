@@ -72,7 +72,7 @@ def empty_places(truth: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Folder of truth and products, survey and the number of true sources."""
+    """Folder of truth and products."""
     changes = {"detectors": 1, "size": SIZE, "bands": ["r"], "template_visits": 2, "science_visits": 3}
     changes |= {"supernovae": 12, "variables": 10, "asteroids": 5}
     survey = Survey.make(config.validated({"images": "simulated", "simulate": changes})["simulate"])
@@ -117,13 +117,16 @@ def run(tmp_path_factory):
     zero_points = np.array([visit.zero_point for visit in survey.visits]) + [0.02, 0.02, 0.02, 0.03, -0.05]
     summary = tables.from_columns("visit_summary", visit=[1, 2, 3, 4, 5], zero_point=zero_points, status="ok")
     tables.write("visit_summary", summary, folder / "visit_summary.parquet")
-    return folder, survey
+    return folder
+
+
+def truth_tables(folder):
+    return [folder / f"{name}.parquet" for name in ("truth_object", "truth_flux", "truth_image")]
 
 
 @pytest.fixture(scope="module")
 def figures(run) -> dict:
-    folder, survey = run
-    return scores.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", folder)
+    return scores.validate(*truth_tables(run), run)
 
 
 def test_every_figure_is_there_and_printed(figures):
@@ -180,11 +183,10 @@ def test_calibration_errors_are_those_put_in(figures):
 
 
 def test_nothing_detected_is_nothing_found(run, tmp_path):
-    folder, survey = run
     for name in ("coadd", "calexp", "diffim", "visit_summary.parquet"):
-        (tmp_path / name).symlink_to(folder / name)
+        (tmp_path / name).symlink_to(run / name)
     for name, bands in (("source", ()), ("dia_source", ()), ("dia_object", ["r"]), ("dia_forced_source", ())):
         tables.write(name, tables.empty(name, 0, bands), tmp_path / f"tables/{name}.parquet")
-    found = scores.validate(survey.config, folder / "truth_object.parquet", folder / "truth_flux.parquet", tmp_path)
+    found = scores.validate(*truth_tables(run), tmp_path)
     assert found["completeness"] == 0 and found["n_false"] == 0
     assert np.isnan(found["object_purity"]) and np.isnan(found["object_pull_median"])
