@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from diaflow.errors import BadData
-from diaflow.instruments.images import read_header, read_raw
+from diaflow.instruments import headers
+from diaflow.instruments.images import read_raw
 from diaflow.isr import image_files, masters, signature
 from diaflow.isr.assemble import assemble
 from diaflow.run import job, parallel
@@ -21,26 +22,26 @@ def detrend(row, instrument, config, masters_of, folders):
         raw = read_raw(row, instrument)
         frame = assemble(raw, row, config["overscan_order"], masters.known_read_noise(bias))
         exposure = signature.remove(frame, bias, dark, flat)
-        exposure.wcs = header_wcs(read_header(row, instrument))
+        exposure.wcs = header_wcs(headers.read(row, instrument))
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
         return image_files.write_failed(str(error), path)
     exposure.metadata |= {name: row[name] for name in ("visit", "detector", "band", "mjd", "exptime")}
-    found = exposure.metadata["noise_model"], exposure.metadata["noise_excess"]
-    logging.info("detector %d: noise %s, sky variance %.3f of the predicted", row["detector"], *found)
+    noise = exposure.metadata["noise_model"], exposure.metadata["noise_excess"]
+    logging.info("detector %d: noise %s, sky variance %.3f of the predicted", row["detector"], *noise)
     return exposure.write(path)
 
 
 def main(snakemake):
     rows = tables.from_rows("exposure", snakemake.params.exposures)
-    one = partial(
+    detrend_row = partial(
         detrend,
         instrument=snakemake.params.instrument,
         config=snakemake.params.isr,
         masters_of=[snakemake.input.bias, snakemake.input.dark, snakemake.input.flat],
         folders=job.folders(snakemake.output.detrended),
     )
-    parallel.each(one, rows, snakemake.threads)
+    parallel.each(detrend_row, rows, snakemake.threads)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Mask and variance that come with an image, in its own file or in one beside it.
 
 The sections `masks` and `variance` of an instrument map say where they are and how to read them: in come the path and
-header of an image, out go the mask in the planes of `diaflow.image.planes.PLANES` and the variance of every pixel.
+header of an image, out go the mask in the planes of `diaflow.image.planes` and the variance of every pixel.
 Without the file there is a warning, and the counts decide.
 """
 
@@ -17,7 +17,7 @@ from diaflow.instruments import translate
 
 _log = logging.getLogger(__name__)
 IGNORE = "ignore"  # the plane of what is not masked
-_TABLE = 2**20  # values of a mask that are tabulated
+_TABLE = 2**20  # masks whose values are below this are looked up in a table of all values: 20 bits, 8 MB
 # Variance of stored values; a pixel of no weight tells nothing.
 _VARIANCES = {
     "variance": lambda stored: stored,
@@ -27,7 +27,18 @@ _VARIANCES = {
 
 
 def check_masks(section: object) -> None:
-    """Raise ValueError where the section `masks` of an instrument map is not well formed."""
+    """Refuse a section `masks` of an instrument map that is not well formed.
+
+    Parameters
+    ----------
+    section : object
+        As YAML has it.
+
+    Raises
+    ------
+    ValueError
+        With the fault.
+    """
     _check(section, {"file", "hdu", "format", "planes"}, _MASKS)
     planes = section.get("planes", {} if section["format"] == "lsst" else None)
     if not isinstance(planes, dict):
@@ -42,7 +53,18 @@ def check_masks(section: object) -> None:
 
 
 def check_variance(section: object) -> None:
-    """Raise ValueError where the section `variance` of an instrument map is not well formed."""
+    """Refuse a section `variance` of an instrument map that is not well formed.
+
+    Parameters
+    ----------
+    section : object
+        As YAML has it.
+
+    Raises
+    ------
+    ValueError
+        With the fault.
+    """
     _check(section, {"file", "hdu", "format"}, _VARIANCES)
 
 
@@ -73,7 +95,25 @@ def mask(section: dict, path: Path, header: fits.Header, number: int, shape: tup
 
 
 def variance(section: dict, path: Path, header: fits.Header, number: int, shape: tuple[int, int]) -> np.ndarray | None:
-    """The variance of every pixel of an image, as `mask`; float32, not positive or infinite where there is none."""
+    """The variance of every pixel of an image.
+
+    Parameters
+    ----------
+    section : dict
+        Section `variance` of the instrument map.
+    path, header, number, shape
+        As in `mask`.
+
+    Returns
+    -------
+    (ny, nx) float32 array, or None without the file.
+        Not positive or infinite where a pixel has none.
+
+    Raises
+    ------
+    BadData
+        When it cannot be read.
+    """
 
     def convert(hdus: fits.HDUList, key: int | str) -> np.ndarray:
         with np.errstate(divide="ignore"):
@@ -85,23 +125,24 @@ def variance(section: dict, path: Path, header: fits.Header, number: int, shape:
 def _read(section: dict, path: Path, header: fits.Header, number: int, shape: tuple[int, int], convert) -> object:
     """What `convert` makes of the HDU of a section, or None without the file."""
     try:
-        found = _file(section.get("file"), path, header)
+        delivered = _file(section.get("file"), path, header)
     except BadData as problem:
         _log.warning("%s: %s; bad pixels and noise are as the counts tell", path, problem)
         return None
     # Where files have one HDU for each detector, its name is safer than its number.
     key = section.get("hdu", header.get("EXTNAME", number))
     try:
-        with fits.open(found, memmap=False) as hdus:
+        with fits.open(delivered, memmap=False) as hdus:
             pixels = convert(hdus, key)
         if pixels.shape != shape:
             raise ValueError(f"{pixels.shape} pixels where the image has {shape}")
     except (OSError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise BadData(f"unreadable mask or variance {found.name}: {' '.join(str(error).split())}") from error
+        raise BadData(f"unreadable mask or variance {delivered.name}: {' '.join(str(error).split())}") from error
     return pixels
 
 
 def _file(rule: str | dict | None, path: Path, header: fits.Header) -> Path:
+    """The file that a rule names: that of the image, one named by header keys, or one of a similar name."""
     if rule is None:
         return path
     if isinstance(rule, str):
@@ -115,6 +156,7 @@ def _file(rule: str | dict | None, path: Path, header: fits.Header) -> Path:
 
 
 def _planes(section: dict) -> dict:
+    """What each plane is called in the file; of LSST masks the planes of the same name too, unless they are ignored."""
     planes = section.get("planes", {})
     if section["format"] != "lsst":
         return planes
@@ -126,8 +168,8 @@ def _planes(section: dict) -> dict:
 def _lsst(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, int]) -> np.ndarray:
     """Planes of an LSST mask, whose header says which bit (MP_*) is which plane; unknown ones are not read."""
     numbers = {name[3:]: value for name, value in hdus[key].header.items() if name.startswith("MP_")}
-    known = {plane: [numbers[name] for name in names if name in numbers] for plane, names in planes.items()}
-    return _bits(hdus, key, known, shape)
+    stored = {plane: [numbers[name] for name in names if name in numbers] for plane, names in planes.items()}
+    return _bits(hdus, key, stored, shape)
 
 
 def _bits(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, int]) -> np.ndarray:
@@ -187,6 +229,7 @@ _MASKS = {"lsst": _lsst, "bits": _bits, "codes": _codes, "sdss_fpm": _sdss_fpm}
 
 
 def _check(section: object, fields: set[str], formats: dict) -> None:
+    """ValueError where a section has unknown fields or an unknown format, or names no place."""
     if not isinstance(section, dict):
         raise ValueError("must be a mapping")
     unknown = set(section) - fields
@@ -208,4 +251,5 @@ def _plane_bits() -> dict[str, int]:
 
 
 def _names(planes: dict) -> list:
+    """What all planes are called in the file."""
     return [name for names in planes.values() for name in np.atleast_1d(np.array(names, object)).tolist()]

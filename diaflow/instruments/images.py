@@ -1,24 +1,18 @@
-"""Image files of any camera: pixels, raw frames and headers, found as the camera's instrument map says."""
+"""The pixels of one detector: of an image with mask and variance where its camera delivers them, or of a raw frame.
 
-import gzip
-import warnings
-import zlib
+In comes a row of the exposure table with the name of the instrument map that made it; out go `Pixels`, or the
+amplifiers of a raw frame (`raw.Raw`).
+"""
+
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
 from diaflow.errors import BadData
-from diaflow.instruments import delivered, pointing, raw, translate
+from diaflow.instruments import delivered, headers, raw
 from diaflow.instruments.maps import load
-
-EACH = "each"  # HDU of a map: every 2-d image of a file is a detector
-
-# What astropy raises for files that are not FITS, are cut short or have impossible headers.
-_UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
 
 
 @dataclass(frozen=True)
@@ -50,91 +44,53 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
     ----------
     row : row of the "exposure" table
     instrument : str
-        The map that made the row, as in `load`; it may say where the mask and the variance are.
+        The map that made the row, as in `maps.load`; it may say where the mask and the variance are.
+
+    Returns
+    -------
+    Pixels
 
     Raises
     ------
     BadData
         When the pixels, their mask or their variance cannot be read, e.g. from a file that is cut short.
+    InputError
+        When the map cannot be used.
     """
     recipe, path, number = load(instrument), Path(row["path"]), int(row["hdu"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        try:
-            with fits.open(path, memmap=False) as hdus:
-                header = _located(path, hdus[number].header.copy(), hdus[0].header, recipe)
-                image = np.ascontiguousarray(hdus[number].data, dtype=np.float32)
-        except _UNREADABLE as error:
-            raise BadData(f"unreadable image {path}: {_line(error)}") from error
-        if image.shape != (row["ny"], row["nx"]):
-            raise BadData(f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
-        where = path, header, number, image.shape
-        variance = delivered.variance(recipe["variance"], *where) if recipe["variance"] else None
-        mask = delivered.mask(recipe["masks"], *where) if recipe["masks"] else None
+    with headers.readable(f"unreadable image {path}"), fits.open(path, memmap=False) as hdus:
+        header = headers.located(path, hdus[number].header.copy(), hdus[0].header, recipe)
+        image = np.ascontiguousarray(hdus[number].data, dtype=np.float32)
+    if image.shape != (row["ny"], row["nx"]):
+        raise BadData(f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
+    place = path, header, number, image.shape
+    with headers.quiet():
+        variance = delivered.variance(recipe["variance"], *place) if recipe["variance"] else None
+        mask = delivered.mask(recipe["masks"], *place) if recipe["masks"] else None
     return Pixels(image, header, variance, mask)
 
 
 def read_raw(row: np.void, instrument: str) -> raw.Raw:
-    """The amplifiers of a raw frame, as `read_image`; the map has a section `raw`."""
+    """The amplifiers of one row of the exposure table.
+
+    Parameters
+    ----------
+    row : row of the "exposure" table
+    instrument : str
+        The map that made the row, as in `maps.load`, with a section `raw`.
+
+    Returns
+    -------
+    Raw
+
+    Raises
+    ------
+    BadData
+        When the file cannot be read or does not have what the map says.
+    InputError
+        When the map, or the mask that it names, cannot be used.
+    """
     recipe = load(instrument)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            columns = {
-                name: row[name].item() if isinstance(row[name], np.generic) else row[name] for name in row.dtype.names
-            }
-            return raw.read(Path(row["path"]), int(row["hdu"]), recipe["raw"], columns, Path(recipe["folder"]))
-    except _UNREADABLE as error:
-        raise BadData(f"unreadable image {row['path']}: {_line(error)}") from error
-
-
-def read_header(row: np.void, instrument: str) -> fits.Header:
-    """The header of an image with the WCS of its assembled pixels, as the map of the camera says."""
-    recipe = load(instrument)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            header, primary = _header(row["path"], int(row["hdu"]), recipe)
-    except _UNREADABLE as error:
-        raise BadData(f"unreadable header {row['path']}: {_line(error)}") from error
-    return _located(Path(row["path"]), header, primary, recipe)
-
-
-def _header(path: str, number: int, recipe: dict) -> tuple[fits.Header, fits.Header]:
-    """Header of an HDU with the shape of the assembled image, and the primary header."""
-    headers, primary = _stored_headers(path, number)
-    return _assembled(path, headers[0][1], recipe), primary
-
-
-def _assembled(path: str, header: fits.Header, recipe: dict) -> fits.Header:
-    return header if recipe["raw"] is None else raw.assembled_header(Path(path), header, recipe["raw"])
-
-
-def _stored_headers(path: str, wanted: int | str | None) -> tuple[list[tuple[int, fits.Header]], fits.Header]:
-    """Numbers and headers of the HDUs with the pixels, and the primary header."""
-    if path.endswith(".gz") and wanted in (None, 0):
-        # fits.open would decompress the pixels too, to find out where the file ends.
-        with gzip.open(path) as file:
-            header = fits.Header.fromfile(file)
-        if header["NAXIS"] == 2:
-            return [(0, header)], header
-    with fits.open(path) as hdus:
-        named = wanted not in (None, EACH)
-        candidates = [(hdus.index_of(wanted), hdus[wanted])] if named else enumerate(hdus)
-        images = ((number, hdu.header) for number, hdu in candidates if hdu.is_image and hdu.header.get("NAXIS") == 2)
-        found = list(images if wanted == EACH else islice(images, 1))
-        if not found:
-            raise BadData(f"HDU {wanted} is not a 2-d image" if named else "has no 2-d image")
-        return found, hdus[0].header
-
-
-def _located(path: Path, header: fits.Header, primary: fits.Header, recipe: dict) -> fits.Header:
-    """The header with a WCS: its own, or that of the pointing where the map says so."""
-    if not recipe["pointing"]:
-        return header
-    image = translate.Image(path, translate.header_lookup(header, primary))
-    return pointing.located(header, image, recipe["pointing"])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    columns = {name: row[name].item() if isinstance(row[name], np.generic) else row[name] for name in row.dtype.names}
+    with headers.readable(f"unreadable image {row['path']}"):
+        return raw.read(Path(row["path"]), int(row["hdu"]), recipe["raw"], columns, Path(recipe["folder"]))

@@ -1,22 +1,21 @@
-"""From the headers of image files of any camera to the exposure table; no pixel is read.
+"""The exposure table: one row for every detector image, from headers alone.
 
-An image that cannot be translated is a row with status "failed" and the reason.
+In come paths and an instrument map, whose rules say which header keys hold what (`translate`); out goes an "exposure"
+table.  An image that cannot be used is a row with status "failed" and the reason.
 """
 
 import glob
 import logging
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
 from diaflow.errors import BadData, InputError
-from diaflow.instruments import translate
-from diaflow.instruments.images import _UNREADABLE, _assembled, _line, _located, _stored_headers
+from diaflow.instruments import headers, translate
+from diaflow.instruments.columns import CALIBRATIONS, COLUMNS, checked
 from diaflow.instruments.maps import load
 from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre, image_corners
 from diaflow.store import tables
@@ -46,8 +45,9 @@ def ingest_images(
 
     Returns
     -------
-    table "exposure", sorted by visit and detector.  An image that cannot be used has status "failed" and a reason,
-    a bias, dark or flat frame the status "calibration".
+    "exposure" table
+        Sorted by visit and detector.  An image that cannot be used has status "failed" and a reason, a bias, dark or
+        flat frame the status "calibration".
 
     Raises
     ------
@@ -73,10 +73,10 @@ def ingest_images(
 
 def _constants(metadata: dict) -> dict:
     for column, value in metadata.items():
-        if column not in translate.COLUMNS:
-            raise InputError(f"metadata: unknown name {column} (known: {', '.join(translate.COLUMNS)})")
+        if column not in COLUMNS:
+            raise InputError(f"metadata: unknown name {column} (known: {', '.join(COLUMNS)})")
         try:
-            translate.checked(column, value)
+            checked(column, value)
         except BadData as problem:
             raise InputError(f"metadata.{column}: {problem}") from None
     return metadata
@@ -99,21 +99,17 @@ def _expand(patterns: Sequence[str]) -> list[str]:
 def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
     """One row for each detector in a file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            headers, primary = _stored_headers(path, recipe["hdu"])
-            return [_row(path, number, header, primary, rules, recipe) for number, header in headers]
+        with headers.readable("unreadable header"):
+            stored, primary = headers.of_detectors(path, recipe["hdu"])
+            return [_row(path, number, header, primary, rules, recipe) for number, header in stored]
     except BadData as problem:
-        reason = str(problem)
-    except _UNREADABLE as error:
-        reason = f"unreadable header: {_line(error)}"
-    return [_filled(path, {"reason": reason})]
+        return [_filled(path, {"reason": str(problem)})]
 
 
 def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> np.ndarray:
     columns = {"hdu": number}
     try:
-        header = _assembled(path, header, recipe)
+        header = headers.assembled(path, header, recipe)
         columns |= {"nx": header["NAXIS1"], "ny": header["NAXIS2"]}
     except BadData as problem:
         columns["reason"] = str(problem)
@@ -134,7 +130,7 @@ def _translated(path: Path, header: fits.Header, primary: fits.Header, rules: di
     image = translate.Image(path, translate.header_lookup(header, primary), header["NAXIS2"])
     sky, unplaced, untranslated = {}, "", ""
     try:
-        sky = _sky_columns(_located(path, header, primary, recipe))
+        sky = _sky_columns(headers.located(path, header, primary, recipe))
         image.pixel_scale = sky["pixel_scale"]
     except BadData as problem:
         unplaced = str(problem)
@@ -144,7 +140,7 @@ def _translated(path: Path, header: fits.Header, primary: fits.Header, rules: di
         untranslated = str(problem)
     columns, status = image.columns | sky, "ok"
     kind = columns.get("imagetype")
-    if kind in translate.CALIBRATIONS:
+    if kind in CALIBRATIONS:
         # It belongs to no visit and is nowhere on the sky; only a flat field has a band.
         columns = image.columns | {"visit": -1, "band": columns.get("band", "") if kind == "flat" else ""}
         status, unplaced = "calibration", ""
@@ -178,13 +174,13 @@ def _chosen(table: np.ndarray, bands: Sequence[str], detectors: Sequence[int]) -
 
 def _refuse_conflicts(table: np.ndarray) -> None:
     """Two images of one detector in one visit, or two bands in one visit, mean that the visit number is wrong."""
-    seen, first = {}, {}
+    row_of_image, row_of_visit = {}, {}
     for row in table:
-        other = seen.setdefault((row["visit"], row["detector"]), row)
+        other = row_of_image.setdefault((row["visit"], row["detector"]), row)
         if other is not row:
-            which = f"visit {row['visit']}, detector {row['detector']}"
-            raise InputError(f"{other['path']} and {row['path']} are both {which}")
-        other = first.setdefault(row["visit"], row)
+            image = f"visit {row['visit']}, detector {row['detector']}"
+            raise InputError(f"{other['path']} and {row['path']} are both {image}")
+        other = row_of_visit.setdefault(row["visit"], row)
         if other["band"] != row["band"]:
             bands = f"{other['band']} ({other['path']}) and {row['band']} ({row['path']})"
             raise InputError(f"visit {row['visit']} has images in two bands: {bands}")

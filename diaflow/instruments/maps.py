@@ -1,7 +1,7 @@
 """Instrument maps: the YAML file of a camera, read and checked before any image is.
 
-A map says which header keys hold what (`translate` has the rules) and where masks, variance, raw frames and the
-pointing are; the built-in ones lie beside this file.
+A map has a rule for each column of the exposure table (`translate`) and, where the camera needs them, sections on mask
+and variance (`delivered`), amplifiers (`raw`) and a WCS of the pointing (`pointing`); each file checks its own section.
 """
 
 import re
@@ -23,19 +23,29 @@ _SECTIONS = {
 
 
 def names() -> list[str]:
-    """The built-in instruments."""
+    """The built-in instruments.
+
+    Returns
+    -------
+    list of str
+        In the order of the alphabet.
+    """
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name_or_path: str) -> dict:
-    """An instrument map: its name and folder, hdu, columns {column: rule}, and the sections.
-
-    Sections are masks, variance, raw and pointing; what the map does not have is None.
+    """Read an instrument map.
 
     Parameters
     ----------
     name_or_path : str
         Name of a built-in instrument or path of a YAML file.
+
+    Returns
+    -------
+    dict
+        name and folder of the map, hdu, columns {column: rule}, and the sections masks, variance, raw and pointing;
+        what the map does not have is None.
 
     Raises
     ------
@@ -72,5 +82,20 @@ def load(name_or_path: str) -> dict:
 
 
 def is_raw(instrument: str) -> bool:
-    """Whether the frames of an instrument need bias, dark and flat."""
+    """Whether the frames of an instrument need bias, dark and flat.
+
+    Parameters
+    ----------
+    instrument : str
+        As in `load`.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    InputError
+        As `load`.
+    """
     return load(instrument)["raw"] is not None

@@ -12,6 +12,7 @@ from astropy.io import fits
 
 from diaflow.errors import BadData
 from diaflow.instruments import times, translate
+from diaflow.instruments.columns import as_number
 
 _FIELDS = {"ra", "dec", "equinox", "pixel_scale", "rotation", "flipped"}
 _WCS_KEYS = re.compile(
@@ -20,7 +21,18 @@ _WCS_KEYS = re.compile(
 
 
 def check(pointing: object) -> None:
-    """Raise ValueError where the section `pointing` of an instrument map is not well formed."""
+    """Refuse a section `pointing` of an instrument map that is not well formed.
+
+    Parameters
+    ----------
+    pointing : object
+        As YAML has it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the fault.
+    """
     if not isinstance(pointing, dict) or not {"ra", "dec", "pixel_scale"} <= set(pointing) <= _FIELDS:
         raise ValueError(f"must have ra, dec and pixel_scale, and may have {', '.join(sorted(_FIELDS))}")
     for name in ("ra", "dec"):
@@ -45,6 +57,10 @@ def located(header: fits.Header, image: translate.Image, pointing: dict) -> fits
     pointing : dict
         Section of the instrument map: pixel_scale [arcsec]; rotation, the position angle of the y axis, north through
         east [deg]; flipped, when the image is a mirror image of the sky; equinox, 2000 or date.
+
+    Returns
+    -------
+    fits.Header
 
     Raises
     ------
@@ -77,7 +93,7 @@ def _degrees(value: object, per_unit: float) -> float:
     if parts:
         sign, *numbers = parts.groups()
         return (-per_unit if sign == "-" else per_unit) * float(np.dot([1, 1 / 60, 1 / 3600], [*map(float, numbers)]))
-    return translate.as_number(value, "pointing")
+    return as_number(value, "pointing")
 
 
 def _from_equinox_of_date(ra: float, dec: float, mjd: float) -> tuple[float, float]:

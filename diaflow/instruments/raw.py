@@ -15,6 +15,7 @@ from astropy.io import fits
 
 from diaflow.errors import BadData, InputError
 from diaflow.instruments import translate
+from diaflow.instruments.columns import as_number, checked
 
 _FIELDS = {"amplifiers", "crosstalk", "linearity", "defects", "mask"}
 _SECTIONS = ("data", "overscan", "target")
@@ -25,7 +26,15 @@ CORNERS = ("ll", "lr", "ul", "ur")
 
 @dataclass(frozen=True)
 class Span:
-    """Pixels start..stop - 1 of an axis; `flipped` when written backwards."""
+    """A span of pixels along an axis.
+
+    Attributes
+    ----------
+    start, stop : int
+        The first pixel, from 0, and the one after the last.
+    flipped : bool
+        Whether it is written backwards.
+    """
 
     start: int
     stop: int
@@ -90,7 +99,18 @@ class Raw:
 
 
 def check(raw: object) -> None:
-    """Raise ValueError where the section `raw` of an instrument map is not well formed."""
+    """Refuse a section `raw` of an instrument map that is not well formed.
+
+    Parameters
+    ----------
+    raw : object
+        As YAML has it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the fault.
+    """
     raw = _mapping(raw, _FIELDS, "raw")
     entries = raw.get("amplifiers", [{}])
     if not isinstance(entries, list) or not entries:
@@ -109,9 +129,25 @@ def check(raw: object) -> None:
 
 
 def section(text: object) -> Section:
-    """The spans along y and x of ``[x1:x2,y1:y2]``, or a ValueError."""
-    found = re.fullmatch(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*", str(text))
-    x1, x2, y1, y2 = (int(number) for number in found.groups()) if found else (0, 0, 0, 0)
+    """A section of pixels as FITS headers write it.
+
+    Parameters
+    ----------
+    text : str
+        ``[x1:x2,y1:y2]``, counted from 1 and with both ends.
+
+    Returns
+    -------
+    (Span, Span)
+        Along y and x.
+
+    Raises
+    ------
+    ValueError
+        When the text is no such section.
+    """
+    match = re.fullmatch(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*", str(text))
+    x1, x2, y1, y2 = (int(number) for number in match.groups()) if match else (0, 0, 0, 0)
     if min(x1, x2, y1, y2) < 1:
         raise ValueError(f"'{text}' is not a section [x1:x2,y1:y2] that counts from 1")
     return tuple(Span(min(a, b) - 1, max(a, b), a > b) for a, b in ((y1, y2), (x1, x2)))
@@ -120,10 +156,25 @@ def section(text: object) -> Section:
 def assembled_header(path: Path, header: fits.Header, raw: dict) -> fits.Header:
     """The header of the assembled image: its shape, and the WCS moved along with the pixels of the first amplifier.
 
+    Parameters
+    ----------
+    path : Path
+    header : fits.Header
+        Of the HDU with the amplifiers that do not say where they are.
+    raw : dict
+        Section of the instrument map.
+
+    Returns
+    -------
+    fits.Header
+        A copy.
+
     Raises
     ------
     BadData
         When the file does not have the sections that the map names.
+    OSError, KeyError
+        When it lacks an HDU that the map names.
     """
     entries = raw.get("amplifiers", [{}])
     if any("hdu" in entry for entry in entries):
@@ -162,10 +213,16 @@ def read(path: Path, hdu: int, raw: dict, columns: dict, folder: Path) -> Raw:
     folder : Path
         Where the file of the mask is.
 
+    Returns
+    -------
+    Raw
+
     Raises
     ------
     BadData
         When the file does not have what the map says.
+    OSError, KeyError, ...
+        Whatever astropy raises of an unreadable file.
     InputError
         When the mask cannot be used.
     """
@@ -175,10 +232,10 @@ def read(path: Path, hdu: int, raw: dict, columns: dict, folder: Path) -> Raw:
         layout = _layout(entries, [image.header for image in images])
         amplifiers = []
         for entry, image, (data, overscan, target) in zip(entries, images, layout):
-            look = translate.Image(path, translate.header_lookup(image.header, hdus[0].header), columns=columns)
+            view = translate.Image(path, translate.header_lookup(image.header, hdus[0].header), columns=columns)
             rules = {name: entry.get(name, columns[name]) for name in _LEVELS}
-            levels = {name: translate.checked(name, translate.evaluate(rules[name], name, look)) for name in _LEVELS}
-            levels = {name: translate.as_number(value, name) for name, value in levels.items()}
+            levels = {name: checked(name, translate.evaluate(rules[name], name, view)) for name in _LEVELS}
+            levels = {name: as_number(value, name) for name, value in levels.items()}
             amplifiers.append(
                 Amplifier(
                     _cut(image.data, data),
@@ -198,9 +255,9 @@ def _layout(entries: Sequence[dict], headers: Sequence[fits.Header]) -> list[tup
     layout = []
     for number, (entry, header) in enumerate(zip(entries, headers), 1):
         whole = f"[1:{header['NAXIS1']},1:{header['NAXIS2']}]"
-        data = _found(entry.get("data", whole), header)
-        overscan = _found(entry["overscan"], header) if "overscan" in entry else (data[0], Span(0, 0))
-        target = _found(entry["target"], header) if "target" in entry else data
+        data = _section_of(entry.get("data", whole), header)
+        overscan = _section_of(entry["overscan"], header) if "overscan" in entry else (data[0], Span(0, 0))
+        target = _section_of(entry["target"], header) if "target" in entry else data
         if [len(span) for span in target] != [len(span) for span in data]:
             raise BadData(f"amplifier {number}: target and data are not of the same size")
         if overscan[0].start > data[0].start or overscan[0].stop < data[0].stop:
@@ -217,7 +274,8 @@ def _layout(entries: Sequence[dict], headers: Sequence[fits.Header]) -> list[tup
     ]
 
 
-def _found(rule: str | dict, header: fits.Header) -> Section:
+def _section_of(rule: str | dict, header: fits.Header) -> Section:
+    """The section that a rule writes down, or that a header key holds."""
     if isinstance(rule, str):
         return section(rule)
     keys = [rule["key"]] if isinstance(rule["key"], str) else rule["key"]
@@ -231,6 +289,7 @@ def _found(rule: str | dict, header: fits.Header) -> Section:
 
 
 def _shape(layout: Sequence[tuple[Section, Section, Section]]) -> tuple[int, int]:
+    """(ny, nx) of the assembled image."""
     return tuple(max(target[axis].stop for _, _, target in layout) for axis in (0, 1))
 
 
@@ -239,6 +298,7 @@ def _cut(pixels: np.ndarray, where: Section) -> np.ndarray:
 
 
 def _defects(raw: dict, shape: tuple[int, int], folder: Path, detector: int) -> np.ndarray:
+    """Pixels of the assembled image that the sections and the mask of the map call bad."""
     bad = np.zeros(shape, bool)
     for text in raw.get("defects", []):
         y, x = section(text)

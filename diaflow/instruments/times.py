@@ -14,8 +14,8 @@ import erfa
 
 from diaflow.errors import BadData
 
-DAY = 86400.0
-MJD_ZERO = 2400000.5
+DAY = 86400.0  # [s]
+MJD_ZERO = 2400000.5  # Julian date of MJD 0 [d]
 _MJD_EPOCH = datetime(1858, 11, 17)
 # Seconds to add to reach TAI; TDB differs from TT by less than 2 ms.
 _TO_TAI = {"TAI": 0.0, "IAT": 0.0, "GPS": 19.0, "TT": -32.184, "TDT": -32.184, "ET": -32.184, "TDB": -32.184}
@@ -28,7 +28,18 @@ RULES = (
 
 
 def utc_to_tai(mjd: float) -> float:
-    """MJD in TAI of an MJD in UTC."""
+    """MJD in TAI of an MJD in UTC.
+
+    Parameters
+    ----------
+    mjd : float
+        [d]
+
+    Returns
+    -------
+    float
+        [d]
+    """
     with warnings.catch_warnings():
         # ERFA calls dates beyond its last announced leap second dubious; simulated surveys live there.
         warnings.simplefilter("ignore", erfa.ErfaWarning)
@@ -36,7 +47,19 @@ def utc_to_tai(mjd: float) -> float:
 
 
 def parse_date(date: str, clock: str | None = None) -> float:
-    """MJD of an ISO date with its time of day in the same string or in `clock` (HH:MM:SS), same time scale.
+    """MJD of a date, in its time scale.
+
+    Parameters
+    ----------
+    date : str
+        ISO 8601, with or without the time of day.
+    clock : str, optional
+        HH:MM:SS, the time of day of a date without.
+
+    Returns
+    -------
+    float
+        [d]
 
     Raises
     ------
@@ -65,6 +88,16 @@ def fits_time(lookup: Callable[[str], object]) -> float:
     ----------
     lookup : callable
         Gives the value of a header key, or None.
+
+    Returns
+    -------
+    float
+        [d]
+
+    Raises
+    ------
+    BadData
+        When neither key is there and can be understood, or the scale is not known.
     """
     value, date = lookup("MJD-OBS"), lookup("DATE-OBS")
     if value is not None:
@@ -97,6 +130,11 @@ def middle(rule: str, mjd: float, exptime: float, scan_seconds: float = 0.0) -> 
     scan_seconds : float
         ``tai_drift_scan`` only: time between the read-out of the first row, at `mjd`, and that of the central
         row, whose exposure ends when it is read [s].
+
+    Returns
+    -------
+    float
+        [d]
     """
     tai = utc_to_tai(mjd) if rule.startswith("utc") else mjd
     if rule.endswith("start"):

@@ -15,24 +15,10 @@ from astropy.io import fits
 
 from diaflow.errors import BadData, InputError
 from diaflow.instruments import times
+from diaflow.instruments.columns import COLUMNS, UNIMPORTANT, WHEN_ABSENT, as_number, checked
 from diaflow.store import tables
-from diaflow.store.ids import DETECTOR_BITS, MAX_VISIT
 
-# In this order: a rule may use the columns before its own.
-COLUMNS = (
-    "imagetype", "visit", "detector", "band", "exptime", "mjd", "gain", "read_noise", "saturation", "bias", "seeing",
-    "zero_point",
-)  # fmt: skip
-WHEN_ABSENT = {"imagetype": "science", "bias": 0.0, "seeing": None, "zero_point": None}
-MAY_BE_UNKNOWN = ("gain", "read_noise", "saturation", "seeing", "zero_point")
-# What a calibration frame need not know of itself; `other` images are left out.
-_UNIMPORTANT = {
-    "bias": {"visit", "band", "exptime", "mjd", "seeing", "zero_point"},
-    "dark": {"visit", "band", "mjd", "seeing", "zero_point"},
-    "flat": {"visit", "mjd", "seeing", "zero_point"},
-}
-CALIBRATIONS = tuple(_UNIMPORTANT)
-IMAGETYPES = ("science", *CALIBRATIONS, "other")
+# Fields that any rule with a value may have, and those of each kind of rule.
 _COMMON = {"values", "unit", "power", "scale", "offset", "magnitude"}
 _FIELDS = {
     "key": {"key", "pattern", "default"},
@@ -42,6 +28,7 @@ _FIELDS = {
     "sum": {"sum"},
     "product": {"product"},
 }
+# What a value in a unit is multiplied with, by the unit of the column.
 _UNITS = {
     "s": {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": times.DAY},
     "d": {"s": 1 / times.DAY, "min": 1 / 1440.0, "h": 1 / 24.0, "d": 1.0},
@@ -51,7 +38,23 @@ _UNITS = {
 
 @dataclass
 class Image:
-    """What the rules can look at: the file's name, its header, and the columns known so far."""
+    """What the rules can look at.
+
+    Attributes
+    ----------
+    path : Path
+        Of the file; rules see its name and the files beside it.
+    lookup : callable
+        Gives the value of a header key, or None.
+    ny : int
+        Rows of the image.
+    pixel_scale : float
+        [arcsec]; NaN where there is no WCS.
+    columns : dict
+        Columns of the exposure table that are known so far.
+    tables : dict
+        First rows of tables beside the image by their path, read once.
+    """
 
     path: Path
     lookup: Callable[[str], object]
@@ -62,7 +65,18 @@ class Image:
 
 
 def header_lookup(*headers: fits.Header) -> Callable[[str], object]:
-    """A function that gives the value of a key in the first header that has it, or None; strings are stripped."""
+    """A function that looks up keys.
+
+    Parameters
+    ----------
+    *headers : fits.Header
+        The first that has a key counts.
+
+    Returns
+    -------
+    callable
+        Gives the value of a key, strings stripped, or None; raises BadData where its card cannot be read.
+    """
 
     def lookup(key: str) -> object:
         for header in headers:
@@ -78,7 +92,14 @@ def header_lookup(*headers: fits.Header) -> Callable[[str], object]:
 
 
 def translate(rules: dict, image: Image) -> None:
-    """Fill ``image.columns`` by `rules` (column -> rule), in the order of `COLUMNS`.
+    """Fill the columns of an image by the rules of a map, in the order of `COLUMNS`.
+
+    Parameters
+    ----------
+    rules : dict
+        Rule by column.
+    image : Image
+        Its `columns` are filled.
 
     Raises
     ------
@@ -91,41 +112,21 @@ def translate(rules: dict, image: Image) -> None:
             value = evaluate(rules.get(column, WHEN_ABSENT.get(column)), column, image)
             image.columns[column] = checked(column, value)
         except BadData as problem:
-            if column not in _UNIMPORTANT.get(image.columns.get("imagetype"), ()):
+            if column not in UNIMPORTANT.get(image.columns.get("imagetype"), ()):
                 problems.append(f"{column}: {problem}")
     if problems:
         raise BadData("; ".join(problems))
 
 
-def checked(column: str, value: object) -> int | float | str:
-    """The value of a column in its type, NaN for None where the column may be unknown; BadData if it is not usable."""
-    if value is None and column in MAY_BE_UNKNOWN:
-        return np.nan
-    if column == "imagetype":
-        if value not in IMAGETYPES:
-            raise BadData(f"'{value}' is none of {', '.join(IMAGETYPES)}; give it one in `values`")
-        return value
-    if column == "band":
-        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.-]+", value):
-            raise BadData(f"'{value}' is not a plain name of a filter; give it one in `values`")
-        return value
-    number = as_number(value)
-    if column in ("visit", "detector"):
-        limit = MAX_VISIT if column == "visit" else 2**DETECTOR_BITS
-        if number != int(number) or not 0 <= number < limit:
-            raise BadData(f"{value} is not an integer from 0 to {limit - 1}")
-        return int(number)
-    if column in ("exptime", "gain", "saturation", "seeing") and number <= 0:
-        raise BadData(f"{value} is not positive")
-    if column == "read_noise" and number < 0:
-        raise BadData(f"{value} is negative")
-    if column == "mjd" and not 15020 < number < 88070:
-        raise BadData(f"{value} is not an MJD between the years 1900 and 2100")
-    return number
-
-
 def check(name: str, rules: dict) -> None:
     """Refuse a map that has a column missing or unknown, or a rule that is not well formed.
+
+    Parameters
+    ----------
+    name : str
+        Of the map.
+    rules : dict
+        Rule by column.
 
     Raises
     ------
@@ -145,7 +146,19 @@ def check(name: str, rules: dict) -> None:
 
 
 def check_rule(rule: object, column: str) -> None:
-    """Raise a ValueError, TypeError or re.error where a rule is not well formed."""
+    """Refuse a rule that is not well formed.
+
+    Parameters
+    ----------
+    rule : object
+        As YAML has it.
+    column : str
+
+    Raises
+    ------
+    ValueError, TypeError, re.error
+        With the fault.
+    """
     if not isinstance(rule, dict):
         if isinstance(rule, list):
             raise ValueError("a rule is a constant or a mapping, not a list")
@@ -189,7 +202,26 @@ def _check_time(rule: dict, column: str) -> None:
 
 
 def evaluate(rule: object, column: str, image: Image) -> object:
-    """The value that a rule gives for an image; BadData where it does not work."""
+    """The value that a rule gives for an image.
+
+    Parameters
+    ----------
+    rule : object
+        A constant or a mapping, well formed.
+    column : str
+        For its unit.
+    image : Image
+
+    Returns
+    -------
+    object
+        For `columns.checked`.
+
+    Raises
+    ------
+    BadData
+        When the rule does not work for this image.
+    """
     if not isinstance(rule, dict):
         return rule
     kind = next(kind for kind in _KINDS if kind in rule)
@@ -198,6 +230,7 @@ def evaluate(rule: object, column: str, image: Image) -> object:
 
 
 def _from_key(rule: dict, column: str, image: Image) -> object:
+    """The value of the first key that is in the header and matches the pattern, or the default."""
     keys = [rule["key"]] if isinstance(rule["key"], str) else rule["key"]
     pattern = rule.get("pattern", "(.*)")
     for key in keys:
@@ -215,6 +248,17 @@ def _from_key(rule: dict, column: str, image: Image) -> object:
 def file_beside(pattern: str, image: Image) -> Path:
     """The file in the folder of an image whose name has the values of header keys in it.
 
+    Parameters
+    ----------
+    pattern : str
+        A glob with header keys, and formats, in braces: ``{FIELDID:06d}``.
+    image : Image
+
+    Returns
+    -------
+    Path
+        Of several that match, the one with the longest name.
+
     Raises
     ------
     BadData
@@ -222,13 +266,14 @@ def file_beside(pattern: str, image: Image) -> Path:
     """
     name = re.sub(r"\{([^}:]+)(:[^}]*)?\}", lambda part: _formatted(part, image), pattern)
     # The longest name is the one with the highest number, e.g. the latest reprocessing.
-    found = sorted(image.path.parent.glob(name), key=lambda path: (len(path.name), path.name))
-    if not found:
+    matches = sorted(image.path.parent.glob(name), key=lambda path: (len(path.name), path.name))
+    if not matches:
         raise BadData(f"no file {name} beside the image")
-    return found[-1]
+    return matches[-1]
 
 
 def _from_file(rule: dict, column: str, image: Image) -> object:
+    """A field of the first row of a table beside the image."""
     path = file_beside(rule["file"], image)
     if path not in image.tables:
         image.tables[path] = _first_row(path, rule.get("hdu", 1))
@@ -265,6 +310,7 @@ def _from_column(rule: dict, column: str, image: Image) -> object:
 
 
 def _first(rule: dict, column: str, image: Image) -> object:
+    """The value of the first rule that works."""
     reasons = []
     for part in rule["first"]:
         try:
@@ -283,6 +329,7 @@ def _product(rule: dict, column: str, image: Image) -> float:
 
 
 def _time(rule: dict, column: str, image: Image) -> float:
+    """Mid-exposure MJD by a named rule."""
     if "exptime" not in image.columns:
         raise BadData("exptime is not known")
     exptime = image.columns["exptime"]
@@ -305,6 +352,7 @@ def _value_part(rule: dict) -> dict:
 
 
 def _modified(value: object, rule: dict, column: str, image: Image) -> object:
+    """The value after the common fields of its rule."""
     if "values" in rule:
         names = {str(name): entry for name, entry in rule["values"].items()}
         if str(value) not in names:
@@ -332,14 +380,3 @@ def _positive(value: object) -> float:
     if as_number(value) <= 0:
         raise BadData(f"{value} is not positive")
     return as_number(value)
-
-
-def as_number(value: object, name: str = "value") -> float:
-    """The finite number that a value is; BadData with its name where it is none."""
-    try:
-        number = float(value) if not isinstance(value, bool) else np.nan
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise BadData(f"{name} {value} is not a number")
-    return number

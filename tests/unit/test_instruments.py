@@ -13,6 +13,7 @@ from builders import tan_header
 from diaflow.errors import BadData, InputError
 from diaflow.image.planes import bits
 from diaflow.instruments import maps, times, translate
+from diaflow.instruments.columns import checked
 from diaflow.instruments.images import read_image
 from diaflow.instruments.ingest import ingest_images
 from diaflow.store import tables
@@ -523,7 +524,7 @@ def test_masks_that_cannot_work_are_refused(tmp_path, section):
 def test_unreadable_card_is_a_reason():
     header = fits.Header.fromstring("GAIN    = 'open ended".ljust(80))
     with pytest.raises(BadData, match="GAIN"):
-        translate.checked("gain", translate.header_lookup(header)("GAIN"))
+        checked("gain", translate.header_lookup(header)("GAIN"))
 
 
 def test_real_sdss_frames(shared):

@@ -14,8 +14,8 @@ from diaflow.calibrate import astrometry, calexp
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
-from diaflow.instruments import delivered, maps
-from diaflow.instruments.images import Pixels, read_header, read_image, read_raw
+from diaflow.instruments import delivered, headers, maps
+from diaflow.instruments.images import Pixels, read_image, read_raw
 from diaflow.instruments.ingest import ingest_images
 from diaflow.isr.detrend import detrend
 from diaflow.measure import sources
@@ -411,7 +411,7 @@ def test_several_raw_detectors_of_one_file(tmp_path):
         (amplifier,) = read_raw(row, str(tmp_path / "mosaic.yaml")).amplifiers
         assert (amplifier.counts == 1000 + row["detector"]).all() and amplifier.counts.shape == (96, 64)
         assert (amplifier.overscan == 300 + row["detector"]).all() and amplifier.gain == pytest.approx(2.1)
-        wcs = header_wcs(read_header(row, str(tmp_path / "mosaic.yaml")))
+        wcs = header_wcs(headers.read(row, str(tmp_path / "mosaic.yaml")))
         # Pixel 5 of the frame is pixel 1 of the image.
         assert wcs.wcs.crpix[0] == 36.0 - 80 * row["detector"] - 4
 
