@@ -7,38 +7,70 @@ linear least squares (Shupe et al. 2005, ASP 347, 491).
 """
 
 import numpy as np
-from astropy.wcs import WCS, Sip
+from astropy.wcs import WCS
 from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 from scipy.special import gammainc
 
 from diaflow import polynomials
+from diaflow.calibrate.tan_sip import tan_sip
 from diaflow.errors import BadData
 from diaflow.sky import sphere
 from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH, median_width
 
-N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars
+N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of the reference stars: chosen
 MIN_MATCHES = 6  # three stars fit any affine map; as many again must agree with it
 MIN_AFFINE = 12  # fewer stars do not tell shear from a wrong match
-MAX_CHANCE = 1e-4  # largest expected number of accidental matches as good as the one found
-MAX_SCALE_ERROR = 0.02  # of the header
-FINAL_RADIUS = 2.0  # smallest matching radius [pixel]
+MAX_CHANCE = 1e-4  # largest expected number of accidental matches as good as the best, chosen
+MAX_SCALE_ERROR = 0.02  # of the header, chosen
+FINAL_RADIUS = 2.0  # smallest matching radius [pixel], chosen: many times the error of a centroid
+REFINED_SIGMA = 4.0  # the matching radius shrinks to this many times the scatter of the matches
+REFINED_STEP = 1e-3  # change of any position, in final matching radii, below which the refinement ends
 STARS_PER_TERM = 3  # a polynomial of fewer stars would follow their errors
-LEAST_ERROR = 1e-3  # of any star [pixel]
+LEAST_ERROR = 1e-3  # of any star [pixel], chosen
 LEAST_SIGMA = 0.1  # stars of perfect positions must not clip each other
-# Error of the header's linear terms that the search forgives, as a fraction of the distance from the centre.
-_TOLERANCE = 0.003
-_MIN_TOLERANCE = 3.0  # [pixel]
-_ROUNDS = 8
+SETTLED = 0.02  # relative change of the errors of the stars below which the fit of a WCS ends
+# Error of the header's linear terms that the search forgives, as a fraction of the distance from the centre, and the
+# least of it [pixel]: chosen.
+TOLERANCE, MIN_TOLERANCE = 0.003, 3.0
+SURROUNDINGS = 9  # side of the square of cells that a peak of pair offsets is compared with, chosen
+ROUNDS = 8  # at most, of every iteration here: chosen
+NO_SHIFT = 1e-13  # of CRVAL [deg]: a double holds no less of right ascension
 
 
 def to_plane(ra: np.ndarray, dec: np.ndarray, crval: np.ndarray) -> np.ndarray:
-    """Gnomonic projection about crval = (ra, dec): standard coordinates (n, 2), all in degrees."""
+    """Gnomonic projection about a point.
+
+    Parameters
+    ----------
+    ra, dec : (n,) arrays
+        [deg]
+    crval : (ra, dec)
+        The point [deg].
+
+    Returns
+    -------
+    (n, 2) array
+        Standard coordinates xi and eta [deg]; NaN far from the point.
+    """
     return np.rad2deg(np.stack(sphere.gnomonic(ra, dec, *crval), -1))
 
 
 def from_plane(plane: np.ndarray, crval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of `to_plane`: ra in 0..360 and dec, all in degrees."""
+    """Inverse of `to_plane`.
+
+    Parameters
+    ----------
+    plane : (..., 2) array
+        Standard coordinates [deg].
+    crval : (ra, dec)
+        The point of the projection [deg].
+
+    Returns
+    -------
+    ra, dec : arrays
+        [deg], right ascension in 0 ... 360.
+    """
     return sphere.from_gnomonic(*np.deg2rad(np.moveaxis(plane, -1, 0)), *crval)
 
 
@@ -84,7 +116,7 @@ def match(
     centre, half = corners[0], np.hypot(*(corners[1:] - corners[0]).T).max()
     reach = half + max_offset_arcsec / 3600
     pixel = np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix)))
-    tolerance = max(_TOLERANCE * half, _MIN_TOLERANCE * pixel)
+    tolerance = max(TOLERANCE * half, MIN_TOLERANCE * pixel)
 
     i_source = _ranked(x, y, -np.asarray(flux, float))
     sky = to_plane(refcat["ra"], refcat["dec"], wcs.wcs.crval)
@@ -105,11 +137,11 @@ def match(
     moved, radius = _refined(*stars, moved, 1.5 * tolerance, FINAL_RADIUS * pixel)
     moved, radius = _refined(x, y, ra, dec, moved, radius, FINAL_RADIUS * pixel)
 
-    there, sky = _on_plane(x, y, moved), to_plane(ra, dec, moved.wcs.crval)
-    i, j = mutual_neighbours(there, sky, radius)
+    plane, sky = _on_plane(x, y, moved), to_plane(ra, dec, moved.wcs.crval)
+    i, j = mutual_neighbours(plane, sky, radius)
     # Each of the three stars that define an affine map may be chosen among those within the tolerance.
     n_trials *= max(tolerance / radius, 1) ** 6
-    accidents = n_trials * _chance(there, sky, radius, len(i), (radius / reach) ** 2)
+    accidents = n_trials * _chance(plane, sky, radius, len(i), (radius / reach) ** 2)
     possible = _is_small(wcs, moved, shape, max_offset_arcsec / 3600 + tolerance, max_rotation_deg)
     if len(i) < MIN_MATCHES or accidents > MAX_CHANCE or not possible:
         raise BadData(f"no match to the reference catalogue (best {len(i)} {reason}")
@@ -119,7 +151,20 @@ def match(
 
 
 def mutual_neighbours(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the points of a (n, 2) and b (m, 2) that are each other's nearest within `radius`."""
+    """Points of two sets that are each other's nearest.
+
+    Parameters
+    ----------
+    a, b : (n, 2), (m, 2) arrays
+        Points of the two sets, finite.
+    radius : float
+        Largest distance, in the unit of the points.
+
+    Returns
+    -------
+    i, j : (k,) int arrays
+        Indices in a, ascending, and in b.
+    """
     distance, nearest = cKDTree(b).query(a, distance_upper_bound=radius)
     back = np.append(cKDTree(a).query(b, distance_upper_bound=radius)[1], -1)
     i = np.flatnonzero(np.isfinite(distance) & (back[nearest] == np.arange(len(a))))
@@ -158,7 +203,7 @@ def fit_wcs(
         Standard errors of the positions in one coordinate [pixel]; equal by default.  A floor is added in quadrature,
         which the better half of the stars shows: errors of the catalogue and of the atmosphere are not known.
     distortion : (n_terms, 2) array, optional
-        The known distortion of the detector (see `diaflow.calibrate.jointcal`); then only an affine map is fitted.
+        The known distortion of the detector (see `jointcal`); then only an affine map is fitted.
     n_sigma : float
         Stars with a residual beyond this many robust standard deviations (of stars of their error) are left out.
 
@@ -184,7 +229,7 @@ def fit_wcs(
     root = np.ones(len(u))
     crval = np.array(wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))
     used = usable = np.isfinite(u) & np.isfinite(v) & np.isfinite(ra) & np.isfinite(dec) & np.isfinite(errors)
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         order = _affordable_order(used.sum(), sip_order if distortion is None else 1)
         terms = polynomials.terms(u, v, order).T
         if distortion is not None:
@@ -195,18 +240,17 @@ def fit_wcs(
         freedom = used.sum() / max(used.sum() - terms.shape[1], 1)
         spread = SIGMA_PER_MEDIAN_LENGTH * np.median(length[used & better]) * np.sqrt(freedom)
         floor = np.sqrt(max(spread**2 - np.median(errors[used & better]) ** 2, LEAST_ERROR**2))
-        settled, root = np.allclose(root * np.hypot(errors, floor), 1, rtol=0.02), 1 / np.hypot(errors, floor)
+        settled, root = np.allclose(root * np.hypot(errors, floor), 1, rtol=SETTLED), 1 / np.hypot(errors, floor)
         sigma = max(SIGMA_PER_MEDIAN_LENGTH * np.median((length * root)[used]), LEAST_SIGMA)
-        again = usable & (length * root <= n_sigma * sigma)
-        if settled and np.array_equal(again, used):
+        agreeing = usable & (length * root <= n_sigma * sigma)
+        if settled and np.array_equal(agreeing, used):
             break
-        used = again
+        used = agreeing
     scatter = median_width(residual[used]) * np.sqrt(freedom)
     if distortion is not None:
-        order, affine = polynomials.order_of(distortion), coefficients
-        coefficients = distortion @ affine[1:]
+        affine, coefficients = coefficients, distortion @ coefficients[1:]
         coefficients[:3] += affine
-    return _tan_sip(crval, coefficients, order, max(shape) / 2, shape), used, float(scatter)
+    return tan_sip(crval, coefficients, shape), used, float(scatter)
 
 
 def _detector_points(shape: tuple[int, int]) -> np.ndarray:
@@ -216,6 +260,7 @@ def _detector_points(shape: tuple[int, int]) -> np.ndarray:
 
 
 def _on_plane(x: np.ndarray, y: np.ndarray, wcs: WCS) -> np.ndarray:
+    """Standard coordinates (n, 2) of pixel positions about CRVAL [deg]."""
     return to_plane(*wcs.all_pix2world(x, y, 0), wcs.wcs.crval)
 
 
@@ -227,21 +272,21 @@ def _ranked(x: np.ndarray, y: np.ndarray, rank: np.ndarray) -> np.ndarray:
 
 def _shifted(x, y, ra, dec, wcs, centre, half, max_offset, max_rotation_deg, tolerance) -> tuple[WCS, int]:
     """The WCS after the best shift and rotation about the centre, and the number of those tried."""
-    there, sky = _on_plane(x, y, wcs) - centre, to_plane(ra, dec, wcs.wcs.crval) - centre
+    plane, sky = _on_plane(x, y, wcs) - centre, to_plane(ra, dec, wcs.wcs.crval) - centre
     # Neighbouring angles move the corners by the tolerance.
     n_steps = int(np.ceil(np.deg2rad(max_rotation_deg) * half / tolerance))
     angles = np.deg2rad(max_rotation_deg) * np.arange(-n_steps, n_steps + 1) / max(n_steps, 1)
-    angle, shift, n_trials = _best_offset(there, sky, angles, max_offset, tolerance)
+    angle, shift, n_trials = _best_offset(plane, sky, angles, max_offset, tolerance)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return _corrected(wcs, matrix, centre + shift - matrix @ centre), n_trials
 
 
-def _best_offset(there, sky, angles, max_offset, cell) -> tuple[float, np.ndarray, int]:
-    """Angle and shift at which the pair offsets sky - rotated(there) are densest, and the number of cells."""
-    i, j = np.nonzero(np.abs(sky - there[:, None]).max(2) < max_offset + np.abs(there).max() * np.abs(angles).max())
+def _best_offset(plane, sky, angles, max_offset, cell) -> tuple[float, np.ndarray, int]:
+    """Angle and shift at which the pair offsets sky - rotated(plane) are densest, and the number of cells."""
+    i, j = np.nonzero(np.abs(sky - plane[:, None]).max(2) < max_offset + np.abs(plane).max() * np.abs(angles).max())
     cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    dx = sky[j, 0] - cosine * there[i, 0] + sine * there[i, 1]
-    dy = sky[j, 1] - sine * there[i, 0] - cosine * there[i, 1]
+    dx = sky[j, 0] - cosine * plane[i, 0] + sine * plane[i, 1]
+    dy = sky[j, 1] - sine * plane[i, 0] - cosine * plane[i, 1]
     n = 2 * int(np.ceil(max_offset / cell)) + 2
     ix, iy = np.floor(dx / cell).astype(int) + n // 2, np.floor(dy / cell).astype(int) + n // 2
     inside = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < n)
@@ -249,7 +294,7 @@ def _best_offset(there, sky, angles, max_offset, cell) -> tuple[float, np.ndarra
     counts = np.bincount(flat, minlength=len(angles) * n * n).reshape(-1, n, n).astype(float)
     # Four neighbouring cells together hold a peak wherever it falls; clusters of stars raise the surroundings too.
     peak = counts[:, :-1, :-1] + counts[:, 1:, :-1] + counts[:, :-1, 1:] + counts[:, 1:, 1:]
-    around = uniform_filter(peak, (0, 9, 9), mode="nearest")
+    around = uniform_filter(peak, (0, SURROUNDINGS, SURROUNDINGS), mode="nearest")
     k, row, column = np.unravel_index(np.argmax((peak - around) / np.sqrt(around + 1)), peak.shape)
     offsets = np.stack([dx[k], dy[k]], -1)
     members = np.abs(offsets - cell * (np.array([column, row]) + 1 - n // 2)).max(1) < cell
@@ -258,19 +303,19 @@ def _best_offset(there, sky, angles, max_offset, cell) -> tuple[float, np.ndarra
 
 def _refined(x, y, ra, dec, wcs, radius, final_radius) -> tuple[WCS, float]:
     """The WCS after linear fits to neighbours within a radius that shrinks to four times their scatter."""
-    for _ in range(_ROUNDS):
-        there, sky = _on_plane(x, y, wcs), to_plane(ra, dec, wcs.wcs.crval)
-        i, j = mutual_neighbours(there, sky, radius)
+    for _ in range(ROUNDS):
+        plane, sky = _on_plane(x, y, wcs), to_plane(ra, dec, wcs.wcs.crval)
+        i, j = mutual_neighbours(plane, sky, radius)
         if len(i) < MIN_MATCHES:
             break
         # The wrong star of a close pair is within any sensible radius, but far out of the scatter: fit without it.
-        distance = np.hypot(*(sky[j] - _mapped(there[i], *_linear_map(there[i], sky[j]))).T)
-        typical = 4 * SIGMA_PER_MEDIAN_LENGTH * np.median(distance)
+        distance = np.hypot(*(sky[j] - _mapped(plane[i], *_linear_map(plane[i], sky[j]))).T)
+        typical = REFINED_SIGMA * SIGMA_PER_MEDIAN_LENGTH * np.median(distance)
         good = distance <= typical
-        correction = _linear_map(there[i[good]], sky[j[good]])
+        correction = _linear_map(plane[i[good]], sky[j[good]])
         wcs = _corrected(wcs, *correction)
         radius = min(radius, max(typical, final_radius))
-        if np.abs(_mapped(there, *correction) - there).max() < 1e-3 * final_radius:
+        if np.abs(_mapped(plane, *correction) - plane).max() < REFINED_STEP * final_radius:
             break
     return wcs, radius
 
@@ -286,6 +331,7 @@ def _linear_map(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mapped(points: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Points (n, 2) after an affine map."""
     return points @ matrix.T + shift
 
 
@@ -301,15 +347,15 @@ def _corrected(wcs: WCS, matrix: np.ndarray, shift: np.ndarray) -> WCS:
     return moved
 
 
-def _chance(there, sky, radius, n_matches, density) -> float:
+def _chance(plane, sky, radius, n_matches, density) -> float:
     """Probability of as many matches by accident.
 
     The expected number is that of a uniform sky or of catalogues slightly displaced, whichever is larger.
     """
     turn = np.arange(8) * np.pi / 4
     aside = 4 * radius * np.column_stack([np.cos(turn), np.sin(turn)])
-    displaced = np.mean([len(mutual_neighbours(there + step, sky, radius)[0]) for step in aside])
-    return gammainc(max(n_matches, 1), max(displaced, len(there) * len(sky) * density))
+    displaced = np.mean([len(mutual_neighbours(plane + step, sky, radius)[0]) for step in aside])
+    return gammainc(max(n_matches, 1), max(displaced, len(plane) * len(sky) * density))
 
 
 def _is_small(wcs: WCS, moved: WCS, shape, max_offset: float, max_rotation_deg: float) -> bool:
@@ -321,12 +367,13 @@ def _is_small(wcs: WCS, moved: WCS, shape, max_offset: float, max_rotation_deg: 
     scales = np.linalg.svd(matrix, compute_uv=False)
     return bool(
         np.hypot(*(after[0] - before[0])) <= max_offset
-        and np.abs(rotation) <= max_rotation_deg + np.rad2deg(_TOLERANCE)
+        and np.abs(rotation) <= max_rotation_deg + np.rad2deg(TOLERANCE)
         and np.abs(scales - 1).max() <= MAX_SCALE_ERROR
     )
 
 
 def _affordable_order(n_stars: int, highest: int) -> int:
+    """Order of the polynomial that this many stars can carry; BadData where they carry none."""
     if n_stars < MIN_MATCHES:
         raise BadData(f"no WCS: only {n_stars} matched stars agree")
     return polynomials.affordable(highest, n_stars, STARS_PER_TERM, lowest=1)
@@ -334,50 +381,10 @@ def _affordable_order(n_stars: int, highest: int) -> int:
 
 def _fit_plane(terms, ra, dec, root, crval) -> tuple[np.ndarray, np.ndarray]:
     """CRVAL and coefficients (n_terms, 2) [deg] of the polynomial whose constant vanishes there."""
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         plane = to_plane(ra, dec, crval)
         coefficients = np.linalg.lstsq(terms * root[:, None], plane * root[:, None], rcond=None)[0]
-        if np.abs(coefficients[0]).max() < 1e-13:
+        if np.abs(coefficients[0]).max() < NO_SHIFT:
             break
         crval = np.array(from_plane(coefficients[0], crval))
     return crval, coefficients
-
-
-def _tan_sip(crval, coefficients, order, scale, shape) -> WCS:
-    """The WCS of a polynomial in the pixel offset from the centre over `scale`."""
-    ny, nx = shape
-    crpix = [(nx + 1) / 2, (ny + 1) / 2]
-    wcs = WCS(naxis=2)
-    suffix = "-SIP" if order > 1 else ""
-    wcs.wcs.ctype = [f"RA---TAN{suffix}", f"DEC--TAN{suffix}"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.radesys = "ICRS"
-    wcs.wcs.crpix, wcs.wcs.crval = crpix, crval
-    cd = coefficients[1:3].T / scale
-    wcs.wcs.cd = cd
-    if order > 1:
-        forward = np.linalg.solve(cd, coefficients.T)
-        forward[:, :3] = 0
-        # One order more, because the inverse of a polynomial is not one; over the detector it is then close.
-        inverse = _inverse(forward, order, order + 1, scale, shape)
-        wcs.sip = Sip(*_sip_matrices(forward, order, scale), *_sip_matrices(inverse, order + 1, scale), crpix)
-    wcs.wcs.set()
-    return wcs
-
-
-def _inverse(forward, order, inverse_order, scale, shape) -> np.ndarray:
-    """Polynomial (2, n_terms) that takes distorted offsets back, fitted on a grid over the detector [pixel]."""
-    ny, nx = shape
-    steps = np.linspace(-1, 1, 4 * inverse_order)
-    u, v = (grid.ravel() for grid in np.meshgrid(steps * nx / 2 / scale, steps * ny / 2 / scale))
-    distortion = forward @ polynomials.terms(u, v, order)
-    terms = polynomials.terms(u + distortion[0] / scale, v + distortion[1] / scale, inverse_order)
-    return np.linalg.lstsq(terms.T, -distortion.T, rcond=None)[0].T
-
-
-def _sip_matrices(coefficients, order, scale) -> list[np.ndarray]:
-    """Matrices M[p, q] of the terms u**p v**q in pixels, from the order of `diaflow.polynomials.terms`."""
-    matrices = np.zeros((2, order + 1, order + 1))
-    for column, (p, q) in enumerate(polynomials.exponents(order)):
-        matrices[:, p, q] = coefficients[:, column] / scale ** (p + q)
-    return list(matrices)

@@ -9,6 +9,8 @@ sum of all its pixels.  `aperture_correction` is the ratio of aperture to PSF fl
 source table has been divided by it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from astropy.wcs import WCS
 
@@ -17,6 +19,7 @@ from diaflow.calibrate import astrometry, photocal
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
+from diaflow.image.planes import row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import noise
 from diaflow.measure import sources
@@ -28,18 +31,22 @@ from diaflow.store import tables
 
 # Without any zero point the counts are kept: 1 DN is called 1 nJy.
 NOMINAL_ZERO_POINT = units.NANOJANSKY_ZERO_POINT
-
 MAX_WORSE = 1.5  # scatter with the camera's distortion over that with the image's own, from which it is another one
+RESERVED_CLIP = 5.0  # sigma at which a reserved star is not one, chosen
+RESERVED_FLOOR = 0.005  # least relative error of the size of a star, chosen: a few bright stars must not decide
+APERTURE_ORDER = 2  # of the aperture correction in position, chosen
+APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars, chosen as of `photocal`
+APERTURE_CLIP, APERTURE_ROUNDS = 3.0, 3  # errors at which a star does not tell it, and rounds of that: chosen
+MIN_APERTURE_STARS = 3  # with fewer there is no correction
+DEPTH_SNR = 5.0  # at which the depth of an image is told
 
-RESERVED_CLIP = 5.0  # sigma at which a reserved star is not one
 
-RESERVED_FLOOR = 0.005  # least relative error of the size of a star
+@dataclass(frozen=True)
+class _Reference:
+    """What an image is calibrated against: a "refcat" table, `star` where one can give a zero point, and its name."""
 
-APERTURE_ORDER = 2  # of the aperture correction in position
-
-ROWS = 256  # scaled at a time
-
-APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars
+    stars: np.ndarray
+    name: str
 
 
 def calibrate(
@@ -65,7 +72,7 @@ def calibrate(
         Calibrated sources of another visit, used without `refcat`: for the WCS whatever their band, for the zero
         point those in the band of the image.
     distortion : (n_terms, 2) array, optional
-        Of the detector, from `diaflow.calibrate.jointcal`.
+        Of the detector, from `jointcal`.
 
     Returns
     -------
@@ -82,40 +89,30 @@ def calibrate(
     """
     exposure, table, sky = measure_image(pixels, row, config)
     summary = _summary_of(row, "ok", "")
-    correction = _correct_apertures(table, exposure.shape)
-
-    if {"wcs", "zero_point"} <= set(config["trust"]):
-        refcat = first_visit = None
-    reference, reference_from = _reference(refcat, first_visit, row["band"])
-    i, j = np.zeros((2, 0), int)
-    astrometry_from = photometry_from = reference_from
-    if reference is not None and "wcs" in config["trust"]:
-        i, j, _ = match_sources(table, exposure.wcs, exposure.shape, reference, config)
-        astrometry_from = "header"
-    elif reference is not None:
-        i, j, exposure.wcs = _fit_wcs(table, exposure, reference, config, distortion, summary)
-    table["refMatch"][i] = True
-    variation = np.zeros(1)
-    if reference is not None and reference["star"].any() and "zero_point" not in config["trust"]:
-        variation = _fit_zero_point(table[i], reference[j], exposure.shape, config["zero_point_order"], summary)
-    elif np.isfinite(row["zero_point"]):
-        photometry_from, summary["zero_point"] = "header", row["zero_point"]
-    elif "zero_point" in config["trust"]:
-        raise BadData("the header has no zero point that could be trusted")
-    else:
-        photometry_from, summary["zero_point"] = "none", NOMINAL_ZERO_POINT
+    summary["sky"], summary["n_psf_stars"] = sky, table["psfStar"].sum()
+    summary["aperture_correction"] = _correct_apertures(table, exposure.shape)
+    reference = _reference(refcat, first_visit, row["band"], config["trust"])
+    matches = _astrometry(exposure, table, reference, config, distortion, summary)
+    variation = _photometry(table, reference, matches, row, exposure.shape, config, summary)
     _apply_scale(exposure, table, float(summary["zero_point"][0]), variation)
     _set_sky_positions(table, exposure.wcs)
-    summary["astrometry"], summary["photometry"] = astrometry_from, photometry_from
-    summary["sky"], summary["aperture_correction"] = sky, correction
-    summary["n_psf_stars"] = table["psfStar"].sum()
     _describe(exposure, table, summary)
     judge_psf(exposure, table[table["psfReserved"]], summary)
     return exposure, table, summary
 
 
 def failed(row: np.void, reason: str) -> np.ndarray:
-    """The visit summary (one row) of an image that could not be calibrated."""
+    """The visit summary of an image that could not be calibrated.
+
+    Parameters
+    ----------
+    row : row of the "exposure" table
+    reason : str
+
+    Returns
+    -------
+    "visit_summary" table of one row
+    """
     return _summary_of(row, "failed", reason)
 
 
@@ -123,6 +120,12 @@ def aperture_correction(table: np.ndarray, shape: tuple[int, int]) -> tuple[floa
     """Ratio of aperture to PSF flux of the unflagged PSF stars: its mean, weighted by errors, and how it varies.
 
     To the errors is added what the better half of the stars scatters beyond them.
+
+    Parameters
+    ----------
+    table : "source" table
+    shape : (ny, nx)
+        Of the detector.
 
     Returns
     -------
@@ -134,28 +137,32 @@ def aperture_correction(table: np.ndarray, shape: tuple[int, int]) -> tuple[floa
     good = table["psfStar"] & sources.unflagged(table) & (table["psfFlux"] > 0) & np.isfinite(table["apFlux"])
     stars = table[good]
     ratio = stars["apFlux"].astype(float) / stars["psfFlux"]
-    if len(ratio) < 3:
+    if len(ratio) < MIN_APERTURE_STARS:
         return 1.0, np.zeros(1)
     error = stars["apFluxErr"].astype(float) / stars["psfFlux"]
     error = np.hypot(error, excess_scatter(ratio, error, APERTURE_FLOOR))
-    for _ in range(3):
-        kept = np.abs(ratio - np.median(ratio)) < 3 * error
+    for _ in range(APERTURE_ROUNDS):
+        kept = np.abs(ratio - np.median(ratio)) < APERTURE_CLIP * error
         stars, ratio, error = stars[kept], ratio[kept], error[kept]
-    if len(ratio) < 3:
+    if len(ratio) < MIN_APERTURE_STARS:
         return 1.0, np.zeros(1)
     mean = float(np.average(ratio, weights=error**-2))
     return mean, photocal.variation(stars["x"], stars["y"], ratio - mean, error, shape, APERTURE_ORDER)
 
 
-def _reference(refcat: np.ndarray | None, first_visit: np.ndarray | None, band: str) -> tuple[np.ndarray | None, str]:
-    """The stars to calibrate against, `star` where they can give a zero point, and what they are."""
+def _reference(
+    refcat: np.ndarray | None, first_visit: np.ndarray | None, band: str, trust: list[str]
+) -> _Reference | None:
+    """The stars to calibrate against, or None where only the header tells, or need be asked."""
+    if {"wcs", "zero_point"} <= set(trust):
+        return None
     if refcat is not None:
-        return refcat[refcat["star"]], "refcat"
+        return _Reference(refcat[refcat["star"]], "refcat")
     if first_visit is None:
-        return None, "header"
+        return None
     good = first_visit[sources.unflagged(first_visit) & (first_visit["psfFlux"] > 0)]
     flux = good["psfFlux"].astype(float)
-    reference = tables.from_columns(
+    stars = tables.from_columns(
         "refcat",
         id=good["sourceId"],
         ra=good["ra"],
@@ -164,7 +171,31 @@ def _reference(refcat: np.ndarray | None, first_visit: np.ndarray | None, band: 
         mag_err=units.MAG_PER_RELATIVE_ERROR * good["psfFluxErr"] / flux,
         star=(good["extendedness"] == 0) & (good["band"] == band),
     )
-    return reference, "relative"
+    return _Reference(stars, "relative")
+
+
+def _astrometry(
+    exposure: Exposure,
+    table: np.ndarray,
+    reference: _Reference | None,
+    config: dict,
+    distortion: np.ndarray | None,
+    summary: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the WCS that the reference stars tell into the exposure; rows of sources and of stars that are the same.
+
+    A WCS that is trusted stays, and so does one without reference stars.
+    """
+    summary["astrometry"] = "header"
+    if reference is None:
+        return np.zeros((2, 0), int)
+    if "wcs" in config["trust"]:
+        i, j, _ = match_sources(table, exposure.wcs, exposure.shape, reference.stars, config)
+    else:
+        summary["astrometry"] = reference.name
+        i, j, exposure.wcs = _fit_wcs(table, exposure, reference.stars, config, distortion, summary)
+    table["refMatch"][i] = True
+    return i, j
 
 
 def _fit_wcs(
@@ -180,18 +211,41 @@ def _fit_wcs(
     A distortion that is known serves unless the image itself shows another one.
     """
     i, j, wcs = match_sources(table, exposure.wcs, exposure.shape, reference, config)
-    x, y, ra, dec = table["x"][i], table["y"][i], reference["ra"][j], reference["dec"][j]
     pixel_scale = central_pixel_scale(wcs, exposure.shape) / 3600
     errors = np.hypot(centroid_errors(table[i]), np.nan_to_num(reference["pos_err"][j]) / pixel_scale)
-    fixed = x, y, ra, dec, wcs, exposure.shape
-    fitted = astrometry.fit_wcs(*fixed, config["sip_order"], errors)
+    stars = table["x"][i], table["y"][i], reference["ra"][j], reference["dec"][j], wcs, exposure.shape
+    fitted = astrometry.fit_wcs(*stars, config["sip_order"], errors)
     if distortion is not None:
-        simple = astrometry.fit_wcs(*fixed, 1, errors, distortion)
-        if simple[2] < MAX_WORSE * fitted[2]:
-            fitted = simple
+        of_camera = astrometry.fit_wcs(*stars, 1, errors, distortion)
+        if of_camera[2] < MAX_WORSE * fitted[2]:
+            fitted = of_camera
     wcs, used, scatter = fitted
     summary["astrom_scatter"], summary["n_astrom_stars"] = scatter, used.sum()
     return i[used], j[used], wcs
+
+
+def _photometry(
+    table: np.ndarray,
+    reference: _Reference | None,
+    matches: tuple[np.ndarray, np.ndarray],
+    row: np.void,
+    shape: tuple[int, int],
+    config: dict,
+    summary: np.ndarray,
+) -> np.ndarray:
+    """Fill the zero point and what it rests on into the summary; returns how it varies over the detector [mag]."""
+    trusted = "zero_point" in config["trust"]
+    if reference is not None and reference.stars["star"].any() and not trusted:
+        i, j = matches
+        summary["photometry"] = reference.name
+        return _fit_zero_point(table[i], reference.stars[j], shape, config["zero_point_order"], summary)
+    if np.isfinite(row["zero_point"]):
+        summary["photometry"], summary["zero_point"] = "header", row["zero_point"]
+    elif trusted:
+        raise BadData("the header has no zero point that could be trusted")
+    else:
+        summary["photometry"], summary["zero_point"] = "none", NOMINAL_ZERO_POINT
+    return np.zeros(1)
 
 
 def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
@@ -222,8 +276,7 @@ def _apply_scale(exposure: Exposure, table: np.ndarray, zero_point: float, varia
     scale = units.nanojansky(zero_point)
     exposure.metadata["gain"] /= scale
     columns = np.arange(nx)
-    for first in range(0, ny, ROWS):
-        rows = slice(first, min(first + ROWS, ny))
+    for rows in row_blocks(ny):
         factor = scale
         if len(variation) > 1:
             x, y = np.meshgrid(columns, np.arange(rows.start, rows.stop))
@@ -236,6 +289,7 @@ def _apply_scale(exposure: Exposure, table: np.ndarray, zero_point: float, varia
 
 
 def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
+    """Fill right ascension, declination and their errors from the pixel positions."""
     x, y = table["x"], table["y"]
     ra, dec = wcs.all_pix2world(x, y, 0)
     table["ra"], table["dec"] = ra % 360, dec
@@ -288,7 +342,7 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
     usable = (mask == 0) & np.isfinite(variance)
     variance = np.median(variance[usable]) if usable.any() else np.nan
     summary["sky_rms"] = np.sqrt(variance)
-    summary["depth"] = units.magnitude(5 * np.sqrt(variance / np.sum(stamp**2)))
+    summary["depth"] = units.magnitude(DEPTH_SNR * np.sqrt(variance / np.sum(stamp**2)))
     summary["ra"], summary["dec"] = image_centre(exposure.wcs, exposure.shape)
     corners = image_corners(exposure.wcs, exposure.shape)
     for number, (ra, dec) in enumerate(zip(*corners), 1):
@@ -300,6 +354,7 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
 
 
 def _summary_of(row: np.void, status: str, reason: str) -> np.ndarray:
+    """A visit summary of one row with what the exposure table tells."""
     names = ("visit", "detector", "band", "mjd", "exptime", "nx", "ny", "ra", "dec")
     names += tuple(f"{axis}_{number}" for number in range(1, 5) for axis in ("ra", "dec"))
     return tables.from_columns("visit_summary", **{name: row[name] for name in names}, status=status, reason=reason)

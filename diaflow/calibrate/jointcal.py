@@ -27,17 +27,19 @@ from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median
 from diaflow.store import tables
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
-MAS = 3.6e6  # in a degree
+MAS_PER_DEGREE = 3.6e6
 N_LINEAR = 3  # terms of an affine map
-FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01  # of the catalogue, until the data tell [mas, mag]
-LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3  # of the catalogue and of any observation
+# Errors of a catalogue that tells none, until the data tell; and the least of any star or observation [mas, mag].
+FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01
+LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3
 CLIP = 4.0  # observations further out than this many sigma do not take part, nor do stars tie the images to the sky
-BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images to the catalogue [mag]
+FIRST_MAG_CLIP = 5 * FIRST_MAG_ERROR  # added to the errors when magnitudes are clipped before any fit [mag], chosen
+BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images to the catalogue [mag], chosen
 UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
-WELL_KNOWN = 0.5  # stars measured this much better than their catalogue, and at least so many, tell its error
-MIN_STARS = 20
+# Stars measured this much better than their catalogue, and at least this many, tell its error: chosen.
+WELL_KNOWN, MIN_STARS = 0.5, 20
 SIGMA_PER_LENGTH = {1: SIGMA_PER_MEDIAN, 2: SIGMA_PER_MEDIAN_LENGTH}  # of residuals in one and two coordinates
-ROUNDS = 5
+ROUNDS = 5  # of fit, clipping and errors, chosen
 RIDGE = 1e-9  # of the diagonal, for coefficients that too few stars determine
 
 
@@ -80,6 +82,10 @@ def observe(pixels: Pixels, row: np.void, refcat: np.ndarray, config: dict) -> I
     config : dict
         The `calexp` section of the configuration.
 
+    Returns
+    -------
+    Image
+
     Raises
     ------
     BadData
@@ -115,52 +121,76 @@ def solve(images: Sequence[Image], order: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    "camera" table, "joint_star" table
+    camera : "camera" table
+        Distortion of each detector.
+    stars : "joint_star" table
+        Corrected stars, once for each band.
     """
     if not images:
         return tables.empty("camera"), tables.empty("joint_star")
-    parts = [one.observations.copy() for one in images]
+    parts = [image.observations.copy() for image in images]
     for number, part in enumerate(parts):
         part["image"] = number
     observed = tables.concatenate("joint_source", parts)
     ids, first, star = np.unique(observed["id"], return_index=True, return_inverse=True)
-    catalogue = tables.concatenate("refcat", [one.reference for one in images])[first]
+    catalogue = tables.concatenate("refcat", [image.reference for image in images])[first]
     distortion, (east, north), pos_err = positions(images, observed, star, catalogue, order)
     stars = []
-    for band in sorted({one.band for one in images}):
-        known = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-        for one in images:
-            if one.band == band:
-                rows = np.searchsorted(ids, one.reference["id"])
-                known[0][rows], known[1][rows] = one.reference["mag"], one.reference["mag_err"]
-        in_band = np.array([one.band == band for one in images])[observed["image"]]
-        mag, mag_err = magnitudes(observed[in_band], star[in_band], *known)
+    for band in sorted({image.band for image in images}):
+        in_band = np.array([image.band == band for image in images])[observed["image"]]
+        mag, mag_err = magnitudes(observed[in_band], star[in_band], *_catalogue_magnitudes(images, band, ids))
         columns = {"east": east, "north": north, "pos_err": pos_err, "mag": mag, "mag_err": mag_err}
         stars.append(tables.from_columns("joint_star", id=ids, band=band, **columns))
     return _camera(distortion, order), tables.concatenate("joint_star", stars)
 
 
 def refined(refcat: np.ndarray, stars: np.ndarray, band: str) -> np.ndarray:
-    """A "refcat" table in one band with what the joint calibration knows better."""
+    """Reference stars with what the joint calibration knows better.
+
+    Parameters
+    ----------
+    refcat : "refcat" table
+        In one band.
+    stars : "joint_star" table
+    band : str
+
+    Returns
+    -------
+    "refcat" table
+        A copy: positions and their errors are those of the joint calibration where the star is in it, and magnitudes
+        where it has one.
+    """
     stars = stars[stars["band"] == band]
     order = np.argsort(stars["id"], kind="stable")
     place = np.searchsorted(stars["id"], refcat["id"], sorter=order)
     rows = np.flatnonzero(place < len(stars))
-    found = order[place[rows]]
-    same = stars["id"][found] == refcat["id"][rows]
-    rows, found = rows[same], found[same]
+    partner = order[place[rows]]
+    same = stars["id"][partner] == refcat["id"][rows]
+    rows, partner = rows[same], partner[same]
     better = refcat.copy()
-    better["ra"][rows] += stars["east"][found] / np.cos(np.radians(refcat["dec"][rows]))
-    better["dec"][rows] += stars["north"][found]
-    better["pos_err"][rows] = stars["pos_err"][found]
-    measured = np.isfinite(stars["mag"][found])
+    better["ra"][rows] += stars["east"][partner] / np.cos(np.radians(refcat["dec"][rows]))
+    better["dec"][rows] += stars["north"][partner]
+    better["pos_err"][rows] = stars["pos_err"][partner]
+    measured = np.isfinite(stars["mag"][partner])
     for column in ("mag", "mag_err"):
-        better[column][rows[measured]] = stars[column][found[measured]]
+        better[column][rows[measured]] = stars[column][partner[measured]]
     return better
 
 
 def distortion_of(camera: np.ndarray, detector: int) -> np.ndarray | None:
-    """Coefficients (n_terms, 2) of a detector, in the order of `diaflow.polynomials.terms`; None where it has none."""
+    """The distortion of a detector.
+
+    Parameters
+    ----------
+    camera : "camera" table
+    detector : int
+
+    Returns
+    -------
+    (n_terms, 2) array or None
+        Coefficients of the `polynomials.centred` position in the order of `polynomials.terms`; None where the camera
+        has no such detector.
+    """
     rows = camera[camera["detector"] == detector]
     rows = rows[np.lexsort((rows["q"], rows["p"] + rows["q"]))]
     return np.column_stack([rows["du"], rows["dv"]]) if len(rows) else None
@@ -181,6 +211,7 @@ def positions(
     catalogue : "refcat" table
         The m stars; where `pos_err` is unknown, the data tell a common one.
     order : int
+        Highest degree of the distortion.
 
     Returns
     -------
@@ -191,30 +222,25 @@ def positions(
     pos_err : (m,) array
         [deg]
     """
-    image = observed["image"]
-    detectors = sorted({one.detector for one in images})
-    plane = np.empty((len(observed), 2))
-    terms = np.empty((polynomials.n_terms(order), len(observed)))
-    for number, one in enumerate(images):
-        mine = image == number
-        u, v = polynomials.centred(observed["x"][mine], observed["y"][mine], one.shape)
-        terms[:, mine] = polynomials.terms(u, v, order)
-        plane[mine] = MAS * astrometry.to_plane(one.reference["ra"], one.reference["dec"], one.centre)
-    detector = np.array([detectors.index(one.detector) for one in images])[image]
-    pixel = MAS * np.array([one.pixel_scale for one in images])[image]
+    number = observed["image"]
+    detectors = sorted({image.detector for image in images})
+    detector = np.array([detectors.index(image.detector) for image in images])[number]
+    terms, plane = _terms_and_plane(images, observed, order)
+    pixel = MAS_PER_DEGREE * np.array([image.pixel_scale for image in images])[number]
     error = np.hypot(observed["err"] * pixel, LEAST_POSITION_ERROR)
     known = np.isfinite(catalogue["pos_err"])
-    prior = np.where(known, np.maximum(catalogue["pos_err"] * MAS, LEAST_POSITION_ERROR), FIRST_POSITION_ERROR)
+    catalogue_error = np.maximum(catalogue["pos_err"] * MAS_PER_DEGREE, LEAST_POSITION_ERROR)
+    prior = np.where(known, catalogue_error, FIRST_POSITION_ERROR)
     used = valid = np.isfinite(terms.sum(0) + plane.sum(1) + error)
 
     n_affine = 2 * N_LINEAR * len(images)
-    maps = np.array([np.linalg.lstsq(terms[:N_LINEAR, image == i].T, plane[image == i])[0] for i in range(len(images))])
-    tied, single = np.ones(len(prior), bool), _smallest(error, star, valid, len(prior))
+    of_images = [number == i for i in range(len(images))]
+    maps = np.array([np.linalg.lstsq(terms[:N_LINEAR, rows].T, plane[rows])[0] for rows in of_images])
+    tied, best_error = np.ones(len(prior), bool), _smallest(error, star, valid, len(prior))
     for _ in range(ROUNDS):
-        blocks = _affine_and_distortion(terms, maps, image, detector, len(detectors))
-        parameters, shift, star_error = _solve(
-            blocks, plane.T, used / error**2, star, np.where(tied, np.hypot(prior, single), UNTIED)
-        )
+        blocks = _affine_and_distortion(terms, maps, number, detector, len(detectors))
+        tie = np.where(tied, np.hypot(prior, best_error), UNTIED)
+        parameters, shift, star_error = _solve(blocks, plane.T, used / error**2, star, tie)
         maps = parameters[:n_affine].reshape(len(images), N_LINEAR, 2)
         residual = np.array([plane[:, a] + shift[a][star] - blocks[a] @ parameters for a in range(2)])
         used, error = _clipped(residual, error, valid)
@@ -223,52 +249,83 @@ def positions(
         tied = np.hypot(*shift) < CLIP * np.hypot(prior, star_error)
     higher = parameters[n_affine:].reshape(len(detectors), -1, 2)
     distortion = {d: np.vstack([np.zeros((N_LINEAR, 2)), c]) for d, c in zip(detectors, higher)}
-    return distortion, shift / MAS, star_error / MAS
+    return distortion, shift / MAS_PER_DEGREE, star_error / MAS_PER_DEGREE
 
 
 def magnitudes(
     observed: np.ndarray, star: np.ndarray, mag: np.ndarray, mag_err: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Magnitudes of the stars in one band, and their errors.
+    """Magnitudes of the stars in one band.
 
     Parameters
     ----------
     observed : "joint_source" table
-        Observations in the band.
+        Observations in the band (n).
     star : (n,) int array
         Row of each observation among the stars.
     mag, mag_err : (m,) arrays
         Catalogue AB magnitudes [mag]; stars with NaN keep it; where the error is unknown, the data tell a common one.
+
+    Returns
+    -------
+    mag, mag_err : (m,) arrays
+        [mag]; NaN for stars without an observation that agrees.
     """
-    images, image = np.unique(observed["image"], return_inverse=True)
+    numbers, image = np.unique(observed["image"], return_inverse=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         offset = mag[star] + 2.5 * np.log10(observed["flux"])
         error = np.hypot(MAG_PER_RELATIVE_ERROR * observed["flux_err"] / observed["flux"], LEAST_MAG_ERROR)
     valid = np.isfinite(offset + error)
     offset, error = np.where(valid, offset, 0), np.where(valid, error, 1)
-    # variable stars and wrong matches would pull a first least-squares fit
-    for number in np.unique(image[valid]):
-        mine = valid & (image == number)
-        valid[mine] = np.abs(offset - np.median(offset[mine]))[mine] < CLIP * np.hypot(error[mine], 5 * FIRST_MAG_ERROR)
+    _leave_out_discordant(offset, error, image, valid)
     used = valid
     known = np.isfinite(mag_err)
     prior = np.where(known, np.hypot(mag_err, LEAST_MAG_ERROR), FIRST_MAG_ERROR)
-    block = sparse.csr_array((np.ones(len(star)), (np.arange(len(star)), image)), shape=(len(star), len(images)))
-    single = _smallest(error, star, valid, len(prior))
+    block = sparse.csr_array((np.ones(len(star)), (np.arange(len(star)), image)), shape=(len(star), len(numbers)))
+    best_error = _smallest(error, star, valid, len(prior))
     # light of neighbours below the detection limit makes faint stars too bright
-    bright = single < BRIGHT_ERROR
+    bright = best_error < BRIGHT_ERROR
     bright |= bright.sum() < MIN_STARS
     tied = bright
     for _ in range(ROUNDS):
-        zero_point, shift, star_error = _solve(
-            [block], offset[None], used / error**2, star, np.where(tied, np.hypot(prior, single), UNTIED)
-        )
-        used, error = _clipped((offset + shift[0][star] - block @ zero_point)[None], error, valid)
+        tie = np.where(tied, np.hypot(prior, best_error), UNTIED)
+        zero_points, shift, star_error = _solve([block], offset[None], used / error**2, star, tie)
+        used, error = _clipped((offset + shift[0][star] - block @ zero_points)[None], error, valid)
         if not known.all():
             prior[~known] = _typical_error(shift[:, ~known], star_error[~known], prior[~known], LEAST_MAG_ERROR)
         tied = bright & (np.abs(shift[0]) < CLIP * np.hypot(prior, star_error))
     seen = np.bincount(star[used], minlength=len(mag)) > 0
     return np.where(seen, mag + shift[0], np.nan), np.where(seen, star_error, np.nan)
+
+
+def _catalogue_magnitudes(images: Sequence[Image], band: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes and errors (m,) of stars in a band by sorted identifiers, NaN where no image in it has the star."""
+    mag, mag_err = np.full((2, len(ids)), np.nan)
+    for image in images:
+        if image.band == band:
+            rows = np.searchsorted(ids, image.reference["id"])
+            mag[rows], mag_err[rows] = image.reference["mag"], image.reference["mag_err"]
+    return mag, mag_err
+
+
+def _terms_and_plane(images: Sequence[Image], observed: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Terms (n_terms, n) of the observed positions, and tangent-plane positions (n, 2) of the catalogue [mas]."""
+    terms = np.empty((polynomials.n_terms(order), len(observed)))
+    plane = np.empty((len(observed), 2))
+    for number, image in enumerate(images):
+        rows = observed["image"] == number
+        u, v = polynomials.centred(observed["x"][rows], observed["y"][rows], image.shape)
+        terms[:, rows] = polynomials.terms(u, v, order)
+        plane[rows] = MAS_PER_DEGREE * astrometry.to_plane(image.reference["ra"], image.reference["dec"], image.centre)
+    return terms, plane
+
+
+def _leave_out_discordant(offset: np.ndarray, error: np.ndarray, image: np.ndarray, valid: np.ndarray) -> None:
+    """Variable stars and wrong matches are made invalid, in place: they would pull a first least-squares fit."""
+    for number in np.unique(image[valid]):
+        rows = valid & (image == number)
+        deviation = np.abs(offset - np.median(offset[rows]))[rows]
+        valid[rows] = deviation < CLIP * np.hypot(error[rows], FIRST_MAG_CLIP)
 
 
 def _affine_and_distortion(terms, maps, image, detector, n_detectors) -> list[sparse.csr_array]:
@@ -290,7 +347,7 @@ def _affine_and_distortion(terms, maps, image, detector, n_detectors) -> list[sp
 
 
 def _solve(blocks, values, weight, star, prior) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares of blocks[a] @ p - s_a[star] = values[a] with given weights, and of s_a = 0 within `prior`.
+    """Weighted least squares of blocks[a] @ p - s_a[star] = values[a], and of s_a = 0 within `prior`.
 
     Returns p, s (n_axes, m), and the errors (m,) of s for this p.
     """
@@ -306,7 +363,8 @@ def _solve(blocks, values, weight, star, prior) -> tuple[np.ndarray, np.ndarray,
     diagonal = normal.diagonal()
     normal = normal + sparse.diags_array(RIDGE * diagonal + (diagonal <= 0))
     parameters = splu(sparse.csc_array(normal)).solve(right)
-    return parameters, np.array([(c @ parameters - t) / precision for c, t in sums]), precision**-0.5
+    shift = np.array([(coupling @ parameters - total) / precision for coupling, total in sums])
+    return parameters, shift, precision**-0.5
 
 
 def _clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -318,11 +376,11 @@ def _clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tupl
 
 def _typical_error(shift: np.ndarray, error: np.ndarray, prior: np.ndarray, least: float) -> float:
     """Error of the catalogue from the corrections (n_axes, m) of stars that the images know better than it does."""
-    known = error < WELL_KNOWN * prior
-    if known.sum() < MIN_STARS:
+    well_known = error < WELL_KNOWN * prior
+    if well_known.sum() < MIN_STARS:
         return float(np.median(prior)) if len(prior) else least
-    scatter = median_width(shift[:, known])
-    return float(max(np.sqrt(scatter**2 + np.median(error[known]) ** 2), least))
+    scatter = median_width(shift[:, well_known])
+    return float(max(np.sqrt(scatter**2 + np.median(error[well_known]) ** 2), least))
 
 
 def _smallest(error: np.ndarray, star: np.ndarray, valid: np.ndarray, n_stars: int) -> np.ndarray:
@@ -333,9 +391,7 @@ def _smallest(error: np.ndarray, star: np.ndarray, valid: np.ndarray, n_stars: i
 
 
 def _camera(distortion: dict[int, np.ndarray], order: int) -> np.ndarray:
+    """The "camera" table of the distortions."""
     p, q = np.array(polynomials.exponents(order)).T
-    parts = [
-        tables.from_columns("camera", detector=detector, p=p, q=q, du=c[:, 0], dv=c[:, 1])
-        for detector, c in distortion.items()
-    ]
+    parts = [tables.from_columns("camera", detector=d, p=p, q=q, du=c[:, 0], dv=c[:, 1]) for d, c in distortion.items()]
     return tables.concatenate("camera", parts)

@@ -14,15 +14,12 @@ from diaflow.errors import BadData
 from diaflow.statistics import excess_scatter, median_width
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
-MIN_STARS = 3
-
-MAX_SIGMA = 0.25  # widest clipping scale [mag]
-
-INTRINSIC_SCATTER = 0.003  # least of a single star [mag]; without it a few bright stars would decide
-
-STARS_PER_TERM = 10  # of a polynomial in position
-
-_MODE_BIN = 0.1
+MIN_STARS = 3  # of two that disagree, either may be wrong
+MAX_SIGMA = 0.25  # widest clipping scale [mag], chosen
+INTRINSIC_SCATTER = 0.003  # least of a single star [mag], chosen; without it a few bright stars would decide
+STARS_PER_TERM = 10  # of a polynomial in position, chosen
+MODE_BIN = 0.1  # of the histogram that finds the most populated offset [mag], chosen
+GRID = 33  # points along each axis that the mean of a variation over the detector is taken of
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class ZeroPoint:
     n_stars : int
         Number of stars that the value rests on.
     used : (n,) bool array
-        Which of the stars given these are.
+        Which of the stars these are.
     residuals, errors : (n,) arrays
         Of each star: its own zero point minus `value`, and the error of that [mag].
     """
@@ -71,6 +68,10 @@ def zero_point(
         Catalogue AB magnitudes [mag]; NaN magnitudes do not take part, NaN errors count as none.
     n_sigma, n_iter : float, int
         Clipping radius in robust standard deviations, and the most rounds of it.
+
+    Returns
+    -------
+    ZeroPoint
 
     Raises
     ------
@@ -134,14 +135,28 @@ def variation(
     design = polynomials.terms(*polynomials.centred(x, y, shape), order)
     coefficients, _ = polynomials.fit(design, values, errors)
     ny, nx = shape
-    middles = ((np.arange(33) + 0.5) / 33 * n - 0.5 for n in (nx, ny))
+    middles = ((np.arange(GRID) + 0.5) / GRID * n - 0.5 for n in (nx, ny))
     grid = (g.ravel() for g in np.meshgrid(*middles))
     coefficients[0] -= evaluated(coefficients, *grid, shape).mean()
     return coefficients
 
 
 def evaluated(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The polynomial of `variation` at pixel positions."""
+    """The polynomial of `variation` at pixel positions.
+
+    Parameters
+    ----------
+    coefficients : (n_terms,) array
+    x, y : arrays of one shape
+        Positions [pixel].
+    shape : (ny, nx)
+        Of the detector.
+
+    Returns
+    -------
+    array
+        Of the shape of the positions, in the unit of the values.
+    """
     return polynomials.evaluated(coefficients, *polynomials.centred(x, y, shape))
 
 
@@ -152,15 +167,15 @@ def _clipped(offset: np.ndarray, error: np.ndarray, n_sigma: float, n_iter: int)
         if good.sum() < MIN_STARS:
             break
         sigma = np.minimum(np.hypot(error, excess_scatter(offset[good], error[good], INTRINSIC_SCATTER)), MAX_SIGMA)
-        again = np.abs(offset - np.median(offset[good])) <= n_sigma * sigma
-        if np.array_equal(again, good):
+        agreeing = np.abs(offset - np.median(offset[good])) <= n_sigma * sigma
+        if np.array_equal(agreeing, good):
             break
-        good = again
+        good = agreeing
     return good
 
 
 def _mode(values: np.ndarray) -> float:
     """Centre of the fullest three neighbouring bins."""
-    edges = np.arange(values.min() - 2 * _MODE_BIN, values.max() + 3 * _MODE_BIN, _MODE_BIN)
+    edges = np.arange(values.min() - 2 * MODE_BIN, values.max() + 3 * MODE_BIN, MODE_BIN)
     counts = np.convolve(np.histogram(values, edges)[0], np.ones(3), "same")
-    return edges[np.argmax(counts)] + _MODE_BIN / 2
+    return edges[np.argmax(counts)] + MODE_BIN / 2

@@ -1,10 +1,10 @@
 """PSF model on pixels: a stamp per polynomial term in position, fitted to stars at their own sub-pixel phases.
 
 In come an exposure and star positions, out goes a `StampField` of unit sum.  Star s is modelled as
-f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S a Lanczos-5 shift; the T_m solve this linear problem by conjugate
-gradients, so the model is not broadened as stamps resampled to a common centre are.  Photometry shifts the model with
-another kernel, the windowed sinc of `diaflow.measure.kernels`.
-A weak prior keeps the spatial terms a fraction of the mean profile: noise cannot drive the wings or the sum.
+f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S a shift by the Lanczos-5 kernel (photometry shifts stamps with the
+windowed sinc of `measure.kernels`); the T_m solve this linear problem by conjugate gradients, so the model is not
+broadened as stamps resampled to a common centre are.  A weak prior keeps the spatial terms a fraction of the mean
+profile: noise cannot drive the wings or the sum.
 """
 
 from collections.abc import Callable
@@ -21,23 +21,30 @@ from diaflow.image.planes import bits
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
 from diaflow.statistics import median_width
 
-TAPS = 5  # half-width of the Lanczos kernel of `shift_matrices` [pixel]
+TAPS = 5  # half-width of the Lanczos kernel [pixel]; it narrows stars by 1e-3
+# Chosen for noisy pixels: a term of the field has as many coefficients as a stamp has pixels, and each star shows them.
 STARS_PER_TERM = 5
-MINIMUM = 3
+MINIMUM = 3  # stars; of two that differ, either may be no star
 MODEL_ERROR = 0.02  # relative error of the model at the peak, which keeps the brightest stars from deciding alone
-PRIOR = 0.5  # pixels and their spatial terms are expected within this fraction of the round mean profile
+PRIOR = 0.5  # pixels and their spatial terms are expected within this fraction of the round mean profile, chosen
 WING_FLOOR = 1e-6  # smallest prior width, relative to the peak: wings below it are zero
-ROUNDS, CONSTANT_ROUNDS = 5, 2  # of flux, centroid, rejection and PSF; the first ones with a constant PSF
-MIN_USABLE = 0.5  # fraction of the stamp
-MAX_STEP = 0.3  # of a centroid in one round [pixel]
-CG_STEPS = 8
+# Of flux, centroid, rejection and PSF, the first ones with a constant PSF: chosen.
+ROUNDS, CONSTANT_ROUNDS = 5, 2
+MIN_USABLE = 0.5  # fraction of the stamp, chosen
+MAX_STEP = 0.3  # of a centroid in one round [pixel], chosen: a first guess may be off by no more
+SLOPE_STEP = 1e-3  # half the shift between the two stamps whose difference is a slope [pixel]
+MAX_CONDITION = 1e12  # of the normal equations of a star; worse ones are not solved to four digits
+CG_STEPS, CG_TOLERANCE = 8, 1e-16  # most steps; preconditioned squared residual, over the first, at which they end
 PIXEL_CLIP = 5.0  # sigma by which a pixel is off that belongs to a neighbour ...
-CLIP_MODEL = 0.3  # ... and by which fraction of the model
+CLIP_MODEL = 0.3  # ... and by which fraction of the model: chosen
 BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1  # the same for sums over boxes of this side [pixel]
-STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one
+STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one, chosen
+LEAST_CHI2_REACH = 1.0  # above the median; stars whose chi2 is about one stay however little the others scatter
 PROFILE_WIDTHS = np.array([0.6, 0.8, 1.05, 1.4, 1.9, 2.5, 3.4])  # of its Gaussians, in units of the PSF's
-RING = 0.5  # [pixel]
-STAR_TOLERANCE = 0.05  # error of the model at the peak that this chi2 forgives, lest bright stars go first
+RING = 0.5  # width of the rings that the round profile is told in [pixel]
+STAR_TOLERANCE = 0.05  # error of the model at the peak that chi2 forgives, lest bright stars go first
+GUESS_STARS, GUESS_SIGMA = 20, 1.5  # stars whose median size starts the fit, and the sigma where none has one [pixel]
+MIN_FWHM = 0.5  # [pixel]; what is sharper is no image of a star
 
 
 @dataclass
@@ -90,13 +97,26 @@ def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int)
         order_now = polynomials.affordable(order if number >= CONSTANT_ROUNDS else 0, used.sum(), STARS_PER_TERM)
         profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
         psf = _solve(stars, weights, used, x, y, psf, order_now, profile)
-    if not (np.isfinite(psf.terms).all() and 0.5 < fwhm(psf.centre()) < size):
+    if not (np.isfinite(psf.terms).all() and MIN_FWHM < fwhm(psf.centre()) < size):
         raise BadData("the PSF model is not a point source")
     return psf, used
 
 
 def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
-    """Matrices (n, size, size) that move rows of pixels by `shift` (n,) pixels with Lanczos-5 weights of unit sum."""
+    """Matrices that move rows of pixels with Lanczos-5 weights of unit sum.
+
+    Parameters
+    ----------
+    shift : (n,) array
+        [pixel], towards higher pixel numbers.
+    size : int
+        Pixels of a row.
+
+    Returns
+    -------
+    (n, size, size) array
+        To be multiplied with rows as columns; what leaves the row is lost.
+    """
     taps = np.arange(-TAPS, TAPS + 1)
     t = taps + np.asarray(shift, float)[:, None]
     weights = np.sinc(t) * np.sinc(t / TAPS) * (np.abs(t) < TAPS)
@@ -147,6 +167,7 @@ def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
+    """Stamps of the stars around the nearest pixels."""
     ny, nx = exposure.shape
     ix, iy = np.rint(x).astype(int), np.rint(y).astype(int)
     t = np.arange(size) - size // 2
@@ -161,8 +182,8 @@ def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
 
 def _first_guess(stars: _Stars, used: np.ndarray, shape: tuple[int, int]) -> StampField:
     """A Gaussian of the median size of some stars."""
-    widths = np.array([moments_sigma(stamp) for stamp in stars.data[used][:20]])
-    sigma = np.median(widths[np.isfinite(widths)]) if np.isfinite(widths).any() else 1.5
+    widths = np.array([moments_sigma(stamp) for stamp in stars.data[used][:GUESS_STARS]])
+    sigma = np.median(widths[np.isfinite(widths)]) if np.isfinite(widths).any() else GUESS_SIGMA
     t = np.arange(stars.data.shape[-1]) - stars.data.shape[-1] // 2
     stamp = np.exp(-(t[:, None] ** 2 + t**2) / (2 * sigma**2))
     return StampField(stamp[None] / stamp.sum(), 0, shape)
@@ -173,7 +194,7 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
 
     A crude PSF is believed where the star is bright; its wings, whatever they are, must not matter.
     """
-    size, step = stamps.shape[-1], 1e-3
+    size, step = stamps.shape[-1], SLOPE_STEP
     my, mx = shift_matrices(stars.dy, size), shift_matrices(stars.dx, size)
     slope_y = (shift_matrices(stars.dy + step, size) - shift_matrices(stars.dy - step, size)) / (2 * step)
     slope_x = (shift_matrices(stars.dx + step, size) - shift_matrices(stars.dx - step, size)) / (2 * step)
@@ -193,7 +214,7 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
     weights = kept / (stars.variance + MODEL_ERROR**2 * model_variance)
     normal = np.array([[(a * weights * b).sum((1, 2)) for b in basis] for a in basis]).transpose(2, 0, 1)
     projection = np.array([(a * weights * stars.data).sum((1, 2)) for a in basis]).T
-    regular = np.linalg.cond(normal) < 1e12
+    regular = np.linalg.cond(normal) < MAX_CONDITION
     solution = np.zeros_like(projection)
     solution[regular] = np.linalg.solve(normal[regular], projection[regular][..., None])[..., 0]
     flux, fdx, fdy = solution.T
@@ -221,7 +242,7 @@ def _inliers(chi2: np.ndarray, flux: np.ndarray, used: np.ndarray) -> np.ndarray
     """Stars whose chi2 is like that of the others, or about one."""
     middle = np.median(chi2[used])
     scatter = median_width(chi2[used] - middle)
-    return (flux > 0) & (chi2 <= middle + max(STAR_CLIP * scatter, 1.0))
+    return (flux > 0) & (chi2 <= middle + max(STAR_CLIP * scatter, LEAST_CHI2_REACH))
 
 
 def _solve(
@@ -269,7 +290,7 @@ def _conjugate_gradients(
     direction, rho = z, np.vdot(residual, z)
     first = rho
     for _ in range(CG_STEPS):
-        if not rho > 1e-16 * first:
+        if not rho > CG_TOLERANCE * first:
             break
         image = apply(direction)
         alpha = rho / np.vdot(direction, image)
@@ -282,13 +303,16 @@ def _conjugate_gradients(
 
 
 def _require(used: np.ndarray) -> None:
+    """BadData where too few stars are left."""
     if used.sum() < MINIMUM:
         raise BadData(f"{used.sum()} PSF stars < {MINIMUM}")
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Ratios (n,) of the sums of stamps."""
     return numerator.sum((1, 2)) / np.maximum(denominator.sum((1, 2)), 1e-300)
 
 
 def _t(matrices: np.ndarray) -> np.ndarray:
+    """Each of the matrices transposed."""
     return matrices.transpose(0, 2, 1)

@@ -7,6 +7,7 @@ what was looked at is none.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import sep
@@ -23,11 +24,22 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA
 from diaflow.statistics import median_width
 
 DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
-SNR_LEVELS = (50.0, 20.0, 10.0)  # fainter stars are taken only where brighter ones are too few
-ENOUGH = 40
-MINIMUM = 3
-CLUMP_WIDTH = 0.1  # width of the window that finds the clump, in ln(size)
+DETECT_PIXELS = 5  # least pixels of a source, chosen: noise and hot pixels have fewer
+SNR_LEVELS = (50.0, 20.0, 10.0)  # fainter stars are taken only where brighter ones are too few: chosen
+ENOUGH = 40  # stars; with fewer the next level is tried too: chosen, a quadratic PSF takes 30
+MINIMUM = 3  # stars
+N_SEEING = 1000  # brightest sources that tell the seeing, chosen
+FIRST_SIGMA, SEEING_ROUNDS = (
+    1.5,
+    3,
+)  # of the window that measures sizes [pixel], then that of the stars: chosen
+CLUMP_WIDTH = 0.1  # width of the window that finds the clump, in ln(size): chosen
 CLUMP_REACH = 0.15  # half-width of what is first taken for stars: sizes vary over a detector
+LOCUS_ROUNDS, LOCUS_SIGMA, LEAST_REACH = 3, 3.0, 0.02  # of the locus: rounds, clipping, least half-width in ln(size)
+WEIGHT_SNR, WEIGHT_FLOOR = 1000.0, 0.1  # in the clump a star counts by log10(S/N) up to this; the faintest count a bit
+APERTURE_FWHM = 0.7  # radius of the aperture of the S/N, in FWHM: about where that of a Gaussian is best
+CORE_FWHM, MARGIN_FWHM, MIN_MARGIN = 1.5, 2.0, 8.0  # no flaws within, no edge within [FWHM], nor within [pixel]: chosen
+CLOSE_FWHM = 2.0  # a neighbour within this many FWHM always counts, chosen
 # Largest scatter of ln(size) about the polynomial, beyond noise: galaxies of no preferred size have 0.11 within reach,
 # stars 0.005 where the PSF is smooth and 0.03 on frames of a bent focal plane.
 MAX_SCATTER = 0.06
@@ -41,7 +53,17 @@ MIN_SIGMA = 0.6  # sharper sources are cosmic rays or hot pixels [pixel]
 
 @dataclass(frozen=True)
 class Stars:
-    """Positions x, y [pixel], S/N and the typical FWHM [pixel] of point sources."""
+    """Point sources.
+
+    Attributes
+    ----------
+    x, y : (n,) arrays
+        Positions [pixel].
+    snr : (n,) array
+        Signal to noise.
+    fwhm : float
+        Typical FWHM [pixel].
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -59,34 +81,32 @@ def select(exposure: Exposure, size: int) -> Stars:
     size : int
         Side of the PSF stamps [pixel]: neighbours within half of it count.
 
+    Returns
+    -------
+    Stars
+
     Raises
     ------
     BadData
         When fewer than three stars are found, or the sizes of many scatter like those of galaxies.
     """
-    found = bright_sources(exposure)
-    if len(found) < MINIMUM:
-        raise BadData(f"only {len(found)} sources detected: no stars for the PSF")
-    x, y, sigma = _centres_and_seeing(exposure.image, found)
+    detected = bright_sources(exposure)
+    if len(detected) < MINIMUM:
+        raise BadData(f"only {len(detected)} sources detected: no stars for the PSF")
+    x, y, sigma = _centres_and_seeing(exposure.image, detected)
     fwhm = FWHM_PER_SIGMA * sigma
-    flux, err, _ = photometry.aperture_flux(exposure.image, exposure.variance, x, y, 0.7 * fwhm)
+    flux, err, _ = photometry.aperture_flux(exposure.image, exposure.variance, x, y, APERTURE_FWHM * fwhm)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.where(err > 0, flux / err, 0)
     clean = _clean(exposure, x, y, fwhm)
-    alone = _isolated(x, y, found["flux"], max(size / 2, 2 * fwhm))
-    close = _isolated(x, y, found["flux"], 2 * fwhm)
+    in_stamp = _isolated(x, y, detected["flux"], max(size / 2, CLOSE_FWHM * fwhm))
+    in_core = _isolated(x, y, detected["flux"], CLOSE_FWHM * fwhm)
     size_log = _log_size(exposure.image, x, y, sigma)
     best = np.zeros(0, int)
-    for level in SNR_LEVELS:
-        for isolated in (alone, close):
-            candidates = np.flatnonzero(clean & isolated & (snr > level) & np.isfinite(size_log))
-            stars = candidates[
-                _on_locus(size_log[candidates], snr[candidates], x[candidates], y[candidates], exposure.shape)
-            ]
-            if len(stars) > len(best):
-                best = stars
-            if len(best) >= ENOUGH:
-                break
+    for level, isolated in product(SNR_LEVELS, (in_stamp, in_core)):
+        candidates = np.flatnonzero(clean & isolated & (snr > level) & np.isfinite(size_log))
+        on_locus = _on_locus(*(values[candidates] for values in (size_log, snr, x, y)), exposure.shape)
+        best = max(best, candidates[on_locus], key=len)
         if len(best) >= ENOUGH:
             break
     if len(best) < MINIMUM:
@@ -98,23 +118,39 @@ def select(exposure: Exposure, size: int) -> Stars:
 
 
 def bright_sources(exposure: Exposure) -> np.ndarray:
-    """Sources standing out of the unfiltered image, as `extract` gives them."""
+    """Sources standing out of the unfiltered image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Background-subtracted.
+
+    Returns
+    -------
+    structured array
+        As `extract` gives them.
+
+    Raises
+    ------
+    BadData
+        As `extract`.
+    """
     unusable = exposure.flagged("BAD", "NO_DATA", "CR")
-    return extract(exposure.image, DETECT_SIGMA, var=exposure.variance, mask=unusable, minarea=5)
+    return extract(exposure.image, DETECT_SIGMA, var=exposure.variance, mask=unusable, minarea=DETECT_PIXELS)
 
 
-def _centres_and_seeing(image: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _centres_and_seeing(image: np.ndarray, detected: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Windowed centroids of the sources, and the sigma [pixel] of the densest clump of sizes."""
-    bright = np.argsort(-found["flux"], kind="stable")[:1000]
-    sigma = 1.5
-    for _ in range(3):
-        x, y, _ = sep.winpos(image, found["x"][bright], found["y"][bright], sigma, subpix=0)
+    bright = np.argsort(-detected["flux"], kind="stable")[:N_SEEING]
+    sigma = FIRST_SIGMA
+    for _ in range(SEEING_ROUNDS):
+        x, y, _ = sep.winpos(image, detected["x"][bright], detected["y"][bright], sigma, subpix=0)
         size_log = _log_size(image, x, y, sigma)
         finite = np.isfinite(size_log)
         if not finite.any():
             raise BadData("no source has a size: no stars for the PSF")
         sigma = float(np.exp(_clump(size_log[finite], np.ones(finite.sum()))))
-    x, y, _ = sep.winpos(image, found["x"], found["y"], sigma, subpix=0)  # exact overlap with the pixels
+    x, y, _ = sep.winpos(image, detected["x"], detected["y"], sigma, subpix=0)  # exact overlap with the pixels
     return x, y, sigma
 
 
@@ -142,13 +178,13 @@ def _on_locus(
     if len(size_log) < MINIMUM:
         return np.zeros(len(size_log), bool)
     # Among bright sources stars prevail, hence the weight.
-    centre = _clump(size_log, np.log10(np.minimum(snr, 1000) / SNR_LEVELS[-1]) + 0.1)
+    centre = _clump(size_log, np.log10(np.minimum(snr, WEIGHT_SNR) / SNR_LEVELS[-1]) + WEIGHT_FLOOR)
     expected, reach = np.full(len(size_log), centre), CLUMP_REACH
-    for _ in range(3):
+    for _ in range(LOCUS_ROUNDS):
         member = np.abs(size_log - expected) < reach
         expected = _locus(size_log, member, x, y, shape)
         scatter = median_width((size_log - expected)[member])
-        reach = np.clip(3 * scatter, 0.02, CLUMP_REACH)
+        reach = np.clip(LOCUS_SIGMA * scatter, LEAST_REACH, CLUMP_REACH)
     return np.abs(size_log - expected) < reach
 
 
@@ -189,10 +225,10 @@ def share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.nda
 def _clean(exposure: Exposure, x: np.ndarray, y: np.ndarray, fwhm: float) -> np.ndarray:
     """No flawed pixel in the core, and well inside the image."""
     ny, nx = exposure.shape
-    margin = max(2 * fwhm, 8.0)
+    margin = max(MARGIN_FWHM * fwhm, MIN_MARGIN)
     inside = (x > margin) & (x < nx - 1 - margin) & (y > margin) & (y < ny - 1 - margin)
-    flawed = photometry.planes_within(exposure.mask, x, y, 1.5 * fwhm) & bits("SAT", "BAD", "CR", "INTRP", "NO_DATA")
-    return inside & (flawed == 0)
+    flaws = photometry.planes_within(exposure.mask, x, y, CORE_FWHM * fwhm)
+    return inside & ((flaws & bits("SAT", "BAD", "CR", "INTRP", "NO_DATA")) == 0)
 
 
 def _isolated(x: np.ndarray, y: np.ndarray, flux: np.ndarray, radius: float) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The stars of one detector image: measured with a PSF fitted to them, and found again in a reference catalogue.
+"""What `calexp` (one image) and `jointcal` (the first visits together) both begin with: an image and its stars.
 
-In come the pixels and the exposure-table row of an image; out goes the detrended exposure with its PSF, its source
-table, and the pairs with reference stars.
+In come pixels, header and exposure-table row of an image; out go an exposure in DN with its PSF model, the sources on
+it, and which of them are which reference stars.
 """
 
 import numpy as np
@@ -17,15 +17,38 @@ from diaflow.measure import sources
 from diaflow.pixels import background
 from diaflow.sky.wcs import header_wcs
 
-CALIBRATION_SNR = 10.0  # least S/N of the stars of WCS and zero point
-
-UNKNOWN_CENTROID = 1.0  # error of a position that could not be fitted [pixel]
-
-RESERVED, MIN_RESERVING = 5, 60  # one in five PSF stars judges the model, from so many on
+CALIBRATION_SNR = 10.0  # least S/N of the stars of WCS and zero point, chosen
+UNKNOWN_CENTROID = 1.0  # error of a position that could not be fitted [pixel], chosen: many times that of a star
+RESERVED = 5  # one star in this many judges the PSF model, chosen
+MIN_RESERVING = 60  # PSF stars from which some are reserved, chosen: 48 are left to the model
+SAME_PLACE = 1.0  # distance within which a source is a PSF star [pixel], chosen: less than any PSF
 
 
 def measure_image(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure, np.ndarray, float]:
-    """The image before it is calibrated against anything: exposure in DN with PSF, sources, and typical sky [DN]."""
+    """Measure an image before it is calibrated against anything.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The image with its header; variance and mask where they are known.
+    row : row of the "exposure" table
+    config : dict
+        The `calexp` section of the configuration.
+
+    Returns
+    -------
+    exposure : Exposure
+        In DN, without sky, with the WCS of the header and a PSF model.
+    table : "source" table
+        Positions, fluxes [DN], shapes and flags; psfStar and psfReserved tell the stars of the model and its judges.
+    sky : float
+        Median of the sky that was subtracted [DN]; 0 where the image came without it.
+
+    Raises
+    ------
+    BadData
+        When hardly any pixel is usable, the header has no usable WCS, or there is no PSF.
+    """
     exposure = detrend(pixels, row, config["edge"], config["cosmic_rays"], _header_fwhm(row))
     exposure.wcs = header_wcs(pixels.header)
     sky = 0.0
@@ -45,7 +68,26 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure,
 def match_sources(
     table: np.ndarray, wcs: WCS, shape: tuple[int, int], reference: np.ndarray, config: dict
 ) -> tuple[np.ndarray, np.ndarray, WCS]:
-    """Rows of sources that can calibrate and of their reference stars, and the WCS corrected linearly.
+    """Find the reference stars among the sources of an image.
+
+    Parameters
+    ----------
+    table : "source" table
+        Unflagged sources above `CALIBRATION_SNR` take part.
+    wcs : WCS
+        Of the header.
+    shape : (ny, nx)
+        Of the image.
+    reference : "refcat" table
+    config : dict
+        The `calexp` section of the configuration: max_offset [arcsec] and max_rotation [deg].
+
+    Returns
+    -------
+    i, j : (n,) int arrays
+        Rows of the sources and of their stars.
+    wcs : WCS
+        With CRVAL and the linear matrix corrected.
 
     Raises
     ------
@@ -61,17 +103,29 @@ def match_sources(
 
 
 def centroid_errors(table: np.ndarray) -> np.ndarray:
-    """Errors of the positions in one coordinate [pixel]."""
+    """Errors of positions in one coordinate.
+
+    Parameters
+    ----------
+    table : "source" table
+        Of n sources.
+
+    Returns
+    -------
+    (n,) array
+        [pixel]; `UNKNOWN_CENTROID` where the fit gave none.
+    """
     return np.nan_to_num(np.hypot(table["xErr"], table["yErr"]) / np.sqrt(2), nan=UNKNOWN_CENTROID)
 
 
 def _header_fwhm(row: np.void) -> float | None:
-    guess = row["seeing"] / row["pixel_scale"]
-    return float(guess) if np.isfinite(guess) else None
+    """FWHM of the PSF that the header tells [pixel]."""
+    fwhm = row["seeing"] / row["pixel_scale"]
+    return float(fwhm) if np.isfinite(fwhm) else None
 
 
 def _reserved(snr: np.ndarray) -> np.ndarray:
-    """Every fifth star in the order of brightness, where there are enough for the PSF without them."""
+    """One in `RESERVED` stars in the order of brightness, where there are enough for the PSF without them."""
     reserved = np.zeros(len(snr), bool)
     if len(snr) >= MIN_RESERVING:
         reserved[np.argsort(-snr, kind="stable")[RESERVED // 2 :: RESERVED]] = True
@@ -81,4 +135,4 @@ def _reserved(snr: np.ndarray) -> np.ndarray:
 def _at(table: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which sources are at one of the positions."""
     distance, _ = cKDTree(np.column_stack([x, y])).query(np.column_stack([table["x"], table["y"]]))
-    return distance < 1
+    return distance < SAME_PLACE
