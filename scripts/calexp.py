@@ -33,7 +33,7 @@ def main(snakemake):
     rows = tables.from_rows("exposure", snakemake.params.exposures)
     reference = snakemake.input.reference_visit
     joint = [tables.read(name, path) for name, path in zip(("camera", "joint_star"), snakemake.input.jointcal)]
-    one = partial(
+    calibrate_row = partial(
         calibrate,
         instrument=snakemake.params.instrument,
         detrended=snakemake.params.detrended,
@@ -44,7 +44,7 @@ def main(snakemake):
         folders=folders,
         compress=snakemake.params.compress,
     )
-    sources, summaries = zip(*parallel.each(one, rows, snakemake.threads))
+    sources, summaries = zip(*parallel.each(calibrate_row, rows, snakemake.threads))
     tables.write_visits("source", tables.concatenate("source", sources), snakemake.output.sources)
     summary = tables.concatenate("visit_summary", summaries)
     tables.write_visits("visit_summary", summary, snakemake.output.summaries)

@@ -26,8 +26,8 @@ def main(snakemake):
     rows = tables.from_rows("exposure", snakemake.params.exposures)
     config = snakemake.params.calexp
     read = {"instrument": snakemake.params.instrument, "detrended": snakemake.params.detrended}
-    one = partial(observe, **read, config=config, catalogue=snakemake.input.refcat)
-    images = [image for image in parallel.each(one, rows, snakemake.threads) if image is not None]
+    observe_row = partial(observe, **read, config=config, catalogue=snakemake.input.refcat)
+    images = [image for image in parallel.each(observe_row, rows, snakemake.threads) if image is not None]
     camera, stars = jointcal.solve(images, config["sip_order"])
     tables.write("camera", camera, snakemake.output.camera)
     tables.write("joint_star", stars, snakemake.output.stars)

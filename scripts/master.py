@@ -28,7 +28,7 @@ def make(detector, rows, imagetype, instrument, config, bias, dark, folder):
 
 def main(snakemake):
     rows = tables.from_rows("exposure", snakemake.params.exposures)
-    one = partial(
+    make_master = partial(
         make,
         rows=rows,
         imagetype=snakemake.params.imagetype,
@@ -38,7 +38,7 @@ def main(snakemake):
         dark=snakemake.input.get("dark"),
         folder=Path(snakemake.output.masters),
     )
-    parallel.each(one, snakemake.params.detectors, snakemake.threads)
+    parallel.each(make_master, snakemake.params.detectors, snakemake.threads)
 
 
 if __name__ == "__main__":

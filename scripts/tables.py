@@ -5,12 +5,12 @@ from diaflow.store import collect
 
 
 def main(snakemake):
-    given, made = snakemake.input, snakemake.output
-    collect.visits(given.exposures, [given.visit_summary], given.diffim_summaries, made.visit)
-    collect.sources(given.sources, made.source)
-    collect.dia_sources(given.dia_sources, given.links, made.dia_source)
-    collect.dia_objects(given.dia_objects, made.dia_object)
-    collect.dia_forced_sources(given.forced, made.dia_forced_source)
+    parts, tables = snakemake.input, snakemake.output
+    collect.visits(parts.exposures, [parts.visit_summary], parts.diffim_summaries, tables.visit)
+    collect.sources(parts.sources, tables.source)
+    collect.dia_sources(parts.dia_sources, parts.links, tables.dia_source)
+    collect.dia_objects(parts.dia_objects, tables.dia_object)
+    collect.dia_forced_sources(parts.forced, tables.dia_forced_source)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ def main(snakemake):
     for visit, folder in zip(snakemake.input.calexps, map(Path, snakemake.output.warps)):
         folder.mkdir(parents=True, exist_ok=True)
         calexps = [Exposure.read(path) for path in sorted(Path(visit).glob("[0-9]*.fits"))]
-        one = partial(warp_patch, calexps=calexps, tract=tract, folder=folder)
-        made = parallel.each(one, tract.patches(), snakemake.threads)
-        logging.info("%d calexps on %d patches", len(calexps), sum(made))
+        warp_calexps = partial(warp_patch, calexps=calexps, tract=tract, folder=folder)
+        reached = parallel.each(warp_calexps, tract.patches(), snakemake.threads)
+        logging.info("%d calexps on %d patches", len(calexps), sum(reached))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ from diaflow.isr import flaws
 from diaflow.statistics import median_width
 
 CLIP = 5.0  # sigma of the pixels that enter a level or a noise; 6e-7 of normal ones are lost
-ROUNDS = 5
+ROUNDS = 5  # of clipping, chosen
+LEAST_SCATTER = 1.0  # of overscan pixels when they are clipped [DN]: counts are integers
+LEAST_RESIDUAL = 1e-6  # of the rows' levels about their polynomial [DN]: perfect rows must not clip each other
+QUANTUM = 0.5  # first guess of a scatter where the median deviation is 0, as of integers [unit of the values]
 
 
 @dataclass
@@ -48,7 +51,13 @@ class Frame:
     shares: list[float]
 
     def floor(self) -> np.ndarray:
-        """Variance of read noise and overscan, (ny, nx) float32 [DN**2]."""
+        """Variance of read noise and overscan.
+
+        Returns
+        -------
+        (ny, nx) float32 array
+            [DN**2]
+        """
         plane = np.zeros(self.image.shape, np.float32)
         for place, noise, share in zip(self.places, self.read_noise, self.shares):
             plane[place] = (noise / self.gain) ** 2 * (1 + share)
@@ -127,7 +136,7 @@ def overscan_level(overscan: np.ndarray, order: int | None) -> tuple[np.ndarray,
     """
     pixels = overscan.astype(float)
     (ny, n), middle = pixels.shape, np.median(pixels, axis=1, keepdims=True)
-    good = np.abs(pixels - middle) <= CLIP * max(clipped_std(pixels - middle), 1.0)
+    good = np.abs(pixels - middle) <= CLIP * max(clipped_std(pixels - middle), LEAST_SCATTER)
     level = np.mean(pixels, axis=1, where=good, keepdims=True)
     noise = np.sqrt(np.mean((pixels - level)[good] ** 2) * n / (n - 1))
     if order is None:
@@ -136,7 +145,7 @@ def overscan_level(overscan: np.ndarray, order: int | None) -> tuple[np.ndarray,
     for _ in range(ROUNDS):
         smooth = np.polynomial.legendre.legval(y, np.polynomial.legendre.legfit(y[used], level[used, 0], order))
         residual = np.abs(level[:, 0] - smooth)
-        used = residual <= CLIP * max(median_width(residual), 1e-6)
+        used = residual <= CLIP * max(median_width(residual), LEAST_RESIDUAL)
     return smooth[:, None], float(noise), (order + 1) / (n * ny)
 
 
@@ -149,6 +158,11 @@ def linearized(counts: np.ndarray, linearity: list | dict | None) -> np.ndarray:
     linearity : list, dict or None
         Coefficients c2, c3, ... of counts + c2 counts**2 + c3 counts**3 + ...; or a table, lists `measured` and `true`,
         between whose entries the correction is interpolated and beyond whose ends it stays the same.
+
+    Returns
+    -------
+    array
+        The counts themselves where `linearity` is None.
     """
     if linearity is None:
         return counts
@@ -159,9 +173,25 @@ def linearized(counts: np.ndarray, linearity: list | dict | None) -> np.ndarray:
 
 
 def without_crosstalk(signals: list[np.ndarray], crosstalk: np.ndarray, corners: list[str]) -> list[np.ndarray]:
-    """Signals of the amplifiers [electron or one DN for all] without what each has of the others.
+    """Signals of the amplifiers without what each has of the others.
 
-    `crosstalk` [i, j] is the fraction of the signal of j seen in i, in pixels that are read at the same moment.
+    Parameters
+    ----------
+    signals : list of (ny, nx) float32 arrays
+        [electron, or one DN for all]; NaN where lost.
+    crosstalk : (n, n) array
+        [i, j]: fraction of the signal of amplifier j seen in amplifier i, in pixels that are read at the same moment.
+    corners : list of str
+        Where in its signal the first pixel of each was read: ll, lr, ul or ur.
+
+    Returns
+    -------
+    list of (ny, nx) float32 arrays
+
+    Raises
+    ------
+    BadData
+        When the amplifiers are not of one size.
     """
     if len({signal.shape for signal in signals}) > 1:
         raise BadData("crosstalk between amplifiers of different sizes cannot be corrected")
@@ -175,10 +205,20 @@ def without_crosstalk(signals: list[np.ndarray], crosstalk: np.ndarray, corners:
 
 
 def clipped_std(values: np.ndarray) -> float:
-    """Standard deviation about the median of the values within `CLIP` of it; quantised values are no problem."""
+    """Standard deviation about the median without outliers; quantised values are no problem.
+
+    Parameters
+    ----------
+    values : array
+
+    Returns
+    -------
+    float
+        Of the values within `CLIP` of it, in `ROUNDS` rounds.
+    """
     deviation = np.abs(values - np.median(values)).ravel()
     # Half of all counts and more may be the median itself.
-    sigma = median_width(deviation) or 0.5
+    sigma = median_width(deviation) or QUANTUM
     for _ in range(ROUNDS):
         sigma = np.sqrt(np.mean(deviation[deviation <= CLIP * sigma] ** 2))
     return float(sigma)
@@ -192,6 +232,7 @@ def _limits(dtype: np.dtype) -> tuple[float, float]:
 
 
 def _place(amplifier: Amplifier) -> tuple[slice, slice]:
+    """Rows and columns of an amplifier on the assembled image."""
     return tuple(span.slice for span in amplifier.target)
 
 

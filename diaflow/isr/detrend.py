@@ -13,6 +13,8 @@ from diaflow.instruments.images import Pixels
 from diaflow.isr import noise, repair
 from diaflow.pixels import cosmicrays
 
+MIN_FWHM = 2.0  # of the PSF, below which stars and cosmic rays look alike [pixel]
+
 
 def detrend(
     pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = True, psf_fwhm_guess: float | None = None
@@ -31,7 +33,7 @@ def detrend(
     cosmic_rays : bool
         Look for cosmic rays.
     psf_fwhm_guess : float, optional
-        FWHM of the PSF [pixel]; below 2 pixels stars and cosmic rays look alike and the search is left out.
+        FWHM of the PSF [pixel]; below `MIN_FWHM` the search for cosmic rays is left out.
 
     Returns
     -------
@@ -43,14 +45,14 @@ def detrend(
     Raises
     ------
     BadData
-        When hardly any pixel is usable.
+        When hardly any pixel is usable, or the sky has no noise.
     """
     if pixels.variance is None:
         image, variance, mask, sky, model = noise.from_counts(pixels.image, row, pixels.mask)
     else:
         image, variance, mask, sky, model = noise.as_delivered(pixels, float(row["gain"]))
     bad = noise.unusable(mask)
-    if cosmic_rays and not (psf_fwhm_guess is not None and psf_fwhm_guess < 2):
+    if cosmic_rays and not (psf_fwhm_guess is not None and psf_fwhm_guess < MIN_FWHM):
         hit = cosmicrays.find(image, variance, bad)
         mask[hit] |= bits("CR")
         bad |= hit

@@ -1,4 +1,7 @@
-"""Masters and detrended images on disk: exposures, or the reason why there is none."""
+"""Masters and detrended images on disk: exposures, or the reason why there is none.
+
+A file of its own says the reason, so that a detector that could not be made has a product as any other.
+"""
 
 from pathlib import Path
 
@@ -12,13 +15,40 @@ from diaflow.instruments.images import Pixels, read_image
 
 
 def write_failed(reason: str, path: str | Path) -> None:
-    """Write a file that says why an image could not be made."""
+    """Write a file that says why an image could not be made.
+
+    Parameters
+    ----------
+    reason : str
+    path : path
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
     header = fits.Header({"STATUS": "failed", "REASON": reason.encode("ascii", "replace").decode()})
     write_fits([fits.PrimaryHDU(header=header)], path)
 
 
 def read(path: str | Path) -> Exposure:
-    """Read an exposure; BadData with the reason where it could not be made, InputError where there is no such file."""
+    """Read an exposure.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Exposure
+
+    Raises
+    ------
+    BadData
+        When the image could not be made, with the reason.
+    InputError
+        When there is no such file, or it is no exposure.
+    """
     try:
         header = fits.getheader(path)
     except OSError as error:
@@ -29,13 +59,47 @@ def read(path: str | Path) -> Exposure:
 
 
 def pixels(path: str | Path) -> Pixels:
-    """A detrended image as `detrend.detrend` takes it."""
+    """A detrended image as `detrend.detrend` takes it.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Pixels
+
+    Raises
+    ------
+    BadData, InputError
+        As `read`.
+    """
     exposure = read(path)
     return Pixels(exposure.image, exposure.wcs.to_header(relax=True), exposure.variance, exposure.mask)
 
 
 def read_pixels(row: np.void, instrument: str, detrended: str | None) -> Pixels:
-    """The pixels of a row of the exposure table: of its file, or those that the rule isr put into a folder."""
+    """The pixels of a row of the exposure table.
+
+    Parameters
+    ----------
+    row : row of the "exposure" table
+    instrument : str
+        The map that made the row, as in `instruments.maps.load`.
+    detrended : str or None
+        Folder of detrended images, {visit}/{detector}.fits, whose pixels take the place of those of the row's file.
+
+    Returns
+    -------
+    Pixels
+
+    Raises
+    ------
+    BadData
+        When the pixels cannot be read or could not be made.
+    InputError
+        When the map cannot be used, or the folder lacks the image.
+    """
     if detrended:
         return pixels(f"{detrended}/{row['visit']}/{row['detector']}.fits")
     return read_image(row, instrument)

@@ -23,10 +23,10 @@ from diaflow.isr.noise import unusable
 
 _log = logging.getLogger(__name__)
 SAMPLE = 5  # frames whose median is the centre; two of them may be wrong
-MIN_RESPONSE = 0.2  # of a pixel relative to the typical one; less is BAD in a flat
-MIN_SNR = 10.0  # of a typical pixel of a flat frame over its read noise
-MIN_FILLED = 0.5  # usable fraction of a flat frame
-PECULIAR = 5.0  # sigma from which a pixel is not a typical one
+MIN_RESPONSE = 0.2  # of a pixel relative to the typical one; less is BAD in a flat: chosen
+MIN_SNR = 10.0  # of a typical pixel of a flat frame over its read noise, chosen
+MIN_FILLED = 0.5  # usable fraction of a flat frame, chosen
+PECULIAR = 5.0  # sigma from which a pixel is not a typical one, chosen
 ROWS = 256  # of the frames that are sorted at a time
 
 # A frame over its scale (exposure time or level), NaN where bad; the variance of its read noise; and the scale.
@@ -34,7 +34,26 @@ Scaled = tuple[np.ndarray, np.ndarray, float]
 
 
 def read(rows: np.ndarray, instrument: str, overscan_order: int | None, read_noise: list[float]) -> Iterator[Frame]:
-    """The assembled frames of rows of the exposure table; those that cannot be read are named in a warning."""
+    """The assembled frames of rows of the exposure table, one at a time.
+
+    Parameters
+    ----------
+    rows : "exposure" table
+    instrument : str
+        The map that made the rows, as in `instruments.maps.load`.
+    overscan_order, read_noise
+        As in `assemble`.
+
+    Yields
+    ------
+    Frame
+        Those that cannot be read are named in a warning.
+
+    Raises
+    ------
+    InputError
+        When the map cannot be used.
+    """
     for row in rows:
         try:
             yield assemble(read_raw(row, instrument), row, overscan_order, read_noise)
@@ -86,13 +105,34 @@ def make(
 
 
 def known_read_noise(bias: Exposure | None) -> list[float]:
-    """Read noise of the amplifiers that a master bias knows [electron]; empty where it was not measured."""
-    found = bias.metadata if bias else {}
-    return [value for name, value in found.items() if name.startswith("read_noise_")]
+    """Read noise of the amplifiers that a master bias knows.
+
+    Parameters
+    ----------
+    bias : Exposure or None
+
+    Returns
+    -------
+    list of float
+        [electron]; empty where it was not measured.
+    """
+    metadata = bias.metadata if bias else {}
+    return [value for name, value in metadata.items() if name.startswith("read_noise_")]
 
 
 def measured_read_noise(frames: list[Frame]) -> list[float]:
-    """Read noise of each amplifier [electron] from the differences of successive bias frames, clipped."""
+    """Read noise of each amplifier from the differences of successive bias frames, clipped.
+
+    Parameters
+    ----------
+    frames : list of Frame
+        Two or more.
+
+    Returns
+    -------
+    list of float
+        [electron]
+    """
     noises = []
     for place, share in zip(frames[0].places, frames[0].shares):
         pairs = [after.image[place] - before.image[place] for before, after in zip(frames, frames[1:])]
@@ -127,10 +167,22 @@ def _flats(frames: Iterable[Frame], bias: Exposure | None, dark: Exposure | None
 
 
 def subtract(frame: Frame, bias: Exposure | None, dark: Exposure | None) -> np.ndarray | float:
-    """Take master bias and dark off a frame in place; returns the variance that they add.
+    """Take master bias and dark off a frame.
 
     The bias is in the dark too.  What is taken off in all is b (1 - t / t_dark) + t d, where d is the dark with its
     own noise only and 1 / t_dark the mean inverse exposure time of the dark frames.
+
+    Parameters
+    ----------
+    frame : Frame
+        Changed in place: its image and, by the BAD pixels of the masters, its mask.
+    bias, dark : Exposure or None
+        The dark is that of 1 s.
+
+    Returns
+    -------
+    (ny, nx) float32 array or 0.0
+        Variance that the masters and the photons of the dark current add [DN**2].
     """
     added, time = 0.0, frame.exptime
     if bias:

@@ -18,21 +18,30 @@ from diaflow.jit import EXACT
 from diaflow.pixels import background
 from diaflow.statistics import median_width
 
-SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel]
-SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise
-TRUSTED = 1.25  # predicted and measured sky variance may differ by this factor
-SPARSE = 3  # the noise is measured on every third pixel of every third row
+SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel], chosen
+SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise, chosen
+TRUSTED = 1.25  # predicted and measured sky variance may differ by this factor, chosen
+SPARSE = 3  # the noise is measured on every third pixel of every third row, which saves time
 MIN_QUIET = 1000  # pixels without sources that measure it to 5 %; else all pixels do
+STILL_IN = 5.0  # sky, in sigma of a pixel, from which it cannot have been subtracted: chosen
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """variance = counts / gain + floor + flat counts**2, each a number or an image.
+    """variance = counts / gain + floor + flat counts**2.
 
-    gain [electron/DN], floor [DN**2] (read noise and the like), flat (relative variance of the flat field), and
-    `source`: what they rest on.
+    Attributes
+    ----------
+    gain : float or (ny, nx) array
+        [electron/DN]
+    floor : float or (ny, nx) array
+        Read noise and the like [DN**2].
+    source : str
+        What they rest on: header, sky, estimated, delivered or predicted.
+    flat : float or (ny, nx) array
+        Relative variance of the flat field.
     """
 
     gain: float | np.ndarray
@@ -44,9 +53,30 @@ class NoiseModel:
 def from_counts(
     image: np.ndarray, row: np.void, delivered_mask: np.ndarray | None = None
 ) -> tuple[*Planes, NoiseModel]:
-    """Image without its soft bias, variance, mask, smooth sky and noise model of flat-fielded counts.
+    """What flat-fielded counts tell of their noise and flaws.
 
-    The mask is the delivered one with what the counts show: BAD and SAT.
+    Parameters
+    ----------
+    image : (ny, nx) array
+        [DN]
+    row : row of the "exposure" table
+        gain, read_noise, saturation and bias may be NaN (unknown).
+    delivered_mask : (ny, nx) int32 array, optional
+
+    Returns
+    -------
+    image, variance : (ny, nx) float32 arrays
+        Without the soft bias [DN, DN**2]; unusable pixels hold the sky.
+    mask : (ny, nx) int32 array
+        The delivered one with what the counts show: BAD and SAT.
+    sky : (ny, nx) float32 array
+        Smooth [DN].
+    model : NoiseModel
+
+    Raises
+    ------
+    BadData
+        When hardly any pixel is usable, or there is no noise.
     """
     counts = np.array(image, np.float32)
     counts -= _known(row["bias"], 0.0)
@@ -62,7 +92,25 @@ def from_counts(
 
 
 def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
-    """The same for an image that has its variance; pixels without a positive one are BAD."""
+    """The same as `from_counts` for an image that has its variance.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        With a variance; pixels without a positive one are BAD.
+    gain : float
+        [electron/DN]; infinite where it is unknown or 0.
+
+    Returns
+    -------
+    image, variance, mask, sky, model
+        As of `from_counts`.
+
+    Raises
+    ------
+    BadData
+        When hardly any pixel is usable, or there is no noise.
+    """
     image, variance = np.array(pixels.image, np.float32), np.array(pixels.variance, np.float32)
     mask = np.zeros(image.shape, np.int32) if pixels.mask is None else np.array(pixels.mask, np.int32)
     mask[~(np.isfinite(image) & (variance > 0) & (variance < np.inf))] |= bits("BAD")
@@ -74,12 +122,33 @@ def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
 
 
 def unusable(mask: np.ndarray) -> np.ndarray:
-    """Pixels that tell nothing, (ny, nx) bool."""
+    """Pixels that tell nothing of the sky.
+
+    Parameters
+    ----------
+    mask : (ny, nx) int32 array
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
     return in_planes(mask, *flaws.UNUSABLE)
 
 
 def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
-    """Sky on a coarse mesh, (ny, nx) float32, and its noise.
+    """Sky on a coarse mesh.
+
+    Parameters
+    ----------
+    counts : (ny, nx) float32 array
+    bad : (ny, nx) bool array
+        Pixels that do not count.
+
+    Returns
+    -------
+    sky : (ny, nx) float32 array
+    sigma : float
+        Its noise, as the image has it.
 
     Raises
     ------
@@ -94,7 +163,26 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def fill_with_sky(counts: np.ndarray, mask: np.ndarray, saturated: np.ndarray) -> np.ndarray:
-    """Mark dead and unlit pixels in the mask and put the sky in place of all unusable ones; returns the smooth sky."""
+    """Mark dead and unlit pixels in the mask and put the sky in place of all unusable ones.
+
+    Parameters
+    ----------
+    counts : (ny, nx) float32 array
+        Changed in place.
+    mask : (ny, nx) int32 array
+        Changed in place.
+    saturated : (ny, nx) bool array
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        The smooth sky.
+
+    Raises
+    ------
+    BadData
+        When hardly any pixel is usable, or there is no noise.
+    """
     flaws.require_good(mask, saturated)
     sky, sigma = smooth_sky(counts, unusable(mask))
     if flaws.mask_unlit(counts, float(np.median(sparse(sky))), sigma, mask):
@@ -116,6 +204,12 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float)
         Median sky [DN] and its variance per pixel [DN**2], measured.
     gain, read_noise : float
         [electron/DN], [electron]; NaN where unknown.
+
+    Returns
+    -------
+    NoiseModel
+        `source` is header where both predict the noise of the sky; sky where the gain does not contradict it;
+        estimated where the sky decides all.
     """
     if gain > 0:
         photons = max(sky, 0) / gain
@@ -126,13 +220,25 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float)
         if photons < sky_variance * TRUSTED:
             return NoiseModel(gain, max(sky_variance - photons, 0.0), "sky")
     # With the sky still in, its photons make the noise; without it, nothing tells the gain.
-    if sky > 5 * np.sqrt(sky_variance):
+    if sky > STILL_IN * np.sqrt(sky_variance):
         return NoiseModel(sky / sky_variance, 0.0, "estimated")
     return NoiseModel(np.inf, sky_variance, "estimated")
 
 
 def quiet_pixels(residual: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Where a sky-subtracted image has no sources, on its `sparse` pixels; where it has no room, all good pixels."""
+    """Where an image has no sources.
+
+    Parameters
+    ----------
+    residual : (ny, nx) array
+        Without its sky.
+    bad : (ny, nx) bool array
+
+    Returns
+    -------
+    bool array
+        On the `sparse` pixels; all good ones where those without sources are fewer than `MIN_QUIET`.
+    """
     blocks = background.sources(residual, bad)
     y, x = (np.arange(0, n, SPARSE) // background.BLOCK for n in residual.shape)
     good = ~sparse(bad)
@@ -141,17 +247,48 @@ def quiet_pixels(residual: np.ndarray, bad: np.ndarray) -> np.ndarray:
 
 
 def sparse(image: np.ndarray) -> np.ndarray:
-    """Every `SPARSE`-th pixel of every `SPARSE`-th row."""
+    """Every `SPARSE`-th pixel of every `SPARSE`-th row.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+
+    Returns
+    -------
+    array
+        A view.
+    """
     return image[::SPARSE, ::SPARSE]
 
 
 def robust_variance(values: np.ndarray) -> float:
-    """Variance of a normal distribution of the same median absolute deviation."""
+    """Variance of a normal distribution of the same median absolute deviation.
+
+    Parameters
+    ----------
+    values : array
+
+    Returns
+    -------
+    float
+    """
     return median_width(values - np.median(values)) ** 2
 
 
 def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    """Variance per pixel [DN**2] of bias-subtracted counts [DN] over a smooth sky [DN], (ny, nx) float32."""
+    """Variance of every pixel: of the sky, and of the counts above it where they are significant.
+
+    Parameters
+    ----------
+    counts, sky : (ny, nx) float32 arrays
+        Without bias; the sky is smooth [DN].
+    noise : NoiseModel
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        [DN**2]
+    """
     variance = np.empty(sky.shape, np.float32)
     parts = [np.broadcast_to(np.float32(value), sky.shape) for value in (noise.gain, noise.floor, noise.flat)]
     for rows in row_blocks(len(sky)):
@@ -168,7 +305,14 @@ def variance_plane(counts: np.ndarray, sky: np.ndarray, noise: NoiseModel) -> np
 def _add_photon_noise(counts, sky, first, photons, variance):
     """Add the photon noise of counts above the sky where the mean of the 3 x 3 around is significant.
 
-    `photons` are rows of it, from the row `first` on.
+    Parameters
+    ----------
+    counts, sky, variance : (ny, nx) float32 arrays
+        [DN, DN, DN**2]; the variance is that of the sky, changed in place.
+    first : int
+        Row of the image that `photons` begins with.
+    photons : (n, nx) float32 array
+        Variance of the counts above that of the sky [DN**2].
     """
     ny, nx = counts.shape
     columns = np.empty(nx + 2, np.float32)
@@ -193,4 +337,5 @@ def _level_and_scatter(counts: np.ndarray, sky: np.ndarray, mask: np.ndarray) ->
 
 
 def _known(value: float, default: float) -> float:
+    """The value, or a default where it is not finite."""
     return float(value) if np.isfinite(value) else default

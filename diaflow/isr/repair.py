@@ -1,4 +1,7 @@
-"""Bad pixels replaced by their surroundings, so that convolutions and centroids see no holes."""
+"""Bad pixels replaced by their surroundings, so that convolutions and centroids see no holes.
+
+In come an image and its bad pixels, which are filled in place from the rim inwards.
+"""
 
 import numpy as np
 from numba import njit
@@ -36,7 +39,20 @@ def interpolate(image: np.ndarray, bad: np.ndarray, fallback: np.ndarray) -> Non
 
 @njit(**EXACT)
 def _local_means(image, good, pixels):
-    """Means of the good pixels of the 5 x 5 around each pixel with Gaussian weights of sigma 1 pixel, NaN for none."""
+    """Means of the good pixels of the 5 x 5 around each pixel with Gaussian weights of sigma 1 pixel.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    good : (ny, nx) bool array
+    pixels : (n, 2) int array
+        Rows and columns.
+
+    Returns
+    -------
+    (n,) float64 array
+        NaN where there is no good pixel.
+    """
     out = np.full(len(pixels), np.nan)
     for n in range(len(pixels)):
         j, i = pixels[n]

@@ -38,7 +38,7 @@ def remove(frame: Frame, bias: Exposure | None, dark: Exposure | None, flat: Exp
     Raises
     ------
     BadData
-        When hardly any pixel is usable or a master has another shape.
+        When hardly any pixel is usable, the sky has no noise, or a master has another shape.
     """
     for master in (bias, dark, flat):
         if master and master.shape != frame.image.shape:

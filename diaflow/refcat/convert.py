@@ -26,9 +26,9 @@ def check(config: dict, bands: Iterable[str]) -> None:
     """
     missing = sorted(set(bands) - set(config["bands"]))
     if missing:
-        known = ", ".join(config["bands"]) or "none"
+        named = ", ".join(config["bands"]) or "none"
         raise InputError(
-            f"refcat.bands: no column of {config['path']} is named for band {', '.join(missing)} (there are: {known})"
+            f"refcat.bands: no column of {config['path']} is named for band {', '.join(missing)} (there are: {named})"
         )
     for band, term in config["colour_terms"].items():
         for name in (band, term["secondary"]):
@@ -65,6 +65,7 @@ def convert(paths: Iterable[str | Path], config: dict, out: str | Path) -> int:
 
 
 def _rows(paths: list[str | Path], config: dict) -> Iterator[np.ndarray]:
+    """Blocks of rows of all files; InputError after the last where there is no row or an identifier repeats."""
     identifiers = [np.empty(0, np.int64)]
     for path in paths:
         try:

@@ -20,16 +20,26 @@ from diaflow.errors import InputError
 
 Block = dict[str, tuple[np.ndarray, str]]
 
-BLOCK_ROWS = 200_000
-BLOCK_BYTES = 1 << 24  # of text
-FITS_PADDING = 2880
+BLOCK_ROWS = 200_000  # chosen: a block of ten columns of 8 bytes has 16 MB
+BLOCK_BYTES = 1 << 24  # of text, chosen
+FITS_PADDING = 2880  # the length of FITS data is a multiple of this [byte]
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 NULLS = ["", "nan", "NaN", "null", "NULL", "--", "-"]
 _UNREADABLE = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
 
 
 def paths(path: str) -> list[str]:
-    """The files of a catalogue: of a folder its FITS and parquet files, else the file or what a glob matches.
+    """The files of a catalogue.
+
+    Parameters
+    ----------
+    path : str
+        A folder, whose FITS and parquet files count; a file; or a glob.
+
+    Returns
+    -------
+    list of str
+        In the order of the alphabet.
 
     Raises
     ------
@@ -37,12 +47,12 @@ def paths(path: str) -> list[str]:
         When there are none.
     """
     if Path(path).is_dir():
-        found = [str(file) for file in Path(path).iterdir() if _suffix(file) in (*FITS_SUFFIXES, ".parquet")]
+        files = [str(file) for file in Path(path).iterdir() if _suffix(file) in (*FITS_SUFFIXES, ".parquet")]
     else:
-        found = [path] if Path(path).exists() else glob.glob(path, recursive=True)
-    if not found:
+        files = [path] if Path(path).exists() else glob.glob(path, recursive=True)
+    if not files:
         raise InputError(f"refcat.path: no reference catalogue {path}")
-    return sorted(found)
+    return sorted(files)
 
 
 def blocks(path: str | Path, names: set[str]) -> Iterator[Block]:
@@ -54,6 +64,11 @@ def blocks(path: str | Path, names: set[str]) -> Iterator[Block]:
         .fits, .fit or .fts for the first binary table of a FITS file, .parquet, and anything else for text with a
         header line (commas, tabs, semicolons, bars or blanks between columns); .gz may follow, but for parquet.
     names : set of str
+
+    Yields
+    ------
+    Block
+        {name: (values, unit)}.
 
     Raises
     ------
@@ -74,6 +89,7 @@ def blocks(path: str | Path, names: set[str]) -> Iterator[Block]:
 
 
 def _suffix(path: Path) -> str:
+    """The suffix of a file name in lower case, but for .gz."""
     return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
 
 
@@ -82,6 +98,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _check(names: set[str], present: Iterable[str]) -> None:
+    """InputError where a column is missing."""
     present = list(present)
     missing = ", ".join(f"'{name}'" for name in sorted(names - set(present)))
     if missing:
@@ -154,6 +171,7 @@ def _header(file: BinaryIO) -> tuple[list[str], str, bytes]:
 
 
 def _whole_lines(begin: bytes, file: BinaryIO) -> Iterator[bytes]:
+    """Blocks of lines: `begin` and what is left of the file."""
     rows = begin + file.read(BLOCK_BYTES)
     while rows:
         rows += file.readline()

@@ -23,7 +23,16 @@ J2000, JULIAN_YEAR = 51544.5, 365.25  # [MJD], [d]
 
 
 def names(config: dict) -> set[str]:
-    """The columns that the `refcat` section of the configuration speaks of."""
+    """The columns that the `refcat` section of the configuration speaks of.
+
+    Parameters
+    ----------
+    config : dict
+
+    Returns
+    -------
+    set of str
+    """
     single = [config[key] for key in ("id", "ra", "dec", "epoch") if isinstance(config[key], str)]
     errors = [config["errors"][band] for band in config["bands"] if band in config["errors"]]
     return {*single, *config["bands"].values(), *errors, *config["keep"], *config["pos_err"], *config["pm"]}
@@ -103,6 +112,7 @@ def _measured(block: Block, config: dict, band: str) -> tuple[np.ndarray, np.nda
 
 
 def _magnitudes(block: Block, name: str) -> np.ndarray:
+    """AB magnitudes of a column of magnitudes or fluxes [mag]."""
     if _is_magnitude(block[name][1]):
         mag = _numbers(block, name)
     else:
@@ -112,6 +122,7 @@ def _magnitudes(block: Block, name: str) -> np.ndarray:
 
 
 def _magnitude_errors(block: Block, name: str, mag: np.ndarray) -> np.ndarray:
+    """Errors of magnitudes from a column of those, or of errors of fluxes [mag]."""
     if _is_magnitude(block[name][1]):
         error = _numbers(block, name)
     else:
@@ -121,6 +132,7 @@ def _magnitude_errors(block: Block, name: str, mag: np.ndarray) -> np.ndarray:
 
 
 def _is_magnitude(unit: str) -> bool:
+    """Whether a unit is one of magnitudes; maggies are fluxes."""
     unit = unit.lower()
     return not unit or ("mag" in unit and "magg" not in unit)
 
@@ -153,10 +165,12 @@ def _julian_year(year: np.ndarray | float) -> np.ndarray | float:
 
 
 def _credible(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The values between two limits, NaN for the others."""
     return np.where((values > low) & (values < high), values, np.nan)
 
 
 def _equal(column: np.ndarray, value: object) -> np.ndarray:
+    """Which entries of a column are a value; text without the blanks around it."""
     if isinstance(value, str):
         return np.array([str(entry).strip() == value for entry in column.tolist()], bool)
     return np.asarray(column == value) & np.ones(len(column), bool)
@@ -175,6 +189,7 @@ def _floats(block: Block, name: str, default: u.UnitBase, unit: u.UnitBase) -> n
 
 
 def _unit(block: Block, name: str, default: u.UnitBase) -> u.UnitBase:
+    """The unit that the file states of a column, or the default."""
     stated = block[name][1]
     try:
         return u.Unit(stated) if stated else default
@@ -183,6 +198,7 @@ def _unit(block: Block, name: str, default: u.UnitBase) -> u.UnitBase:
 
 
 def _numbers(block: Block, name: str) -> np.ndarray:
+    """A column as float64."""
     try:
         return np.asarray(block[name][0], np.float64)
     except (TypeError, ValueError) as error:
@@ -190,6 +206,7 @@ def _numbers(block: Block, name: str) -> np.ndarray:
 
 
 def _identifiers(block: Block, name: str) -> np.ndarray:
+    """A column as int64."""
     column = block[name][0]
     # Text would be parsed and a float rounded without a word: both are refused.
     if column.dtype.kind not in "iu":

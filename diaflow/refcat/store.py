@@ -23,12 +23,12 @@ from diaflow.store.files import replacing
 
 TABLE = "refcat_store"
 GROUP_ROWS = 40_000  # at most; fewer make the footer of the file long, more are read in vain around an image
-RUN_ROWS = 500_000
+RUN_ROWS = 500_000  # at least, of what is sorted in memory at a time: chosen
 ORDER = 13  # pixels of 26 arcsec, numbers of 32 bits
 
 
 def write(blocks: Iterable[np.ndarray], bands: Sequence[str], path: str | Path) -> int:
-    """Write a store; returns its number of rows.
+    """Write a store.
 
     Parameters
     ----------
@@ -37,6 +37,16 @@ def write(blocks: Iterable[np.ndarray], bands: Sequence[str], path: str | Path) 
     bands : sequence of str
     path : path
         The file appears under its name only when it is complete.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
     """
     with replacing(path) as part, tempfile.TemporaryFile(dir=part.parent) as file:
         pixels = []
@@ -168,6 +178,7 @@ def _merged(file, dtype: np.dtype, pixels: list[np.ndarray], first_pixels: np.nd
 
 
 def _writer(path: Path, dtype: np.dtype, bands: Sequence[str]) -> pq.ParquetWriter:
+    """A writer with statistics of positions, and with units and descriptions of the columns."""
     described = tables.columns(TABLE, bands)
     fields = [
         pa.field(

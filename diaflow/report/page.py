@@ -19,9 +19,9 @@ from diaflow.report import plots
 from diaflow.store import tables
 from diaflow.store.files import write_text
 
-N_OBJECTS = 20
-MAX_ROWS = 2000  # rows of the table of images, failures first
-STAMP_RADIUS = 20  # [pixel]
+N_OBJECTS = 20  # DIAObjects that are shown, chosen
+MAX_ROWS = 2000  # of the table of images, failures first, chosen
+STAMP_RADIUS = 20  # [pixel], chosen
 
 STEPS = {"ingest": "ingest", "calexp": "calibration", "diffim": "subtraction"}
 VISIT_COLUMNS = {
@@ -99,7 +99,9 @@ def write(
 
 
 def _summary(visits: np.ndarray, collected: Mapping) -> str:
-    def ok_of(step):
+    """How much there is of everything, and how much failed."""
+
+    def ok_of(step: str) -> str:
         ok, bad = ((visits[f"{step}_status"] == status).sum() for status in ("ok", "failed"))
         return f"{ok} ok" + (f", <b>{bad} failed</b>" if bad else "")
 
@@ -117,6 +119,7 @@ def _summary(visits: np.ndarray, collected: Mapping) -> str:
 
 
 def _n_rows(name: str, path: str | Path) -> int:
+    """Number of rows of a table, from its footer."""
     tables.read(name, path, only=[next(iter(tables.schema(name)))])  # names an unreadable file
     return pq.ParquetFile(path).metadata.num_rows
 
@@ -130,6 +133,7 @@ def _failed_step(visits: np.ndarray) -> np.ndarray:
 
 
 def _visit_table(visits: np.ndarray) -> str:
+    """All images, those that failed first."""
     steps = _failed_step(visits)
     order = np.argsort(steps == "", kind="stable")
     header = "".join(f"<th>{title}</th>" for title, _ in VISIT_COLUMNS.values()) + "<th>status</th>"
@@ -153,6 +157,7 @@ def _visit_row(row: np.void, step: str) -> str:
 
 
 def _figures(validation: Mapping[str, float]) -> str:
+    """The figures of the validation."""
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{_number(value, '.4g')}</td></tr>" for name, value in validation.items()
     )
@@ -160,6 +165,7 @@ def _figures(validation: Mapping[str, float]) -> str:
 
 
 def _dia_objects(collected: Mapping, products: Path) -> list[str]:
+    """The most significant DIAObjects with light curve and stamps."""
     ids, significance = _most_significant(collected["dia_source"])
     if len(ids) == 0:
         return ['<p class="note">No DIASource belongs to a DIAObject.</p>']
@@ -171,19 +177,19 @@ def _dia_objects(collected: Mapping, products: Path) -> list[str]:
         "forced at the position of the object; open symbols are visits of the template. Stamps are of the "
         "most significant detection.</p>"
     ]
-    for id_, total in zip(ids, significance):
-        row = objects[objects["diaObjectId"] == id_][0]
-        own = sources[sources["diaObjectId"] == id_]
+    for object_id, total in zip(ids, significance):
+        row = objects[objects["diaObjectId"] == object_id][0]
+        own = sources[sources["diaObjectId"] == object_id]
         best = own[np.nanargmax(np.abs(own["snr"]))]
         first, last = (_number(row[f"{end}DiaSourceMjdTai"], ".3f") for end in ("first", "last"))
         sections.append(
-            f"<h3>{id_} at {row['ra']:.6f} {row['dec']:+.6f}</h3>"
+            f"<h3>{object_id} at {row['ra']:.6f} {row['dec']:+.6f}</h3>"
             f'<p class="note">DIASources: {row["nDiaSources"]}, MJD {first} to {last}, total S/N {total:.0f}; '
             f"stamps: visit {best['visit']}, detector {best['detector']}, {escape(best['band'])}, "
             f"S/N {best['snr']:.1f}</p>"
         )
-        picture = plots.dia_object(forced[forced["diaObjectId"] == id_], _stamps(best, products))
-        sections.append(_image(picture, f"Light curve and stamps of {id_}"))
+        picture = plots.dia_object(forced[forced["diaObjectId"] == object_id], _stamps(best, products))
+        sections.append(_image(picture, f"Light curve and stamps of {object_id}"))
     return sections
 
 
@@ -198,7 +204,7 @@ def _most_significant(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows_of(name: str, path: str | Path, ids: np.ndarray) -> np.ndarray:
-    """The rows of the given DIAObjects without columns per band, one row group in memory at a time."""
+    """The rows of some DIAObjects without columns per band, one row group in memory at a time."""
     file, columns, parts = pq.ParquetFile(path), list(tables.columns(name)), []
     for group in range(file.num_row_groups):
         data = file.read_row_group(group, columns)
@@ -250,11 +256,13 @@ def cutout(path: Path, x: float, y: float) -> np.ndarray | None:
     return stamp
 
 
-def _number(value, form: str) -> str:
+def _number(value: object, form: str) -> str:
+    """A value as text; a dash for what is not finite."""
     if form == "s":
         return str(value)
     return format(value, form) if np.isfinite(value) else "–"
 
 
 def _image(png: bytes, text: str) -> str:
+    """A picture in the page, with a text for those who do not see it."""
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

@@ -11,13 +11,24 @@ from matplotlib.ticker import MaxNLocator
 COLOURS = {"u": "#6a3fb5", "g": "#1b9e5a", "r": "#d1372f", "i": "#c77d0a", "z": "#7a4b2a", "y": "#3b3b3b"}
 OTHER_COLOURS = ["#2f6fd1", "#d12fa6", "#4f9aa8", "#8a8a1e"]
 STAMP_TITLES = ("science", "template", "difference")
-DPI = 90
+DPI = 90  # of the pictures, chosen
+STRETCH = (2, 99.5)  # percentiles of the pixels of stamps that are black and white, chosen
 # Legends stand above the axes, clear of the points.
 ABOVE = {"loc": "lower right", "bbox_to_anchor": (1, 0.97), "frameon": False, "handletextpad": 0.1, "borderpad": 0}
 
 
 def conditions(visits: np.ndarray) -> bytes:
-    """Seeing, depth of calexps (filled) and differences (open), and noise ratio of a "visit" table against time."""
+    """Seeing, depth of calexps (filled) and differences (open), and noise ratio against time.
+
+    Parameters
+    ----------
+    visits : "visit" table
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
     bands = sorted(set(visits["band"]) - {""})
@@ -49,6 +60,11 @@ def dia_object(forced: np.ndarray, stamps: Sequence[np.ndarray | None]) -> bytes
         Its forced photometry; open symbols where the visit is part of the template.
     stamps : three (k, k) arrays or None
         `STAMP_TITLES`; None where there is no image.
+
+    Returns
+    -------
+    bytes
+        PNG.
     """
     figure = Figure(figsize=(11, 2.5), layout="constrained")
     curve, *panels = figure.subplots(1, 4, width_ratios=[4.2, 1.2, 1.2, 1.2])
@@ -81,28 +97,42 @@ def dia_object(forced: np.ndarray, stamps: Sequence[np.ndarray | None]) -> bytes
 
 
 def colours(bands: Sequence[str]) -> list[str]:
-    """One colour per band, the usual ones for ugrizy."""
+    """One colour per band.
+
+    Parameters
+    ----------
+    bands : sequence of str
+
+    Returns
+    -------
+    list of str
+        The usual ones for ugrizy.
+    """
     others = [band for band in bands if band not in COLOURS]
     return [COLOURS.get(band) or OTHER_COLOURS[others.index(band) % len(OTHER_COLOURS)] for band in bands]
 
 
-def _sky_range(stamps):
+def _sky_range(stamps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Pixel values that are black and white on science image and template."""
     pixels = np.concatenate([stamp[np.isfinite(stamp)] for stamp in stamps]) if stamps else np.zeros(0)
-    return tuple(np.percentile(pixels, (2, 99.5))) if len(pixels) else (0, 1)
+    return tuple(np.percentile(pixels, STRETCH)) if len(pixels) else (0, 1)
 
 
-def _symmetric(stamp):
-    limit = np.percentile(np.abs(stamp[np.isfinite(stamp)]), 99.5)
+def _symmetric(stamp: np.ndarray) -> tuple[float, float]:
+    """The same on the difference, with zero in the middle."""
+    limit = np.percentile(np.abs(stamp[np.isfinite(stamp)]), STRETCH[1])
     return -limit, limit
 
 
 def _plain(ax: Axes) -> None:
+    """Few ticks, no offset of the times, no frame on the upper and right side."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(7))
     ax.ticklabel_format(useOffset=False, axis="x")
 
 
 def _png(figure: Figure) -> bytes:
+    """The picture as the bytes of a file."""
     buffer = io.BytesIO()
     # Without the version of matplotlib, so that the same run gives the same bytes.
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

@@ -32,6 +32,11 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path)
         "dia_source" tables, one per visit; "dia_link" tables, one per patch.
     out : path
         The collected "dia_source" table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
     """
     links = tables.concatenate("dia_link", [tables.read("dia_link", path) for path in dia_link_paths])
     # Should two patches claim a source, the object founded first has it.
@@ -40,28 +45,67 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path)
     def with_objects(part: pa.Table) -> pa.Table:
         wanted = part["diaSourceId"].to_numpy()
         place = np.searchsorted(links["diaSourceId"], wanted)
-        found = place < len(links)
-        found[found] = links["diaSourceId"][place[found]] == wanted[found]
+        linked = place < len(links)
+        linked[linked] = links["diaSourceId"][place[linked]] == wanted[linked]
         objects = np.zeros(len(wanted), np.int64)
-        objects[found] = links["diaObjectId"][place[found]]
-        at = part.schema.get_field_index("diaObjectId")
-        return part.set_column(at, part.schema.field(at), pa.array(objects))
+        objects[linked] = links["diaObjectId"][place[linked]]
+        column = part.schema.get_field_index("diaObjectId")
+        return part.set_column(column, part.schema.field(column), pa.array(objects))
 
     _stream("dia_source", dia_source_paths, out, "diaSourceId", with_objects)
 
 
 def dia_forced_sources(paths: Paths, out: str | Path) -> None:
-    """All forced photometry on difference images."""
+    """All forced photometry on difference images.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        "dia_forced_source" tables, one per visit.
+    out : path
+        The collected table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
+    """
     _stream("dia_forced_source", paths, out, "diaForcedSourceId")
 
 
 def sources(paths: Paths, out: str | Path) -> None:
-    """All sources of the calibrated exposures."""
+    """All sources of the calibrated exposures.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        "source" tables, one per visit.
+    out : path
+        The collected table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
+    """
     _stream("source", paths, out, "sourceId")
 
 
 def dia_objects(paths: Paths, out: str | Path) -> None:
-    """The DIAObjects of all patches, over the bands of all of them, sorted by diaObjectId."""
+    """The DIAObjects of all patches, over the bands of all of them, sorted by diaObjectId.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        "dia_object" tables, one per patch.
+    out : path
+        The collected table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
+    """
     objects = tables.concatenate("dia_object", [tables.read("dia_object", path) for path in sorted(map(str, paths))])
     # Should two patches own an object, the first has it.
     first = np.unique(objects["diaObjectId"], return_index=True)[1]
@@ -74,6 +118,20 @@ def visits(
     """The "visit" table: every image of the exposure table with what calibration and subtraction say about it.
 
     Images that a step did not see have the status "not run" there.
+
+    Parameters
+    ----------
+    exposures_path : path
+        The "exposure" table.
+    visit_summary_paths, diffim_summary_paths : sequences of paths
+        "visit_summary" and "diffim_summary" tables.
+    out : path
+        The "visit" table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
     """
     exposures = tables.read("exposure", exposures_path)
     exposures = exposures[exposures["status"] != "calibration"]
@@ -93,17 +151,18 @@ def _join(joined: np.ndarray, name: str, paths: Paths, renamed: dict[str, str]) 
     rows = tables.concatenate(name, [tables.read(name, path) for path in paths])
     rows = rows[np.argsort(_data_id(rows), kind="stable")]
     place = np.searchsorted(_data_id(rows), _data_id(joined))
-    found = place < len(rows)
-    found[found] = _data_id(rows)[place[found]] == _data_id(joined)[found]
+    present = place < len(rows)
+    present[present] = _data_id(rows)[place[present]] == _data_id(joined)[present]
     joined[renamed["status"]] = NOT_RUN
-    already = {"visit", "detector", "band", "mjd", "exptime", "ra", "dec"}
+    of_exposures = {"visit", "detector", "band", "mjd", "exptime", "ra", "dec"}
     for column in rows.dtype.names:
         target = renamed.get(column, column)
-        if column not in already and target in joined.dtype.names:
-            joined[target][found] = rows[column][place[found]]
+        if column not in of_exposures and target in joined.dtype.names:
+            joined[target][present] = rows[column][place[present]]
 
 
 def _data_id(table: np.ndarray) -> np.ndarray:
+    """Visit and detector in one integer."""
     return (table["visit"] << ids.DETECTOR_BITS) | table["detector"]
 
 
@@ -131,6 +190,7 @@ def _stream(
 
 
 def _read(name: str, path: str | Path) -> pa.Table:
+    """A table as pyarrow has it, with the declared columns in their order."""
     try:
         return pq.ParquetFile(path).read().select(list(tables.columns(name)))
     except (OSError, KeyError, pa.ArrowException) as error:

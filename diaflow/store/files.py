@@ -21,6 +21,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The folder is made when it is missing; what killed jobs left of the same file is removed.
 
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    Path
+        In the same folder.
+
     Raises
     ------
     InputError
@@ -30,8 +39,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-            left.unlink(missing_ok=True)
+        for remnant in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            remnant.unlink(missing_ok=True)
         try:
             yield part
             os.replace(part, path)
@@ -42,16 +51,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(text: str, path: str | Path) -> None:
-    """Write a text file through `replacing`."""
+    """Write a text file, which appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    text : str
+    path : path
+
+    Raises
+    ------
+    InputError
+        When it cannot be written.
+    """
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def damaged(product: str | Path) -> list[Path]:
-    """The files of a product, itself or a folder of files, that end before they should or hold something else.
+    """The files of a product that end before they should or hold something else.
 
     FITS files are as long as their headers say, parquet files end with their magic bytes, JSON files can be parsed.
     Files that cannot be opened at all (no permission, a disk that does not answer) are not called damaged.
+
+    Parameters
+    ----------
+    product : path
+        A file, or a folder of files.
+
+    Returns
+    -------
+    list of Path
     """
     product = Path(product)
     files = sorted(product.iterdir()) if product.is_dir() else [product]

@@ -4,12 +4,24 @@ import numpy as np
 
 from diaflow.errors import InputError
 
+# Of the 63 bits of a positive int64: 512 detectors, 131072 sources each, and 37 bits that are left for the visit.
 DETECTOR_BITS, NUMBER_BITS = 9, 17
 MAX_VISIT = 2 ** (63 - DETECTOR_BITS - NUMBER_BITS)
 
 
 def source_ids(visit: int, detector: int, count: int) -> np.ndarray:
-    """Identifiers of the sources 0..count-1 of one detector image, int64.
+    """Identifiers of the sources of one detector image.
+
+    Parameters
+    ----------
+    visit, detector : int
+    count : int
+        Number of sources.
+
+    Returns
+    -------
+    (count,) int64 array
+        Ascending.
 
     Raises
     ------
@@ -23,6 +35,15 @@ def source_ids(visit: int, detector: int, count: int) -> np.ndarray:
 
 
 def data_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(visit, detector) of source identifiers."""
+    """Where sources are, from their identifiers.
+
+    Parameters
+    ----------
+    ids : (n,) int64 array
+
+    Returns
+    -------
+    visit, detector : (n,) int64 arrays
+    """
     ids = np.asarray(ids, np.int64)
     return ids >> (DETECTOR_BITS + NUMBER_BITS), (ids >> NUMBER_BITS) & (2**DETECTOR_BITS - 1)

@@ -29,16 +29,37 @@ _TYPES = {
 
 @functools.cache
 def schema(name: str) -> dict[str, dict]:
-    """The declared columns of table `name`: name -> {type, unit, description}, in order.
+    """The declared columns of a table.
 
-    A name that starts with ``{band}_`` stands for one column in each band.
+    Parameters
+    ----------
+    name : str
+        Of the table.
+
+    Returns
+    -------
+    dict
+        {type, unit, description} by column, in order.  A name that starts with ``{band}_`` stands for one column in
+        each band.
     """
     with open(SCHEMAS / f"{name}.yaml") as file:
         return yaml.load(file, yaml.CSafeLoader)["columns"]
 
 
 def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:
-    """The columns of table `name` with the per-band ones written out for `bands`."""
+    """The columns of a table with the per-band ones written out.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    bands : sequence of str
+
+    Returns
+    -------
+    dict
+        {type, unit, description} by column.
+    """
     single = {column: entry for column, entry in schema(name).items() if not column.startswith(_BAND)}
     for band in bands:
         single |= {
@@ -48,7 +69,21 @@ def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:
 
 
 def empty(name: str, n_rows: int = 0, bands: Sequence[str] = ()) -> np.ndarray:
-    """A table of `n_rows` rows: floats NaN, integers 0, booleans False, strings empty."""
+    """A table without values.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    n_rows : int
+    bands : sequence of str
+        For which it has the per-band columns.
+
+    Returns
+    -------
+    (n_rows,) structured array
+        Floats NaN, integers 0, booleans False, strings empty.
+    """
     declared = columns(name, bands)
     table = np.zeros(n_rows, [(column, _TYPES[entry["type"]][0]) for column, entry in declared.items()])
     for column, entry in declared.items():
@@ -60,7 +95,26 @@ def empty(name: str, n_rows: int = 0, bands: Sequence[str] = ()) -> np.ndarray:
 
 
 def from_columns(name: str, bands: Sequence[str] = (), **values: np.ndarray) -> np.ndarray:
-    """A table from columns or scalars by name; columns not given stay empty, unknown names are a KeyError."""
+    """A table from columns.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    bands : sequence of str
+        For which it has the per-band columns.
+    **values : arrays or scalars
+        By column; the others stay empty, and scalars fill all rows.
+
+    Returns
+    -------
+    structured array
+
+    Raises
+    ------
+    KeyError
+        When the table has no such column.
+    """
     n_rows = max((len(value) for value in values.values() if np.ndim(value)), default=1)
     table = empty(name, n_rows, bands)
     for column, value in values.items():
@@ -71,19 +125,40 @@ def from_columns(name: str, bands: Sequence[str] = (), **values: np.ndarray) -> 
 
 
 def from_rows(name: str, rows: Sequence[tuple]) -> np.ndarray:
-    """A table without per-band columns from tuples in the order of its columns, as ``table.tolist()`` gives them."""
+    """A table without per-band columns from its rows.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    rows : sequence of tuples
+        In the order of its columns, as ``table.tolist()`` gives them.
+
+    Returns
+    -------
+    structured array
+    """
     return np.array(rows, empty(name).dtype)
 
 
 def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> None:
     """Write a table to parquet; the file appears under its name only when it is complete.
 
-    `note` is kept in the file's metadata for `note`.
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    table : structured array
+    path : path
+    note : str
+        Kept in the file, see the function `note`.
 
     Raises
     ------
     KeyError
         When the table's columns are not exactly those declared for `name`.
+    InputError
+        When the file cannot be written.
     """
     names = table.dtype.names or ()
     declared = columns(name, _bands(name, names))
@@ -96,13 +171,40 @@ def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> Non
 
 
 def write_visits(name: str, table: np.ndarray, paths: Sequence[str | Path]) -> None:
-    """Write the rows of each visit to the file that is named after the visit."""
+    """Write the rows of each visit to the file that is named after the visit.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    table : structured array
+        With a column `visit`.
+    paths : sequence of paths
+        {visit}.parquet; rows of other visits are not written.
+
+    Raises
+    ------
+    KeyError, InputError
+        As `write`.
+    """
     for path in paths:
         write(name, table[table["visit"] == int(Path(path).stem)], path)
 
 
 def read(name: str, path: str | Path, only: Sequence[str] | None = None) -> np.ndarray:
-    """Read a table, or the columns `only` of it.
+    """Read a table.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    path : path
+    only : sequence of str, optional
+        Columns to read; all by default.
+
+    Returns
+    -------
+    structured array
 
     Raises
     ------
@@ -127,7 +229,17 @@ def read(name: str, path: str | Path, only: Sequence[str] | None = None) -> np.n
 
 
 def note(path: str | Path) -> str:
-    """The note that a table was written with; empty where the file cannot be read."""
+    """The note that a table was written with.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    str
+        Empty where the file cannot be read.
+    """
     try:
         return (pq.read_schema(path).metadata or {}).get(b"note", b"").decode()
     except (OSError, pa.ArrowException):
@@ -135,7 +247,19 @@ def note(path: str | Path) -> str:
 
 
 def concatenate(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Tables of one kind under each other, over the bands of all of them; an empty table for no parts."""
+    """Tables of one kind under each other.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    parts : sequence of structured arrays
+
+    Returns
+    -------
+    structured array
+        With columns for the bands of all parts; without rows for no parts.
+    """
     bands = sorted({band for part in parts for band in _bands(name, part.dtype.names)})
     stacked = [empty(name, len(part), bands) for part in parts]
     for whole, part in zip(stacked, parts):
@@ -145,11 +269,24 @@ def concatenate(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def bands(name: str, table: np.ndarray) -> list[str]:
-    """The bands that a table has columns for."""
+    """The bands that a table has columns for.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    table : structured array
+
+    Returns
+    -------
+    list of str
+        In the order of the columns.
+    """
     return _bands(name, table.dtype.names)
 
 
 def _bands(name: str, names: Sequence[str]) -> list[str]:
+    """The bands among the names of the columns of a table."""
     suffix = next((column.removeprefix(_BAND) for column in schema(name) if column.startswith(_BAND)), None)
     return [column.removesuffix(suffix) for column in names if column.endswith(suffix)] if suffix else []
 
