@@ -14,7 +14,7 @@ from scipy.special import gammainc
 
 from diaflow import polynomials
 from diaflow.calibrate.tan_sip import tan_sip
-from diaflow.errors import BadData
+from diaflow.errors import BadData, data_may_fail
 from diaflow.sky import sphere
 from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH, median_width
 
@@ -30,8 +30,7 @@ STARS_PER_TERM = 3  # a polynomial of fewer stars would follow their errors
 LEAST_ERROR = 1e-3  # of any star [pixel], chosen
 LEAST_SIGMA = 0.1  # stars of perfect positions must not clip each other
 SETTLED = 0.02  # relative change of the errors of the stars below which the fit of a WCS ends
-# Error of the header's linear terms that the search forgives, as a fraction of the distance from the centre, and the
-# least of it [pixel]: chosen.
+# Error of the header's linear terms that the search forgives, over the distance from the centre; least of it [pixel].
 TOLERANCE, MIN_TOLERANCE = 0.003, 3.0
 SURROUNDINGS = 9  # side of the square of cells that a peak of pair offsets is compared with, chosen
 ROUNDS = 8  # at most, of every iteration here: chosen
@@ -164,9 +163,15 @@ def mutual_neighbours(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.n
     -------
     i, j : (k,) int arrays
         Indices in a, ascending, and in b.
+
+    Raises
+    ------
+    BadData
+        When a point is not finite.
     """
-    distance, nearest = cKDTree(b).query(a, distance_upper_bound=radius)
-    back = np.append(cKDTree(a).query(b, distance_upper_bound=radius)[1], -1)
+    with data_may_fail("search for neighbours"):
+        distance, nearest = cKDTree(b).query(a, distance_upper_bound=radius)
+        back = np.append(cKDTree(a).query(b, distance_upper_bound=radius)[1], -1)
     i = np.flatnonzero(np.isfinite(distance) & (back[nearest] == np.arange(len(a))))
     return i, nearest[i]
 
@@ -261,7 +266,9 @@ def _detector_points(shape: tuple[int, int]) -> np.ndarray:
 
 def _on_plane(x: np.ndarray, y: np.ndarray, wcs: WCS) -> np.ndarray:
     """Standard coordinates (n, 2) of pixel positions about CRVAL [deg]."""
-    return to_plane(*wcs.all_pix2world(x, y, 0), wcs.wcs.crval)
+    with data_may_fail("projection by the WCS"):
+        sky = wcs.all_pix2world(x, y, 0)
+    return to_plane(*sky, wcs.wcs.crval)
 
 
 def _ranked(x: np.ndarray, y: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -322,11 +329,12 @@ def _refined(x, y, ra, dec, wcs, radius, final_radius) -> tuple[WCS, float]:
 
 def _linear_map(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Matrix and shift of the affine map from a to b; with few stars one of rotation, scale and shift."""
-    if len(a) >= MIN_AFFINE:
-        solution = np.linalg.lstsq(np.column_stack([np.ones(len(a)), a]), b, rcond=None)[0]
-        return solution[1:].T, solution[0]
-    complex_plane = np.array([1, 1j])
-    slope, constant = np.polyfit(a @ complex_plane, b @ complex_plane, 1)
+    with data_may_fail("affine map of the stars"):
+        if len(a) >= MIN_AFFINE:
+            solution = np.linalg.lstsq(np.column_stack([np.ones(len(a)), a]), b, rcond=None)[0]
+            return solution[1:].T, solution[0]
+        complex_plane = np.array([1, 1j])
+        slope, constant = np.polyfit(a @ complex_plane, b @ complex_plane, 1)
     return np.array([[slope.real, -slope.imag], [slope.imag, slope.real]]), np.array([constant.real, constant.imag])
 
 
@@ -362,9 +370,10 @@ def _is_small(wcs: WCS, moved: WCS, shape, max_offset: float, max_rotation_deg: 
     """Whether two WCS differ by a shift and rotation within the limits and by hardly any scale."""
     points = _detector_points(shape)
     before, after = (to_plane(*w.all_pix2world(*points, 0), wcs.wcs.crval) for w in (wcs, moved))
-    matrix = np.linalg.lstsq(before[1:] - before[0], after[1:] - after[0], rcond=None)[0].T
+    with data_may_fail("comparison with the WCS of the header"):
+        matrix = np.linalg.lstsq(before[1:] - before[0], after[1:] - after[0], rcond=None)[0].T
+        scales = np.linalg.svd(matrix, compute_uv=False)
     rotation = np.rad2deg(np.arctan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1]))
-    scales = np.linalg.svd(matrix, compute_uv=False)
     return bool(
         np.hypot(*(after[0] - before[0])) <= max_offset
         and np.abs(rotation) <= max_rotation_deg + np.rad2deg(TOLERANCE)
@@ -383,7 +392,8 @@ def _fit_plane(terms, ra, dec, root, crval) -> tuple[np.ndarray, np.ndarray]:
     """CRVAL and coefficients (n_terms, 2) [deg] of the polynomial whose constant vanishes there."""
     for _ in range(ROUNDS):
         plane = to_plane(ra, dec, crval)
-        coefficients = np.linalg.lstsq(terms * root[:, None], plane * root[:, None], rcond=None)[0]
+        with data_may_fail("fit of the WCS"):
+            coefficients = np.linalg.lstsq(terms * root[:, None], plane * root[:, None], rcond=None)[0]
         if np.abs(coefficients[0]).max() < NO_SHIFT:
             break
         crval = np.array(from_plane(coefficients[0], crval))

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter, uniform_filter
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
@@ -158,7 +158,8 @@ def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
     n = design.shape[1]
     best, least = np.zeros(n), values @ values
     for some in (columns for k in range(1, n + 1) for columns in combinations(range(n), k)):
-        coefficients = np.linalg.lstsq(design[:, some], values)[0]
+        with data_may_fail("fit of the round PSF"):
+            coefficients = np.linalg.lstsq(design[:, some], values)[0]
         misfit = ((design[:, some] @ coefficients - values) ** 2).sum()
         if misfit < least and (coefficients >= 0).all():
             best, least = np.zeros(n), misfit
@@ -214,9 +215,10 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
     weights = kept / (stars.variance + MODEL_ERROR**2 * model_variance)
     normal = np.array([[(a * weights * b).sum((1, 2)) for b in basis] for a in basis]).transpose(2, 0, 1)
     projection = np.array([(a * weights * stars.data).sum((1, 2)) for a in basis]).T
-    regular = np.linalg.cond(normal) < MAX_CONDITION
     solution = np.zeros_like(projection)
-    solution[regular] = np.linalg.solve(normal[regular], projection[regular][..., None])[..., 0]
+    with data_may_fail("fit of the PSF stars"):
+        regular = np.linalg.cond(normal) < MAX_CONDITION
+        solution[regular] = np.linalg.solve(normal[regular], projection[regular][..., None])[..., 0]
     flux, fdx, fdy = solution.T
     positive = flux > 0
     fitted = sum(value[:, None, None] * term for value, term in zip(solution.T, basis))

@@ -14,7 +14,7 @@ import sep
 from scipy.spatial import cKDTree
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -144,14 +144,20 @@ def _centres_and_seeing(image: np.ndarray, detected: np.ndarray) -> tuple[np.nda
     bright = np.argsort(-detected["flux"], kind="stable")[:N_SEEING]
     sigma = FIRST_SIGMA
     for _ in range(SEEING_ROUNDS):
-        x, y, _ = sep.winpos(image, detected["x"][bright], detected["y"][bright], sigma, subpix=0)
+        x, y = _windowed_centres(image, detected[bright], sigma)
         size_log = _log_size(image, x, y, sigma)
         finite = np.isfinite(size_log)
         if not finite.any():
             raise BadData("no source has a size: no stars for the PSF")
         sigma = float(np.exp(_clump(size_log[finite], np.ones(finite.sum()))))
-    x, y, _ = sep.winpos(image, detected["x"], detected["y"], sigma, subpix=0)  # exact overlap with the pixels
-    return x, y, sigma
+    return *_windowed_centres(image, detected, sigma), sigma
+
+
+def _windowed_centres(image: np.ndarray, detected: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centroids in a Gaussian window, with the exact overlap of the pixels (`subpix` 0)."""
+    with data_may_fail("centroiding of the sources"):
+        x, y, _ = sep.winpos(image, detected["x"], detected["y"], sigma, subpix=0)
+    return x, y
 
 
 def _log_size(image: np.ndarray, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
@@ -233,7 +239,8 @@ def _clean(exposure: Exposure, x: np.ndarray, y: np.ndarray, fwhm: float) -> np.
 
 def _isolated(x: np.ndarray, y: np.ndarray, flux: np.ndarray, radius: float) -> np.ndarray:
     """No neighbour within the radius that has a sizeable fraction of the source's flux."""
-    first, second = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray").T
+    with data_may_fail("search for neighbours of the sources"):
+        first, second = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray").T
     spoiled = np.zeros(len(x), bool)
     spoiled[first[flux[second] > NEIGHBOUR_FLUX * flux[first]]] = True
     spoiled[second[flux[first] > NEIGHBOUR_FLUX * flux[second]]] = True

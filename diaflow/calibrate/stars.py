@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import astrometry, psf_model, psf_stars
+from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.instruments.images import Pixels
 from diaflow.isr import noise
@@ -134,5 +135,6 @@ def _reserved(snr: np.ndarray) -> np.ndarray:
 
 def _at(table: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which sources are at one of the positions."""
-    distance, _ = cKDTree(np.column_stack([x, y])).query(np.column_stack([table["x"], table["y"]]))
+    with data_may_fail("search for the PSF stars among the sources"):
+        distance, _ = cKDTree(np.column_stack([x, y])).query(np.column_stack([table["x"], table["y"]]))
     return distance < SAME_PLACE

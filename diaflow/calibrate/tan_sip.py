@@ -8,6 +8,7 @@ import numpy as np
 from astropy.wcs import WCS, Sip
 
 from diaflow import polynomials
+from diaflow.errors import data_may_fail
 
 POINTS_PER_ORDER = 4  # along each axis of the grid that the inverse is fitted to, for each of its orders: chosen
 
@@ -31,8 +32,8 @@ def tan_sip(crval: np.ndarray, coefficients: np.ndarray, shape: tuple[int, int])
 
     Raises
     ------
-    numpy.linalg.LinAlgError
-        When the linear part is singular.
+    BadData
+        When the linear part is singular, or the distortion has no inverse.
     """
     ny, nx = shape
     order, scale = polynomials.order_of(coefficients), max(shape) / 2
@@ -46,7 +47,8 @@ def tan_sip(crval: np.ndarray, coefficients: np.ndarray, shape: tuple[int, int])
     cd = coefficients[1:3].T / scale
     wcs.wcs.cd = cd
     if order > 1:
-        forward = np.linalg.solve(cd, coefficients.T)
+        with data_may_fail("conversion of the distortion to pixels"):
+            forward = np.linalg.solve(cd, coefficients.T)
         forward[:, :3] = 0
         # One order more, because the inverse of a polynomial is not one; over the detector it is then close.
         inverse = _inverse(forward, order, order + 1, scale, shape)
@@ -62,7 +64,8 @@ def _inverse(forward, order, inverse_order, scale, shape) -> np.ndarray:
     u, v = (grid.ravel() for grid in np.meshgrid(steps * nx / 2 / scale, steps * ny / 2 / scale))
     distortion = forward @ polynomials.terms(u, v, order)
     terms = polynomials.terms(u + distortion[0] / scale, v + distortion[1] / scale, inverse_order)
-    return np.linalg.lstsq(terms.T, -distortion.T, rcond=None)[0].T
+    with data_may_fail("inversion of the distortion"):
+        return np.linalg.lstsq(terms.T, -distortion.T, rcond=None)[0].T
 
 
 def _sip_matrices(coefficients, order, scale) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, data_may_fail
 from diaflow.instruments.raw import Amplifier, Raw
 from diaflow.isr import flaws
 from diaflow.statistics import median_width
@@ -85,7 +85,7 @@ def assemble(raw: Raw, row: np.void, overscan_order: int | None = None, read_noi
     Raises
     ------
     BadData
-        When there is crosstalk to correct and the amplifiers are not of one size.
+        When there is crosstalk to correct and the amplifiers are not of one size, or an overscan has no level.
     """
     gain, bias = float(row["gain"]), float(row["bias"])
     signals, noises, shares = [], [], []
@@ -133,6 +133,11 @@ def overscan_level(overscan: np.ndarray, order: int | None) -> tuple[np.ndarray,
         Standard deviation of the overscan pixels of a row [DN].
     share : float
         Variance of the level in units of that of a pixel.
+
+    Raises
+    ------
+    BadData
+        When no polynomial can be fitted.
     """
     pixels = overscan.astype(float)
     (ny, n), middle = pixels.shape, np.median(pixels, axis=1, keepdims=True)
@@ -143,7 +148,8 @@ def overscan_level(overscan: np.ndarray, order: int | None) -> tuple[np.ndarray,
         return level, float(noise), 1 / n
     y, used = np.linspace(-1, 1, ny), np.ones(ny, bool)
     for _ in range(ROUNDS):
-        smooth = np.polynomial.legendre.legval(y, np.polynomial.legendre.legfit(y[used], level[used, 0], order))
+        with data_may_fail("fit of the overscan"):
+            smooth = np.polynomial.legendre.legval(y, np.polynomial.legendre.legfit(y[used], level[used, 0], order))
         residual = np.abs(level[:, 0] - smooth)
         used = residual <= CLIP * max(median_width(residual), LEAST_RESIDUAL)
     return smooth[:, None], float(noise), (order + 1) / (n * ny)

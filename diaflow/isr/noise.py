@@ -10,7 +10,7 @@ import numpy as np
 import sep
 from numba import njit
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, data_may_fail
 from diaflow.image.planes import bits, in_planes, row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import flaws
@@ -153,13 +153,14 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
     Raises
     ------
     BadData
-        When there is no noise: not an image of the sky.
+        When there is no noise: not an image of the sky; or it cannot be measured.
     """
-    mesh = sep.Background(counts, mask=bad, bw=SKY_MESH, bh=SKY_MESH)
-    sigma = float(mesh.globalrms)
+    with data_may_fail("measurement of the sky"):
+        mesh = sep.Background(counts, mask=bad, bw=SKY_MESH, bh=SKY_MESH)
+        sky, sigma = mesh.back(dtype=np.float32), float(mesh.globalrms)
     if not sigma > 0:
         raise BadData("the sky has no noise: constant image")
-    return mesh.back(dtype=np.float32), sigma
+    return sky, sigma
 
 
 def fill_with_sky(counts: np.ndarray, mask: np.ndarray, saturated: np.ndarray) -> np.ndarray:
