@@ -305,6 +305,12 @@ def test_wrong_matches_are_clipped_from_the_fit():
     assert scatter == pytest.approx(0.02 * COARSE, rel=0.25)
 
 
+def test_a_star_without_a_place_has_no_neighbours_but_a_reason():
+    points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    with pytest.raises(BadData, match="neighbours"):
+        astrometry.mutual_neighbours(points, np.vstack([points, [np.nan, 0.0]]), 0.5)
+
+
 def test_errors_make_the_fit_follow_the_good_stars():
     wcs = sky_wcs()
     rng = np.random.default_rng(3)

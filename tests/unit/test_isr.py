@@ -135,6 +135,16 @@ def test_image_without_usable_pixels_is_bad_data(level, reason):
         detrend(Pixels(np.full((100, 100), level, np.float32)), starfield.row(100))
 
 
+def test_a_sky_that_the_library_cannot_measure_is_bad_data_with_its_traceback(field, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise RuntimeError("internal buffer full")
+
+    monkeypatch.setattr("sep.Background", fail)
+    with pytest.raises(BadData, match="sky failed: internal buffer full"):
+        detrend(Pixels(field.image), field.row)
+    assert "RuntimeError" in caplog.text
+
+
 def test_interpolation_reproduces_a_slope_and_falls_back_on_the_sky():
     image = np.add.outer(np.arange(200.0), np.arange(200.0)).astype(np.float32)
     expected, bad = image.copy(), np.zeros(image.shape, bool)
