@@ -179,7 +179,13 @@ class PositionGrid:
     area: np.ndarray
 
     def arguments(self) -> tuple:
-        """The fields in order, as the compiled loop takes them, in a tuple."""
+        """The fields in order.
+
+        Returns
+        -------
+        tuple
+            As the compiled loop takes them.
+        """
         return self.x0, self.y0, self.step, self.x, self.y, self.area
 
 
@@ -216,7 +222,7 @@ def position_grid(
     centre_x, centre_y = _source_positions(
         wcs, node_x[:-1] + step / 2, node_y[:-1] + step / 2, source_wcs, source_shape
     )
-    error = np.hypot(_cell_mean(x) - centre_x, _cell_mean(y) - centre_y)[touched]
+    error = np.hypot(_corners(x).mean(0) - centre_x, _corners(y).mean(0) - centre_y)[touched]
     if step > 1 and not (error < POSITION_TOLERANCE).all():
         return position_grid(wcs, shape, source_wcs, source_shape, step // 2)
     dx_dy, dx_dx = np.gradient(x, step)
@@ -246,10 +252,6 @@ def _source_positions(wcs: WCS, x: np.ndarray, y: np.ndarray, source_wcs: WCS, s
 def _corners(nodes: np.ndarray) -> np.ndarray:
     """Values at the four corners of each cell, (4, n - 1, m - 1)."""
     return np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, :-1], nodes[1:, 1:]])
-
-
-def _cell_mean(nodes: np.ndarray) -> np.ndarray:
-    return _corners(nodes).mean(0)
 
 
 def _cells_touching(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
