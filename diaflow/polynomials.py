@@ -16,17 +16,48 @@ MAX_ROUNDS = 10  # of a fit that leaves values out: a set that has not settled b
 
 
 def n_terms(order: int) -> int:
-    """Number of terms of a polynomial of a total degree."""
+    """Number of terms of a polynomial.
+
+    Parameters
+    ----------
+    order : int
+        Highest total degree.
+
+    Returns
+    -------
+    int
+    """
     return (order + 1) * (order + 2) // 2
 
 
 def order_of(coefficients: np.ndarray) -> int:
-    """Total degree of the polynomial with these coefficients, (n_terms, ...)."""
+    """The inverse of `n_terms`.
+
+    Parameters
+    ----------
+    coefficients : (n_terms, ...) array
+
+    Returns
+    -------
+    int
+        Total degree of the polynomial that has them.
+    """
     return round((np.sqrt(8 * len(coefficients) + 1) - 3) / 2)
 
 
 def exponents(order: int) -> list[tuple[int, int]]:
-    """Powers (i, j) of u and v in each term."""
+    """Powers of u and v in each term.
+
+    Parameters
+    ----------
+    order : int
+        Highest total degree.
+
+    Returns
+    -------
+    list of (i, j)
+        In the order of the coefficients.
+    """
     return [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
 
 
@@ -48,6 +79,22 @@ def terms(u: np.ndarray, v: np.ndarray, order: int) -> np.ndarray:
     return np.stack([u**i * v**j for i, j in exponents(order)])
 
 
+def half_length(n: int) -> float:
+    """What is 1 in a `spanned` position: half the way from the first pixel to the last of an axis.
+
+    Parameters
+    ----------
+    n : int
+        Pixels along the axis.
+
+    Returns
+    -------
+    float
+        [pixel]
+    """
+    return max(n - 1, 1) / 2
+
+
 def spanned(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Pixel positions with the first pixel of each axis at -1 and the last at 1.
 
@@ -63,7 +110,7 @@ def spanned(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.nd
     u, v : arrays
     """
     ny, nx = shape
-    return 2 * np.asarray(x, float) / max(nx - 1, 1) - 1, 2 * np.asarray(y, float) / max(ny - 1, 1) - 1
+    return np.asarray(x, float) / half_length(nx) - 1, np.asarray(y, float) / half_length(ny) - 1
 
 
 def centred(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +159,6 @@ def fit(
     values: np.ndarray,
     errors: np.ndarray | float = 1.0,
     clip: float | None = None,
-    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted least squares, without the values that do not belong.
 
@@ -125,10 +171,8 @@ def fit(
         Standard errors of the values.
     clip : float, optional
         Values further from the polynomial than this many errors are left out and the rest is fitted again, until the
-        set no longer changes; where the rest scatters by more than its errors, this many robust widths.  None keeps
-        all.
-    start : (n,) bool array, optional
-        The values that the first fit takes; all by default.
+        set no longer changes; where the rest scatters by more than its errors, this many robust widths.  The first fit
+        takes the values that are so near to their median.  None keeps all.
 
     Returns
     -------
@@ -137,17 +181,23 @@ def fit(
         The values that they rest on.
     """
     errors = np.broadcast_to(np.asarray(errors, float), values.shape)
-    kept = np.ones(values.shape, bool) if start is None else start
+    kept = np.ones(values.shape, bool)
+    if clip is not None:
+        kept = _within(clip, (values - np.median(values)) / errors, kept)
     for _ in range(MAX_ROUNDS):
         used = kept
         coefficients = np.linalg.lstsq((design[:, used] / errors[used]).T, values[used] / errors[used])[0]
         if clip is None:
             break
-        pulls = (values - coefficients @ design) / errors
-        kept = np.abs(pulls) < clip * max(1.0, robust_width(pulls[used]))
+        kept = _within(clip, (values - coefficients @ design) / errors, used)
         if (kept == used).all():
             break
     return coefficients, used
+
+
+def _within(clip: float, pulls: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Deviations [errors] below `clip` times the robust width of some of them, or below `clip` where that is more."""
+    return np.abs(pulls) < clip * max(1.0, robust_width(pulls[among]))
 
 
 def evaluated(coefficients: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -183,7 +233,7 @@ def image(coefficients: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     order = order_of(coefficients)
     matrix = np.zeros((order + 1,) * 2)
     matrix[tuple(np.transpose(exponents(order)))] = coefficients
-    u, v = ((2 * np.arange(n) / max(n - 1, 1) - 1) ** np.arange(order + 1)[:, None] for n in shape[::-1])
+    u, v = ((np.arange(n) / half_length(n) - 1) ** np.arange(order + 1)[:, None] for n in shape[::-1])
     return (v.T @ matrix.T).astype(np.float32) @ u.astype(np.float32)
 
 
@@ -196,8 +246,9 @@ def derivative_terms(u: np.ndarray, v: float, i: int, j: int, order: int) -> np.
     ----------
     u : (n,) array
     v : float
-        Where it is expanded.
+        Where it is expanded: positions that share one v.
     i, j : int
+        Powers of the distances from there.
     order : int
         Of the polynomial.
 

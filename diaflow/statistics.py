@@ -4,9 +4,8 @@ import numpy as np
 
 SIGMA_PER_IQR = 0.7413  # standard deviation over interquartile range of a normal distribution: 1 / (2 x 0.67449)
 SIGMA_PER_MEDIAN = 1.4826  # the same over the median absolute deviation: 1 / 0.67449
-SIGMA_PER_MEDIAN_LENGTH = (
-    1 / 1.1774
-)  # one coordinate of a normal distribution in two, over the median length (Rayleigh)
+# Of one coordinate of a normal distribution in two, over the median length (Rayleigh).
+SIGMA_PER_MEDIAN_LENGTH = 1 / 1.1774
 
 
 def robust_width(values: np.ndarray) -> float:
@@ -15,6 +14,12 @@ def robust_width(values: np.ndarray) -> float:
     Parameters
     ----------
     values : (n,) array
+        At least one, all finite.
+
+    Returns
+    -------
+    float
+        In the unit of the values.
     """
     low, high = np.percentile(values, [25, 75])
     return float(SIGMA_PER_IQR * (high - low))
@@ -27,6 +32,11 @@ def median_width(deviations: np.ndarray) -> float:
     ----------
     deviations : array
         From where the centre is known to be.
+
+    Returns
+    -------
+    float
+        In the unit of the deviations.
     """
     return float(SIGMA_PER_MEDIAN * np.median(np.abs(deviations)))
 
@@ -40,6 +50,11 @@ def excess_scatter(values: np.ndarray, errors: np.ndarray, least: float) -> floa
         Values of one quantity, and their standard errors.
     least : float
         In the unit of the values.
+
+    Returns
+    -------
+    float
+        Standard deviation, in the unit of the values.
     """
     better = errors <= np.median(errors)
     excess = robust_width(values[better]) ** 2 - np.median(errors[better]) ** 2

@@ -21,14 +21,20 @@ from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.sky.wcs import image_circle, sky_to_pixel
 from diaflow.statistics import robust_width
 
-# Largest error of an interpolated position [pixel], and the grid step [pixel] with which the search for it begins.
+# Largest error of an interpolated position [pixel], about half of a step of the tabulated kernel, and the step of the
+# grid [pixel] with which the search for it begins.
 POSITION_TOLERANCE = 5e-4
-
 FIRST_STEP = 32
+
+# The circles around two images that may overlap are nearer than this many times the sum of their radii: an edge that is
+# bowed outwards passes the corners.
+NEARNESS = 1.05
+
+# Of the mean variance: outliers from this many sigma on, how often they are left out, and the pixels it is taken of.
+N_SIGMA, N_ITERATIONS, MAX_SAMPLED = 3.0, 2, 1e6
 
 # A flag of these planes spoils every output pixel whose kernel touches it; the others follow bilinear weights.
 SPOILING = bits("EDGE", "NO_DATA")
-
 NO_DATA = bits("NO_DATA")
 
 
@@ -39,10 +45,8 @@ def warp(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> Exposure:
     ----------
     exposure : Exposure
         Its non-finite pixels count as zero and as NO_DATA.
-    wcs : astropy.wcs.WCS
-        WCS of the output.
-    shape : (ny, nx)
-        Shape of the output.
+    wcs, shape
+        Grid of the output.
 
     Returns
     -------
@@ -93,19 +97,28 @@ def visit_on_patch(calexps: list[Exposure], patch_wcs: WCS, shape: tuple[int, in
     return out
 
 
-def clipped_mean_variance(exposure: Exposure, n_sigma: float = 3.0, n_iter: int = 2) -> float:
-    """Mean of the variance plane without its outliers (bright sources) [nJy**2].
+def clipped_mean_variance(exposure: Exposure) -> float:
+    """Mean of the variance plane without its outliers (bright sources).
 
-    Starts from the median and the interquartile range, as the MEANCLIP of LSST's afw, on at most a million pixels.
+    Starts from the median and the interquartile range, as the MEANCLIP of LSST's afw, on about a million pixels.
+
+    Parameters
+    ----------
+    exposure : Exposure
+
+    Returns
+    -------
+    float
+        [unit of the variance plane]; infinity where no pixel has a variance.
     """
-    stride = max(1, int(np.sqrt(exposure.image.size / 1e6)))
+    stride = max(1, int(np.sqrt(exposure.image.size / MAX_SAMPLED)))
     variance = exposure.variance[::stride, ::stride]
     values = variance[np.isfinite(variance)].astype(float)
     if not len(values):
         return float("inf")
     centre, width = np.median(values), robust_width(values)
-    for _ in range(n_iter):
-        kept = values[np.abs(values - centre) <= n_sigma * width]
+    for _ in range(N_ITERATIONS):
+        kept = values[np.abs(values - centre) <= N_SIGMA * width]
         centre, width = kept.mean(), kept.std()
     return float(centre)
 
@@ -166,7 +179,13 @@ class PositionGrid:
     area: np.ndarray
 
     def arguments(self) -> tuple:
-        """The fields in order, as the compiled loop takes them."""
+        """The fields in order.
+
+        Returns
+        -------
+        tuple
+            As the compiled loop takes them.
+        """
         return self.x0, self.y0, self.step, self.x, self.y, self.area
 
 
@@ -176,7 +195,21 @@ def position_grid(
     """The grid from which bilinear interpolation gives source positions to `POSITION_TOLERANCE`.
 
     The step is halved until the positions at the middle of the cells, where bilinear interpolation is worst, are
-    right.  None when the source does not overlap the output.
+    right.
+
+    Parameters
+    ----------
+    wcs, shape
+        Grid of the output.
+    source_wcs, source_shape
+        Grid of the source.
+    step : int
+        To begin with [pixel].
+
+    Returns
+    -------
+    PositionGrid or None
+        None when the source does not overlap the output.
     """
     if _far_apart(wcs, shape, source_wcs, source_shape):
         return None
@@ -189,7 +222,7 @@ def position_grid(
     centre_x, centre_y = _source_positions(
         wcs, node_x[:-1] + step / 2, node_y[:-1] + step / 2, source_wcs, source_shape
     )
-    error = np.hypot(_cell_mean(x) - centre_x, _cell_mean(y) - centre_y)[touched]
+    error = np.hypot(_corners(x).mean(0) - centre_x, _corners(y).mean(0) - centre_y)[touched]
     if step > 1 and not (error < POSITION_TOLERANCE).all():
         return position_grid(wcs, shape, source_wcs, source_shape, step // 2)
     dx_dy, dx_dx = np.gradient(x, step)
@@ -203,9 +236,9 @@ def position_grid(
 
 
 def _far_apart(wcs: WCS, shape: tuple[int, int], other_wcs: WCS, other_shape: tuple[int, int]) -> bool:
-    """Whether two images cannot overlap, because the circles around them do not (with 5 % to spare)."""
+    """Whether two images cannot overlap, because the circles around them do not."""
     (centre, radius), (other_centre, other_radius) = image_circle(wcs, shape), image_circle(other_wcs, other_shape)
-    return np.linalg.norm(centre - other_centre) > 1.05 * (radius + other_radius)
+    return np.linalg.norm(centre - other_centre) > NEARNESS * (radius + other_radius)
 
 
 def _source_positions(wcs: WCS, x: np.ndarray, y: np.ndarray, source_wcs: WCS, source_shape: tuple[int, int]):
@@ -221,10 +254,6 @@ def _corners(nodes: np.ndarray) -> np.ndarray:
     return np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, :-1], nodes[1:, 1:]])
 
 
-def _cell_mean(nodes: np.ndarray) -> np.ndarray:
-    return _corners(nodes).mean(0)
-
-
 def _cells_touching(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Whether each cell of the grid reaches the image of the given shape; False where a corner is undefined."""
     ny, nx = shape
@@ -235,7 +264,16 @@ def _cells_touching(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.
 
 @njit(**FAST)
 def _without_gaps(image, variance, mask):
-    """Copies of the planes with zero and NO_DATA where image or variance are not finite."""
+    """Copies of planes with zero and NO_DATA where image or variance are not finite.
+
+    Parameters
+    ----------
+    image, variance, mask : (ny, nx) arrays
+
+    Returns
+    -------
+    image, variance, mask : (ny, nx) arrays
+    """
     out_image, out_variance, out_mask = np.empty_like(image), np.empty_like(variance), np.empty_like(mask)
     for j in range(image.shape[0]):
         for i in range(image.shape[1]):
@@ -248,7 +286,18 @@ def _without_gaps(image, variance, mask):
 
 @njit(**FAST)
 def _grow(mask, planes):
-    """The mask with the bits in `planes` spread by two pixels; with the bilinear rule they reach all six taps."""
+    """A mask with some bits spread by two pixels; with the bilinear rule they then reach all six taps of the kernel.
+
+    Parameters
+    ----------
+    mask : (ny, nx) int32 array
+    planes : int
+        The bits.
+
+    Returns
+    -------
+    (ny, nx) int32 array
+    """
     ny, nx = mask.shape
     out = np.empty_like(mask)
     column = np.zeros(nx + 4, np.int32)
@@ -265,7 +314,23 @@ def _grow(mask, planes):
 def _resample(image, variance, mask, x0, y0, step, grid_x, grid_y, grid_area, table, out_image, out_variance, out_mask):
     """Fill the output pixels that have no data and whose kernel lies inside the input.
 
-    Returns their number and the mean of (white-equivalent variance V A) / (variance plane), which is 1 / (A sum K^2).
+    Parameters
+    ----------
+    image, variance, mask : (ny, nx) arrays
+        The input; finite.
+    x0, y0, step, grid_x, grid_y, grid_area
+        Of a `PositionGrid`.
+    table : (PHASES, 6) float32 array
+        Kernel.
+    out_image, out_variance, out_mask : 2-d arrays
+        Changed in place.
+
+    Returns
+    -------
+    n_pixels : int
+        That were filled.
+    white_ratio : float
+        Mean of (white-equivalent variance V A) / (variance plane), which is 1 / (A sum K^2).
     """
     ny, nx = image.shape
     out_ny, out_nx = out_image.shape
@@ -306,7 +371,22 @@ def _resample(image, variance, mask, x0, y0, step, grid_x, grid_y, grid_area, ta
 
 @njit(inline="always", **FAST)
 def _dot(image, variance, x, y, table, kx, ky):
-    """sum K I and sum K^2 V over 6 x 6 pixels; unsigned indices spare the test for negative ones."""
+    """sum K I and sum K^2 V over 6 x 6 pixels; unsigned indices spare the test for negative ones.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    x, y : int
+        The first of the pixels.
+    table : (PHASES, 6) float32 array
+        Kernel.
+    kx, ky : int
+        Phases, rows of the table.
+
+    Returns
+    -------
+    total, total_variance : float32
+    """
     x, y = np.uint64(x), np.uint64(y)
     total, total_variance = np.float32(0), np.float32(0)
     for b in range(np.uint64(6)):

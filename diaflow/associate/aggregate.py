@@ -112,7 +112,23 @@ def flux_statistics(
 def weighted_mean(
     index: np.ndarray, flux: np.ndarray, error: np.ndarray, n_objects: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inverse-variance weighted mean of the finite fluxes of each object, its error, and their number."""
+    """Inverse-variance weighted mean of the fluxes of each object.
+
+    Parameters
+    ----------
+    index : (n,) int array
+        Object of each flux.
+    flux, error : (n,) arrays
+        As in `flux_statistics` [nJy].
+    n_objects : int
+
+    Returns
+    -------
+    mean, error : (n_objects,) arrays
+        NaN where an object has no flux [nJy].
+    count : (n_objects,) int array
+        Fluxes that count.
+    """
     good = _measured(flux, error)
     index, flux, weight = index[good], flux[good], 1 / error[good] ** 2
     total = _sums(index, weight, n_objects)

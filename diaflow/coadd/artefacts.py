@@ -14,30 +14,37 @@ from numba import njit
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from diaflow.coadd import stack
+from diaflow.coadd import means, stack
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
 from diaflow.jit import FAST
 from diaflow.psf.stampfield import moments_sigma
 
-MODEL_N_SIGMA = 2.5
-THRESHOLD = 7.5
-MIN_PIXELS = 4
-GROW_SIGMA = 0.4
+# The clip of the mean, the least region, the growths and the fraction are those of CompareWarpAssembleCoaddTask
+# (drp_tasks), whose deviations count from 5 sigma and whose bright sources from 50.
+MODEL_N_SIGMA = 2.5  # pixels further from the median than this are left out of the mean [sigma]
+THRESHOLD = 7.5  # deviation of a pixel from the mean from which it counts [sigma]
+MIN_PIXELS = 4  # that hang together in a region
+GROW_SIGMA = 0.4  # by which regions are grown [sigma of the PSF]
 
 # A region is an artefact when more than this fraction of it deviates in few epochs ...
 MIN_TRANSIENT_FRACTION = 0.5
-# ... unless it lies within a source that is this bright, grown by so many PSF sigma.
+# ... unless it lies within pixels of the mean that are this bright [sigma], grown by this [sigma of the PSF] ...
 BRIGHT_N_SIGMA = 300.0
 BRIGHT_GROW_SIGMA = 2.4
-# ... or is, but for noise and this fraction of its power, a number times the source in its place, of so many sigma:
-# what cosmic rays and asteroids do to a star is narrower or beside it.  For this, a third of the deviation counts.
+# ... or is, but for noise and the fraction `UNLIKE` of its power, a number times the source in its place: what cosmic
+# rays and asteroids do to a star is narrower or beside it.  Sources are pixels of the mean above `SOURCE_N_SIGMA`; on
+# them the fraction `WEAK` of the threshold is enough, so that the wings of the change are seen too.
 SOURCE_N_SIGMA = 5.0
 UNLIKE = 0.1
 WEAK = 1 / 3
 
+# Of n epochs an artefact may appear in FEW_LOW n, but in no more than FEW + FEW_HIGH n (maxFractionEpochsLow,
+# maxNumEpochs and maxFractionEpochsHigh of the same task).
+FEW_LOW, FEW, FEW_HIGH = 0.4, 2, 0.03
+
 NO_DATA = bits("NO_DATA")
-TINY = np.finfo(np.float32).tiny
+TINY = np.finfo(np.float32).tiny  # least noise [unit of the image], so that nothing is divided by zero
 
 
 @dataclass
@@ -56,7 +63,17 @@ class Regions:
     labels: np.ndarray
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean over each region of values (n,) of its pixels."""
+        """Mean over each region.
+
+        Parameters
+        ----------
+        values : (n,) array
+            Of the pixels.
+
+        Returns
+        -------
+        (n_regions,) array
+        """
         return np.bincount(self.labels, values) / np.bincount(self.labels)
 
 
@@ -80,8 +97,18 @@ class Deviations:
 
 
 def max_epochs(n: np.ndarray) -> np.ndarray:
-    """Largest number of epochs, out of n, in which an artefact may appear: 0, 0, 1, 1, 2 and 2 + 0.03 n from n = 5."""
-    return np.minimum(0.4 * n, 2 + 0.03 * n).astype(int)
+    """Largest number of epochs in which an artefact may appear: 0, 0, 1, 1, 2 and 2 + 0.03 n from n = 5.
+
+    Parameters
+    ----------
+    n : array
+        Epochs with data.
+
+    Returns
+    -------
+    int array
+    """
+    return np.minimum(FEW_LOW * n, FEW + FEW_HIGH * n).astype(int)
 
 
 def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGHT_N_SIGMA) -> list[np.ndarray]:
@@ -118,7 +145,7 @@ def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGH
 
 
 def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float):
-    """`Deviations` of each warp, number of inputs, pixels of bright sources."""
+    """`Deviations` of each warp, number of inputs at each pixel, flat indices of the pixels of bright sources."""
     ny, nx = matched[0].shape
     noise = stack.noise_scale(matched, weights)
     found = [[] for _ in matched]
@@ -126,8 +153,8 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float)
     coverage = np.zeros((ny, nx), np.int16)
     for first, image, variance, mask in stack.blocks(matched):
         deviates = np.zeros(image.shape, np.bool_)
-        stack.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
-        model, model_variance, _ = stack.mean_of(image, variance, mask, weights)
+        means.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
+        model, model_variance, _ = means.mean_of(image, variance, mask, weights)
         rows = coverage[first : first + image.shape[1]]
         on_source = model**2 > SOURCE_N_SIGMA**2 * model_variance
         n_sigma = np.where(on_source, WEAK * THRESHOLD, THRESHOLD).astype(np.float32)
@@ -147,7 +174,22 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float)
 
 @njit(**FAST)
 def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigma, deviates, coverage):
-    """Deviations by more than n_sigma (ny, nx) times the noise of image and model, which lacks what was clipped."""
+    """Find deviations of images from their mean, and count the images that have data.
+
+    Parameters
+    ----------
+    image, variance, mask : (n, ny, nx) arrays
+    model, model_variance : (ny, nx) arrays
+        The mean, without the pixels that were clipped.
+    noise : (n,) float32 array
+        Noise of each image over the square root of its variance plane.
+    n_sigma : (ny, nx) float32 array
+        Deviation that counts, in units of the noise of image and mean together.
+    deviates : (n, ny, nx) bool array
+        Filled.
+    coverage : (ny, nx) int array
+        Has the number of images with data added.
+    """
     n, ny, nx = image.shape
     for k in range(n):
         for j in range(ny):
@@ -170,7 +212,7 @@ def _regions(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> Regions
 
 
 def _grown(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> np.ndarray:
-    """Flat boolean image of the pixels within `radius` of the given ones (flat indices)."""
+    """Flat boolean image of the pixels within `radius` of others (flat indices)."""
     ny, nx = shape
     t = np.arange(-radius, radius + 1)
     dx, dy = (d[np.hypot(*np.meshgrid(t, t)) <= radius + 0.5] for d in np.meshgrid(t, t))

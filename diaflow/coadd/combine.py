@@ -50,7 +50,19 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
 
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:
-    """The product of a patch that no warp reaches: NO_DATA everywhere, with the reason."""
+    """The product of a patch that no warp reaches.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    shape : (ny, nx)
+    reason : str
+
+    Returns
+    -------
+    Exposure
+        NO_DATA everywhere, with a PSF without inputs and status, reason and n_inputs in the metadata.
+    """
     patch = Exposure.empty(wcs, shape)
     patch.psf = CoaddPsf([], wcs)
     patch.metadata = {"status": "failed", "reason": reason, "n_inputs": 0}

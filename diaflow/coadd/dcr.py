@@ -13,7 +13,7 @@ from scipy import fft
 from scipy.ndimage import uniform_filter
 
 from diaflow.coadd import artefacts, direct, spectra, stack, subbands
-from diaflow.coadd.likelihood import Node, Patch, cell_pixels
+from diaflow.coadd.cells import Node, Patch, cell_pixels
 from diaflow.errors import InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
@@ -64,20 +64,23 @@ OPTIONS = {
     },
 }
 
-# Pixels of the coadd above this many sigma are bright: DETECTED, and worth sub-bands.
-N_SIGMA = 10.0
+# Pixels of the coadd above this many sigma are bright, and worth sub-bands; these reach this many radii of the core of
+# the PSF beyond them.
+N_SIGMA, REACH = 10.0, 2
 # Refraction may change the image of a star by this fraction of its peak; what does not is no artefact of a warp.
 AMPLITUDE = 0.2
 
-# Inverse power of the prior of each sub-band but the middle one, in units of S / |P|^2.
+# Inverse power of the prior of each sub-band but the middle one, in units of S / |P|^2: what it costs in noise and what
+# it leaves of stars of other colours is in docs/templates.md.
 PRIOR = 1e-3
 # |P|^2 below which warps are added as they are, whatever their PSFs.
 FLOOR = 1e-4
 
-# Iterations end when the mean relative deviation from the bright pixels changes by less, or after so many.
+# Iterations end when the mean relative deviation from the bright pixels changes by less, or after this many: those that
+# DcrAssembleCoadd takes for three sub-bands.
 CONVERGENCE, MAX_ITERATIONS = 1e-3, 9
 
-# Of the frequencies of `spectra.GRID`, every so many-th is stored of the covariance.
+# Of the frequencies of `spectra.GRID` along each axis every fourth is stored of the covariance: a sixteenth of it.
 THINNING = 4
 
 
@@ -102,6 +105,8 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile], dcr: dict) -
     ------
     InputError
         When a warp has no date, or the field is not above the horizon then.
+    BadData
+        When no warp has a PSF on the patch.
     """
     model = Subbands.from_config(dcr, warps[0].metadata["band"])
     offsets = np.array([model.offsets(_date(warp), warp.wcs, warp.shape) for warp in warps])
@@ -179,7 +184,7 @@ class _Cell:
         Parameters
         ----------
         images, used, inner
-            See `diaflow.coadd.likelihood.cell_pixels`; pixels that are not used are overwritten.
+            See `diaflow.coadd.cells.cell_pixels`; pixels that are not used are overwritten.
         bright : bool array
             Pixels of the box that convergence is judged by.
         """
@@ -198,15 +203,15 @@ class _Cell:
         return np.array([fft.irfft2(part, shape)[inner] for part in found]), residual
 
     def _fill(self, images, used, inner, bright, ratios, found) -> float:
-        """Put the model where pixels are missing; its mean relative deviation from those that are there and bright."""
+        """Put the model where pixels are missing; its mean relative deviation from the known bright ones."""
         shape, deviations = images.shape[1:], []
-        for image, there, (_, a) in zip(images, used, self.equations(ratios, shape)):
+        for image, known, (_, a) in zip(images, used, self.equations(ratios, shape)):
             model = fft.irfft2((a * found).sum(0), shape)
-            judged = there[inner] & bright
+            judged = known[inner] & bright
             data, predicted = image[inner][judged], model[inner][judged]
             if len(data):
                 deviations.append(np.abs(data - predicted).sum() / np.abs(data + predicted).sum() * 2)
-            image[~there] = model[~there]
+            image[~known] = model[~known]
         return float(np.mean(deviations)) if deviations else 0.0
 
     def covariance(self) -> np.ndarray:
@@ -223,9 +228,9 @@ class _Cell:
 
 def _around(bright: np.ndarray, patch: Patch) -> np.ndarray:
     """Weight of the sub-bands: 1 around bright pixels, falling to 0 farther away."""
-    reach = core_radius(patch.stamps.sum((0, 1, 2)))
-    grown = grow(bright.astype(np.int32), 2 * reach).astype(np.float32)
-    return uniform_filter(grown, 2 * reach + 1, mode="nearest")
+    reach = REACH * core_radius(patch.stamps.sum((0, 1, 2)))
+    grown = grow(bright.astype(np.int32), reach).astype(np.float32)
+    return uniform_filter(grown, reach + 1, mode="nearest")
 
 
 def _store(coadd: Exposure, parts: np.ndarray, near: np.ndarray, covariance: np.ndarray) -> None:

@@ -12,5 +12,21 @@ OPTIONS = {}
 
 
 def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
-    """Maximum-likelihood coadd with the PSF sqrt(Phi / S) in each cell, see `likelihood.combine`."""
+    """Maximum-likelihood coadd with the PSF sqrt(Phi / S) in each cell.
+
+    Parameters
+    ----------
+    warps, matched : lists of ExposureFile
+        Direct and PSF-matched warps of the same visits, in the same order.
+
+    Returns
+    -------
+    Exposure
+        As of `likelihood.combine`.
+
+    Raises
+    ------
+    BadData
+        When no warp has a PSF on the patch.
+    """
     return likelihood.combine(warps, matched, lambda patch: spectra.kaiser)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from diaflow.coadd import artefacts, stack
+from diaflow.coadd import artefacts, means, stack
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
@@ -39,13 +39,26 @@ def clean_mean(
     psf_jumps: bool = True,
     bright: float = artefacts.BRIGHT_N_SIGMA,
 ) -> tuple[Exposure, list[np.ndarray]]:
-    """The coadd, and the pixels of each warp that were left out as artefacts (flat indices, sorted).
+    """The coadd, and what was left out of it.
 
-    `psf_jumps` is explained in `stack.weighted_mean`, `bright` in `artefacts.find`.
+    Parameters
+    ----------
+    warps, matched : lists of ExposureFile
+        Direct and PSF-matched warps of the same visits, in the same order.
+    psf_jumps : bool
+        See `means.weighted_mean`.
+    bright : float
+        See `artefacts.find` [sigma].
+
+    Returns
+    -------
+    coadd : Exposure
+    clipped : list of int arrays
+        Pixels of each warp that are artefacts (flat indices, sorted).
     """
     weights = stack.warp_weights(warps)
     clipped = artefacts.find(matched, weights, bright)
-    coadd = stack.empty(warps, weights)
+    coadd = stack.unfilled(warps, weights)
     nx = coadd.shape[1]
     for first, image, variance, mask in stack.blocks(warps):
         rows = slice(first, first + image.shape[1])
@@ -54,7 +67,7 @@ def clean_mean(
             mask[k].ravel()[inside - first * nx] |= bits("CLIPPED")
             _flag_unchecked(mask[k], matched[k], first)
         planes = coadd.image[rows], coadd.variance[rows], coadd.mask[rows]
-        stack.weighted_mean(image, variance, mask, weights, *planes, psf_jumps)
+        means.weighted_mean(image, variance, mask, weights, *planes, psf_jumps)
     inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
     coadd.psf = CoaddPsf(inputs, coadd.wcs)
     return coadd, clipped

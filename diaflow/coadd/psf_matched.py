@@ -6,7 +6,7 @@ not change where an input ends.  The price is the seeing of the broadest input.
 
 import numpy as np
 
-from diaflow.coadd import stack
+from diaflow.coadd import means, stack
 from diaflow.errors import InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
@@ -16,7 +16,7 @@ from diaflow.psf.coadd import CoaddPsf, PsfInput
 
 OPTIONS = {}
 
-N_SIGMA = 3.0
+N_SIGMA = 3.0  # from the median, beyond which pixels are clipped: `sigmaClip` of assembleCoadd (drp_tasks)
 
 
 def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
@@ -36,16 +36,17 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     Raises
     ------
     InputError
-        When the model is sharper than an input, which matching to it would deconvolve.
+        When the model is sharper than an input, which matching to it would deconvolve, or inputs were matched to
+        different models.
     """
     _check_model(warps, matched[0])
     weights = stack.warp_weights(warps)
     noise = stack.noise_scale(matched, weights)
-    coadd = stack.empty(matched, weights)
+    coadd = stack.unfilled(matched, weights)
     for first, *planes in stack.blocks(matched):
         rows = slice(first, first + planes[0].shape[1])
-        stack.mark_outliers(*planes, noise, N_SIGMA)
-        stack.weighted_mean(*planes, weights, coadd.image[rows], coadd.variance[rows], coadd.mask[rows])
+        means.mark_outliers(*planes, noise, N_SIGMA)
+        means.weighted_mean(*planes, weights, coadd.image[rows], coadd.variance[rows], coadd.mask[rows])
     # The inputs share one PSF, so it is exact whichever of them are left out.
     coadd.mask &= ~bits("INEXACT_PSF")
     coadd.psf = _model_psf(matched, weights)

@@ -1,47 +1,42 @@
-"""The arithmetic of a stack of warps: blocks of rows, outliers, and the weighted mean with its mask bits.
+"""A stack of warps on disk: its weights, its pixels in blocks of rows, and the noise of each warp.
 
 A warp has one weight, the inverse of the clipped mean of its variance plane; a pixel-by-pixel weight would depend on
-the sources.  At every pixel only the best kind of data that is there counts: clean pixels, else those near the edge
-of a sensor, else interpolated ones (BAD, SAT, CR).  What is left out is told by the bits SENSOR_EDGE, REJECTED,
-CLIPPED and INEXACT_PSF, as in LSST's assembleCoadd (drp_tasks).
+the sources.  `means` has the arithmetic.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 
+from diaflow.coadd.means import INTERPOLATED, mean_of
 from diaflow.errors import InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
-from diaflow.jit import FAST
 from diaflow.statistics import SIGMA_PER_IQR
 
-# Pixels of all inputs that are in memory at a time [byte], and columns that are sorted together.
+# Pixels of all inputs that are in memory at a time, and what one takes in image, variance and mask together [byte].
 BLOCK_BYTES = 32 * 2**20
-CHUNK = 128
+PIXEL_BYTES = 12
 
-# SAT is passed on when the rejected pixels that have it hold more than this fraction of the weight.
-SATURATED_FRACTION = 0.1
+# Rows on which the noise of an input is measured: of 160 pixels each, they tell it to 1.2 %.
+NOISE_ROWS = 64
 
-# Inputs that it takes to tell which one is wrong.
-MIN_CHECKED = 3
-
-# Inputs scatter because of their PSFs, not their noise, when the squared scatter exceeds the variance by this factor.
-SIGNIFICANT_SCATTER = np.float32(10.0)
-
-EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "CLIPPED", "NO_DATA", "SUSPECT"))
-SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
-INTERPOLATED = bits("BAD", "SAT", "CR")
-UNUSABLE = 3
-
+NO_DATA = bits("NO_DATA")
 Block = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 
 def open_all(paths: list[str]) -> list[ExposureFile]:
     """The files of a stack, which must share a grid.
+
+    Parameters
+    ----------
+    paths : list of str
+
+    Returns
+    -------
+    list of ExposureFile
 
     Raises
     ------
@@ -57,7 +52,22 @@ def open_all(paths: list[str]) -> list[ExposureFile]:
 
 
 def warp_weights(files: list[ExposureFile]) -> np.ndarray:
-    """Inverse of the mean variance of each warp (n,) [nJy**-2]."""
+    """Weights of warps in a mean: the inverse of their mean variance.
+
+    Parameters
+    ----------
+    files : list of ExposureFile
+
+    Returns
+    -------
+    (n,) array
+        [nJy**-2]
+
+    Raises
+    ------
+    InputError
+        When a file is no warp.
+    """
     for file in files:
         if not file.metadata.get("mean_variance", 0) > 0:
             raise InputError(f"{file.path}: no MEAN_VARIANCE in its header, so not a warp")
@@ -65,12 +75,21 @@ def warp_weights(files: list[ExposureFile]) -> np.ndarray:
 
 
 def blocks(files: list[ExposureFile]) -> Iterator[Block]:
-    """Pixels of all files in blocks of rows: (first row, image, variance, mask), the planes of shape (n, rows, nx).
+    """Pixels of all files in blocks of rows.
 
-    The arrays are used again for the next block.
+    Parameters
+    ----------
+    files : list of ExposureFile
+
+    Yields
+    ------
+    first : int
+        First row of the block.
+    image, variance, mask : (n, n_rows, nx) arrays
+        Used again for the next block.
     """
     ny, nx = files[0].shape
-    n_rows = min(ny, max(1, BLOCK_BYTES // (12 * nx * len(files))))
+    n_rows = min(ny, max(1, BLOCK_BYTES // (PIXEL_BYTES * nx * len(files))))
     buffer = np.empty(3 * len(files) * n_rows * nx, np.float32)
     for first in range(0, ny, n_rows):
         yield first, *read_rows(files, first, min(n_rows, ny - first), buffer)
@@ -79,7 +98,19 @@ def blocks(files: list[ExposureFile]) -> Iterator[Block]:
 def read_rows(
     files: list[ExposureFile], first: int, n_rows: int, buffer: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, variance and mask (n, n_rows, nx) of some rows of all files, in `buffer` if there is one."""
+    """Some rows of all files.
+
+    Parameters
+    ----------
+    files : list of ExposureFile
+    first, n_rows : int
+    buffer : float32 array, optional
+        Room for the result: 3 n n_rows nx values.
+
+    Returns
+    -------
+    image, variance, mask : (n, n_rows, nx) arrays
+    """
     shape = (3, len(files), n_rows, files[0].shape[1])
     planes = (np.empty(shape, np.float32) if buffer is None else buffer[: np.prod(shape)]).reshape(shape)
     image, variance, mask = planes[0], planes[1], planes[2].view(np.int32)
@@ -89,8 +120,19 @@ def read_rows(
     return image, variance, mask
 
 
-def empty(files: list[ExposureFile], weights: np.ndarray) -> Exposure:
-    """The exposure that a stack of the files fills, with its metadata."""
+def unfilled(files: list[ExposureFile], weights: np.ndarray) -> Exposure:
+    """The exposure that a stack of the files fills.
+
+    Parameters
+    ----------
+    files : list of ExposureFile
+    weights : (n,) array
+
+    Returns
+    -------
+    Exposure
+        With noise and metadata of the mean, without a PSF; its pixels are whatever was in memory.
+    """
     shape, first = files[0].shape, files[0].metadata
     return Exposure(
         image=np.empty(shape, np.float32),
@@ -103,14 +145,24 @@ def empty(files: list[ExposureFile], weights: np.ndarray) -> Exposure:
     )
 
 
-def noise_scale(files: list[ExposureFile], weights: np.ndarray, n_rows: int = 64) -> np.ndarray:
-    """Noise of each input over the square root of its variance plane (n,), measured on rows all over the image.
+def noise_scale(files: list[ExposureFile], weights: np.ndarray) -> np.ndarray:
+    """Noise of each input over the square root of its variance plane, measured on rows all over the image.
 
     The noise of warps is correlated and their variance planes know no covariance.  From the interquartile range of
     (image - mean of all) / sqrt(variance); the mean contains the input itself, which makes its rms smaller by
     sqrt(1 - its share of the weight).
+
+    Parameters
+    ----------
+    files : list of ExposureFile
+    weights : (n,) array
+
+    Returns
+    -------
+    (n,) array
+        1 for an input that shares no pixel with others.
     """
-    rows = np.unique(np.linspace(0, files[0].shape[0] - 1, n_rows).astype(int))
+    rows = np.unique(np.linspace(0, files[0].shape[0] - 1, NOISE_ROWS).astype(int))
     planes = [np.concatenate(parts, axis=1) for parts in zip(*(read_rows(files, row, 1) for row in rows))]
     mean, _, _ = mean_of(*planes, weights)
     scale = np.ones(len(files))
@@ -121,203 +173,3 @@ def noise_scale(files: list[ExposureFile], weights: np.ndarray, n_rows: int = 64
         if np.any(residual) and independent > 0:
             scale[k] = SIGMA_PER_IQR * np.subtract(*np.percentile(residual, [75, 25])) / np.sqrt(independent)
     return scale
-
-
-def mean_of(
-    image: np.ndarray, variance: np.ndarray, mask: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `weighted_mean` of planes (n, ny, nx) in new arrays (ny, nx)."""
-    shape = image.shape[1:]
-    out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int32)
-    weighted_mean(image, variance, mask, weights, *out)
-    return out
-
-
-def mark_outliers(image: np.ndarray, variance: np.ndarray, mask: np.ndarray, noise: np.ndarray, n_sigma: float) -> None:
-    """Set CLIPPED in the mask of pixels that are far from the median of the inputs' best pixels.
-
-    Far is more than n_sigma times the larger of the pixel's noise and the scatter of the inputs (from the shortest
-    interval that holds half of them, so that up to half may be wrong): where PSFs were not matched perfectly, in the
-    cores of stars, inputs scatter by more than their noise and none is an outlier.
-
-    Parameters
-    ----------
-    image, variance, mask : (n, ny, nx) arrays
-    noise : (n,) array
-        Noise of each input over the square root of its variance plane.
-    n_sigma : float
-    """
-    _mark_outliers(image, variance, mask, noise.astype(np.float32), np.float32(n_sigma), _sorting_network(len(image)))
-
-
-def _sorting_network(n: int) -> np.ndarray:
-    """Pairs to compare and swap in order to sort n values (Batcher's odd-even merge sort), shape (n_pairs, 2)."""
-    pairs = []
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            for j in range(k % p, n - k, 2 * k):
-                for i in range(min(k, n - j - k)):
-                    if (i + j) // (2 * p) == (i + j + k) // (2 * p):
-                        pairs.append((i + j, i + j + k))
-            k //= 2
-        p *= 2
-    return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def ranks(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """How good pixels are, uint8: 0 clean, 1 near an edge, 2 interpolated, 3 (UNUSABLE) none or clipped."""
-    rank = np.where(mask & INTERPOLATED, 2, (mask & EDGE) != 0).astype(np.uint8)
-    rank[(mask & (NO_DATA | CLIPPED) != 0) | ~np.isfinite(image)] = UNUSABLE
-    return rank
-
-
-@njit(inline="always", **FAST)
-def _rank(x, v, m):
-    """The same of one pixel with value x, variance v and mask m."""
-    unusable = ((m & (NO_DATA | CLIPPED)) != 0) | (x != x) | (not v < np.inf)
-    return UNUSABLE if unusable else 2 if m & INTERPOLATED else 1 if m & EDGE else 0
-
-
-@njit(**FAST)
-def _mark_outliers(image, variance, mask, noise, n_sigma, network):
-    n, ny, nx = image.shape
-    values = np.empty((n, CHUNK), np.float32)
-    best, count = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
-    median, spread = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
-    for j in range(ny):
-        for start in range(0, nx, CHUNK):
-            part = slice(start, min(start + CHUNK, nx))
-            width = part.stop - start
-            best[:] = UNUSABLE - 1
-            count[:] = 0
-            for k in range(n):
-                x, v, m = image[k, j][part], variance[k, j][part], mask[k, j][part]
-                for t in range(width):
-                    best[t] = min(best[t], _rank(x[t], v[t], m[t]))
-            for k in range(n):
-                x, v, m = image[k, j][part], variance[k, j][part], mask[k, j][part]
-                for t in range(width):
-                    counts = _rank(x[t], v[t], m[t]) == best[t]
-                    values[k, t] = x[t] if counts else np.float32(np.inf)
-                    count[t] += np.int32(1) if counts else np.int32(0)
-            _sort_columns(values, network, width)
-            if count[:width].min() == count[:width].max():
-                _medians_and_spreads(values, count[0], width, median, spread)
-            else:
-                for t in range(width):
-                    _medians_and_spreads(values[:, t:], count[t], 1, median[t:], spread[t:])
-            for k in range(n):
-                x, v, m = image[k, j][part], variance[k, j][part], mask[k, j][part]
-                for t in range(width):
-                    sigma2 = max(noise[k] * noise[k] * v[t], spread[t] * spread[t])
-                    deviation = x[t] - median[t]
-                    counts = _rank(x[t], v[t], m[t]) == best[t]
-                    outlier = counts & (deviation * deviation > n_sigma * n_sigma * sigma2)
-                    m[t] |= CLIPPED if outlier else 0
-
-
-@njit(**FAST)
-def _sort_columns(values, network, width):
-    for c in range(len(network)):
-        low, high = values[network[c, 0]], values[network[c, 1]]
-        for t in range(width):
-            a, b = low[t], high[t]
-            low[t], high[t] = min(a, b), max(a, b)
-
-
-@njit(inline="always", **FAST)
-def _medians_and_spreads(values, count, width, median, spread):
-    """Median of the first `count` sorted values of each column, and the sigma from the shortest half of them."""
-    half = count // 2
-    for t in range(width):
-        median[t] = np.float32(0.5) * (values[(count - 1) // 2, t] + values[half, t])
-        spread[t] = values[half, t] - values[0, t]
-    for k in range(1, count - half):
-        for t in range(width):
-            spread[t] = min(spread[t], values[k + half, t] - values[k, t])
-    for t in range(width):
-        spread[t] *= np.float32(SIGMA_PER_IQR)
-
-
-def weighted_mean(
-    image: np.ndarray,
-    variance: np.ndarray,
-    mask: np.ndarray,
-    weights: np.ndarray,
-    out_image: np.ndarray,
-    out_variance: np.ndarray,
-    out_mask: np.ndarray,
-    psf_jumps: bool = True,
-) -> None:
-    """Mean over inputs: sum w x / sum w, with variance sum w^2 v / (sum w)^2, and the mask of the coadd.
-
-    Where an input is left out, the PSF of the mean differs from that of its surroundings, and in a star so does its
-    value.  By how much follows from the scatter s of the inputs: where s^2 is beyond ten times their variance, (s times
-    the fraction of the weight that is left out)^2 is added to the variance.  Where fewer than three of at least three
-    inputs have data, none could have been rejected: SUSPECT is set.
-
-    Parameters
-    ----------
-    image, variance, mask : (n, ny, nx) arrays
-        Pixels with CLIPPED are left out.
-    weights : (n,) array
-    out_image, out_variance, out_mask : (ny, nx) arrays
-        Filled: NaN, infinity and NO_DATA where no input has data.
-    psf_jumps : bool
-        Whether that scatter is added.
-    """
-    relative = (weights / weights.max()).astype(np.float32)
-    significant = SIGNIFICANT_SCATTER if psf_jumps else np.float32(np.inf)
-    _weighted_mean(image, variance, mask, relative, significant, out_image, out_variance, out_mask)
-
-
-@njit(**FAST)
-def _weighted_mean(image, variance, mask, weights, significant, out_image, out_variance, out_mask):
-    n, ny, nx = image.shape
-    best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)
-    used_weight, saturated, covered = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
-    square, noise = np.empty(nx, np.float32), np.empty(nx, np.float32)
-    n_used, n_data = np.empty(nx, np.int32), np.empty(nx, np.int32)
-    zero = np.float32(0)
-    for j in range(ny):
-        total, total_variance = out_image[j], out_variance[j]
-        best[:], flags[:], used_weight[:], saturated[:], covered[:] = UNUSABLE - 1, 0, 0, 0, 0
-        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:] = 0, 0, 0, 0, 0, 0
-        for k in range(n):
-            for i in range(nx):
-                best[i] = min(best[i], _rank(image[k, j, i], variance[k, j, i], mask[k, j, i]))
-        for k in range(n):
-            w = weights[k]
-            for i in range(nx):
-                m = mask[k, j, i]
-                used = _rank(image[k, j, i], variance[k, j, i], m) == best[i]
-                total[i] += w * image[k, j, i] if used else zero
-                total_variance[i] += w * w * variance[k, j, i] if used else zero
-                square[i] += w * image[k, j, i] * image[k, j, i] if used else zero
-                noise[i] += w * variance[k, j, i] if used else zero
-                n_used[i] += 1 if used else 0
-                used_weight[i] += w if used else zero
-                has_data = (m & NO_DATA) == 0
-                covered[i] += w if has_data else zero
-                n_data[i] += 1 if has_data else 0
-                left_out = has_data and not used
-                saturated[i] += w if left_out and (m & SAT) else zero
-                flags[i] |= m if used else 0
-                flags[i] |= SENSOR_EDGE | INEXACT_PSF if has_data and (m & EDGE) else 0
-                flags[i] |= REJECTED | INEXACT_PSF if left_out and (m & INTERPOLATED) else 0
-                flags[i] |= CLIPPED | INEXACT_PSF if left_out and (m & CLIPPED) else 0
-        for i in range(nx):
-            if used_weight[i] > 0:
-                total[i] /= used_weight[i]
-                total_variance[i] /= used_weight[i] * used_weight[i]
-                if n_used[i] > 1 and covered[i] > used_weight[i]:
-                    scatter = (square[i] / used_weight[i] - total[i] * total[i]) * n_used[i] / (n_used[i] - 1)
-                    if scatter > significant * noise[i] / used_weight[i]:
-                        total_variance[i] += (1 - used_weight[i] / covered[i]) ** 2 * scatter
-                is_saturated = saturated[i] > SATURATED_FRACTION * covered[i]
-                out_mask[j, i] = flags[i] | (SAT if is_saturated else 0)
-                out_mask[j, i] |= SUSPECT if n_data[i] < MIN_CHECKED <= n else 0
-            else:
-                total[i], total_variance[i], out_mask[j, i] = np.nan, np.inf, flags[i] | NO_DATA

@@ -20,9 +20,19 @@ COVARIANCE = "DCR_COVARIANCE"
 
 
 def phases(offset: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Transform (ny, nx // 2 + 1) of a shift by x, y pixels, at the frequencies of `scipy.fft.rfft2`.
+    """Transform of a shift.
 
-    The Nyquist frequency, of which a real image holds no phase, is not shifted.
+    Parameters
+    ----------
+    offset : (x, y)
+        [pixel]
+    shape : (ny, nx)
+
+    Returns
+    -------
+    (ny, nx // 2 + 1) complex array
+        At the frequencies of `scipy.fft.rfft2`; the Nyquist frequency, of which a real image holds no phase, is not
+        shifted.
     """
     x, y = offset
     ny, nx = shape
@@ -33,7 +43,18 @@ def phases(offset: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def shifted(image: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """A periodic image (ny, nx) shifted by x, y pixels."""
+    """A periodic image shifted.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    offset : (x, y)
+        [pixel]
+
+    Returns
+    -------
+    (ny, nx) array
+    """
     return fft.irfft2(fft.rfft2(image) * phases(offset, image.shape), image.shape)
 
 
@@ -56,7 +77,17 @@ def terms(offsets: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def without_middle(items):
-    """The items of a sequence of odd length but the one in the middle."""
+    """A sequence without the item in its middle.
+
+    Parameters
+    ----------
+    items : sequence
+        Of odd length.
+
+    Returns
+    -------
+    list
+    """
     middle = len(items) // 2
     return [item for k, item in enumerate(items) if k != middle]
 
@@ -69,6 +100,11 @@ def noise_factor(covariance: np.ndarray, offsets: np.ndarray) -> float:
     covariance : (2, n, n, g, g // 2 + 1) array
         Real and imaginary part of the covariance of the `terms` at each frequency, times the power of the PSF.
     offsets : (n, 2) array
+        Of all sub-bands [pixel].
+
+    Returns
+    -------
+    float
     """
     real, imaginary = covariance.astype(float)
     size = real.shape[2]
@@ -94,6 +130,8 @@ def refract(patch: ExposureFile, first: int, image: np.ndarray, variance: np.nda
     ------
     BadData
         When the date is not known.
+    InputError
+        When the field is not above the horizon then.
     """
     model = Subbands.from_metadata(patch.metadata)
     if model is None:
@@ -116,5 +154,16 @@ def refract(patch: ExposureFile, first: int, image: np.ndarray, variance: np.nda
 
 
 def names(n: int) -> list[str]:
-    """HDUs of n sub-bands, from blue to red."""
+    """Names of the HDUs of sub-bands.
+
+    Parameters
+    ----------
+    n : int
+        Of sub-bands.
+
+    Returns
+    -------
+    list of str
+        From blue to red.
+    """
     return [f"{SUBBAND}{k}" for k in range(n)]

@@ -25,7 +25,11 @@ from diaflow.warp import warp
 # Pixels around the science image that the resampling kernel and the curvature of its edges need.
 MARGIN = 8
 
-# HIGH_VARIANCE: smoothed variance above this multiple of its median, in bins of so many pixels.
+# Points along each edge of the science image from which the part of the tract that it needs is found.
+EDGE_POINTS = 33
+
+# HIGH_VARIANCE is set where the smoothed variance is above this multiple of its median, in bins of this side [pixel],
+# and nowhere when fewer pixels than this fraction can be used; as in GetTemplateTask (ip_diffim).
 HIGH_VARIANCE_RATIO = 4.0
 VARIANCE_BIN = 32
 MIN_UNMASKED_FRACTION = 0.1
@@ -56,7 +60,7 @@ def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int], mjd: float | No
     BadData
         When no coadd overlaps the image, or the date is needed and unknown.
     InputError
-        When a coadd is unreadable or of another band than the first.
+        When a coadd is unreadable or of another band than the first, or the field is not above the horizon then.
     """
     tracts = [_resampled_tract(patches, wcs, shape, mjd) for patches in _tracts(paths)]
     tracts = [tract for tract in tracts if tract is not None and not (tract.mask & NO_DATA).all()]
@@ -115,9 +119,9 @@ def _box(patch: ExposureFile, origin: WCS) -> tuple[int, int, int, int]:
 def _box_of_image(wcs: WCS, shape: tuple[int, int], frame: WCS) -> tuple[int, int, int, int]:
     """Pixels of a tract that an image needs, in the same form; none when the projection does not reach it."""
     ny, nx = shape
-    x, y = np.linspace(0, nx - 1, 33), np.linspace(0, ny - 1, 33)
-    border_x = np.concatenate([x, x, np.zeros(33), np.full(33, nx - 1)])
-    border_y = np.concatenate([np.zeros(33), np.full(33, ny - 1), y, y])
+    x, y = (np.linspace(0, n - 1, EDGE_POINTS) for n in (nx, ny))
+    border_x = np.concatenate([x, x, np.zeros_like(y), np.full_like(y, nx - 1)])
+    border_y = np.concatenate([np.zeros_like(x), np.full_like(x, ny - 1), y, y])
     position = np.stack(sky_to_pixel(frame, *wcs.all_pix2world(border_x, border_y, 0), EVERYWHERE))
     if not np.isfinite(position).all():
         return 0, 0, 0, 0
@@ -133,13 +137,25 @@ def _intersect(a: tuple, b: tuple) -> tuple[int, int, int, int] | None:
 
 @njit(**EXACT)
 def _add(image, variance, mask, sum_image, sum_variance, sum_weight, all_mask, x, y, first):
-    """`_Mean.add`; without a branch, so that it is done for several pixels at once."""
+    """Add planes to running sums; without a branch, so that it is done for several pixels at once.
+
+    Parameters
+    ----------
+    image, variance, mask : (n, m) arrays
+        Pixels with NO_DATA, of no positive finite variance or no finite value do not count.
+    sum_image, sum_variance, sum_weight, all_mask : (ny, nx) arrays
+        Changed in place: sums with weights variance**-0.5, and the OR of the masks.
+    x, y : int
+        Column and row of the sums in which the planes begin; what is beyond their edge is left out.
+    first : int
+        Column of the planes from which they are taken.
+    """
     nx = min(image.shape[1] - first, sum_image.shape[1] - x)
-    columns, there = slice(first, first + nx), slice(x, x + nx)
+    columns, place = slice(first, first + nx), slice(x, x + nx)
     for j in range(min(image.shape[0], sum_image.shape[0] - y)):
         values, variances, planes = image[j, columns], variance[j, columns], mask[j, columns]
-        row_image, row_variance = sum_image[y + j, there], sum_variance[y + j, there]
-        row_weight, row_mask = sum_weight[y + j, there], all_mask[y + j, there]
+        row_image, row_variance = sum_image[y + j, place], sum_variance[y + j, place]
+        row_weight, row_mask = sum_weight[y + j, place], all_mask[y + j, place]
         for i in range(nx):
             v = variances[i]
             good = (planes[i] & NO_DATA == 0) & (v > 0) & (v < np.inf) & (np.abs(values[i]) < np.inf)

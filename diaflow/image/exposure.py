@@ -50,7 +50,18 @@ class Exposure:
 
     @classmethod
     def empty(cls, wcs: WCS, shape: tuple[int, int]) -> "Exposure":
-        """An exposure without data: NaN, infinite variance and NO_DATA in all pixels of (ny, nx)."""
+        """An exposure without data.
+
+        Parameters
+        ----------
+        wcs : astropy.wcs.WCS
+        shape : (ny, nx)
+
+        Returns
+        -------
+        Exposure
+            NaN, infinite variance and NO_DATA in all pixels, no PSF, no metadata, white noise.
+        """
         return cls(
             image=np.full(shape, np.nan, np.float32),
             variance=np.full(shape, np.inf, np.float32),
@@ -67,12 +78,25 @@ class Exposure:
     def with_low_frequency_variance(self) -> "Exposure":
         """The exposure with the variance that its noise has at low frequencies in the place of the variance plane.
 
-        Its `noise` still tells the correlation.
+        Returns
+        -------
+        Exposure
+            That shares all other attributes; its `noise` still tells the correlation.
         """
         return replace(self, variance=self.noise.low_frequency_variance(self.variance))
 
     def flagged(self, *planes: str) -> np.ndarray:
-        """Boolean image of the pixels that have any of the named planes set."""
+        """Pixels that have any of the named planes set.
+
+        Parameters
+        ----------
+        *planes : str
+            Keys of `diaflow.image.planes.PLANES`.
+
+        Returns
+        -------
+        (ny, nx) bool array
+        """
         return in_planes(self.mask, *planes)
 
     def write(self, path: str | Path, compress: bool = False) -> None:
@@ -89,6 +113,15 @@ class Exposure:
     @classmethod
     def read(cls, path: str | Path) -> "Exposure":
         """Read a FITS file made by `write`.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        Exposure
+            Without `extra`, which stays in the file.
 
         Raises
         ------

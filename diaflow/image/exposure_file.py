@@ -37,7 +37,13 @@ TILE_ROWS = 64
 
 
 def write_fits(hdus: list, path: str | Path) -> None:
-    """Write HDUs to `path` through a temporary file beside it, so that no half-written file has the name."""
+    """Write a FITS file through a temporary file beside it, so that no half-written file has the name.
+
+    Parameters
+    ----------
+    hdus : list of HDUs
+    path : path
+    """
     with replacing(path) as part:
         fits.HDUList(hdus).writeto(part, overwrite=True)
 
@@ -81,6 +87,16 @@ def from_hdus(hdus: fits.HDUList) -> dict:
     ----------
     hdus : fits.HDUList
         Read without memory mapping, since pixels are put into native byte order in place.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of `Exposure`.
+
+    Raises
+    ------
+    KeyError
+        When an HDU is missing, or the header does not tell the noise.
     """
     wcs, metadata = read_wcs(hdus["IMAGE"].header), header_metadata(hdus[0].header)
     return {
@@ -109,7 +125,19 @@ def _compressed_hdu(data: np.ndarray, header: fits.Header, name: str) -> fits.Co
 
 
 def stampfield_to_hdu(psf: StampField, name: str = "PSF") -> fits.ImageHDU:
-    """An image HDU (n_terms, k, k) with the order and the detector's shape in its header."""
+    """A field of stamps as an HDU.
+
+    Parameters
+    ----------
+    psf : StampField
+    name : str
+        Of the HDU.
+
+    Returns
+    -------
+    fits.ImageHDU
+        (n_terms, k, k) float32, with the order and the detector's shape in its header.
+    """
     hdu = fits.ImageHDU(psf.terms.astype(np.float32), name=name)
     hdu.header["ORDER"] = (psf.order, "total degree of the polynomial in position")
     hdu.header["DETNX"] = (psf.shape[1], "width of the detector [pixel]")
@@ -118,7 +146,21 @@ def stampfield_to_hdu(psf: StampField, name: str = "PSF") -> fits.ImageHDU:
 
 
 def stampfield_from_hdu(hdu: fits.ImageHDU) -> StampField:
-    """The inverse of `stampfield_to_hdu`."""
+    """The inverse of `stampfield_to_hdu`.
+
+    Parameters
+    ----------
+    hdu : fits.ImageHDU
+
+    Returns
+    -------
+    StampField
+
+    Raises
+    ------
+    KeyError
+        When its header is not that of a field of stamps.
+    """
     header = hdu.header
     return StampField(_native(hdu.data, np.float32), header["ORDER"], (header["DETNY"], header["DETNX"]))
 
@@ -146,7 +188,17 @@ def _keyword(name: str) -> str:
 
 
 def header_metadata(header: fits.Header) -> dict:
-    """The scalars of a primary header by lower-case name."""
+    """The scalars of a primary header.
+
+    Parameters
+    ----------
+    header : fits.Header
+
+    Returns
+    -------
+    dict
+        By lower-case name, without the keywords that say how the file is laid out.
+    """
     structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "COMMENT", "HISTORY", ""}
     return {key.lower(): value for key, value in header.items() if key not in structural}
 
@@ -206,20 +258,56 @@ class ExposureFile:
             raise InputError(f"{path}: not a readable exposure ({error})") from error
 
     def read_rows(self, plane: str, first: int, out: np.ndarray) -> None:
-        """Fill `out` (n, nx), contiguous and of four bytes a pixel, with the rows first ... first + n - 1."""
+        """Read some rows of a plane into an array.
+
+        Parameters
+        ----------
+        plane : str
+            IMAGE, VARIANCE, MASK or a sub-band.
+        first : int
+        out : (n, nx) float32 or int32 array
+            Contiguous; filled with the rows first ... first + n - 1.
+        """
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self.offsets[plane] + first * self.shape[1] * out.itemsize)
             file.readinto(memoryview(out).cast("B"))
         out.byteswap(inplace=True)
 
     def read_box(self, plane: str, rows: slice, columns: slice) -> np.ndarray:
-        """Some rows and columns, in a new array of the machine's byte order."""
+        """Read a part of a plane.
+
+        Parameters
+        ----------
+        plane : str
+            As in `read_rows`.
+        rows, columns : slice
+
+        Returns
+        -------
+        (n, m) float32 or int32 array
+            New, of the machine's byte order.
+        """
         dtype = np.dtype(">i4" if plane == "MASK" else ">f4")
         pixels = np.memmap(self.path, dtype, "r", self.offsets[plane], self.shape)[rows, columns]
         return pixels.astype(dtype.newbyteorder("="))
 
     def array(self, name: str) -> np.ndarray:
-        """A small HDU as a whole."""
+        """Read a small HDU as a whole.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        array
+            Of the machine's byte order.
+
+        Raises
+        ------
+        KeyError
+            When there is no such HDU.
+        """
         with fits.open(self.path, memmap=False) as hdus:
             data = hdus[name].data
             return data.astype(data.dtype.newbyteorder("="))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from diaflow.image.planes import row_blocks
-from diaflow.pixels.convolution import convolved_bands
+from diaflow.pixels.convolution import convolved_blocks
 from diaflow.psf.stampfield import StampField
 
 
@@ -32,8 +32,8 @@ def smooth_snr(image: np.ndarray, variance: np.ndarray, bad: np.ndarray, psf_sta
     """
     stamp = np.asarray(psf_stamp, np.float32)[None, ::-1, ::-1]
     ignored = _ignored(image, variance, bad)
-    signals = convolved_bands(image, StampField(stamp, 0, image.shape), ignored)
-    noises = convolved_bands(variance, StampField(stamp**2, 0, image.shape), ignored)
+    signals = convolved_blocks(image, StampField(stamp, 0, image.shape), ignored)
+    noises = convolved_blocks(variance, StampField(stamp**2, 0, image.shape), ignored)
     own = stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2
     snr = np.empty(image.shape, np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):  # of ignored pixels

@@ -21,7 +21,10 @@ SOURCE_SIGMA = 3.0  # blocks brighter than this many sigma are sources; the nois
 MARGIN = 2  # blocks masked around sources
 CLIP = 3.0  # sigma of the pixels that enter a mean
 MIN_FILLED = 0.1  # smallest usable fraction of a mesh cell; emptier ones are interpolated from their neighbours
-ITERATIONS = 2
+ITERATIONS = 2  # of measuring and subtracting what is left
+# Empty cells are filled by Gaussian means of those around, with a sigma that doubles from one cell until cells that
+# are found have this weight, and no further than this many times the side of the mesh.
+LEAST_WEIGHT, FARTHEST = 1e-3, 4
 
 
 def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
@@ -56,7 +59,20 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
 
 
 def sources(residual: np.ndarray, unusable: np.ndarray) -> np.ndarray:
-    """Blocks of `BLOCK` pixels on or near sources of a sky-subtracted image, (ny / BLOCK, nx / BLOCK) bool."""
+    """Blocks on or near sources.
+
+    Parameters
+    ----------
+    residual : (ny, nx) float32 array
+        Image without its sky.
+    unusable : (ny, nx) bool array
+        Pixels that do not count.
+
+    Returns
+    -------
+    (ny / BLOCK, nx / BLOCK) bool array
+        Rounded up.
+    """
     total, count = block_sums(residual, unusable)
     # The noise of a block's sum grows with the root of its pixels.
     scaled = total / np.sqrt(np.maximum(count, 1))
@@ -66,7 +82,19 @@ def sources(residual: np.ndarray, unusable: np.ndarray) -> np.ndarray:
 
 
 def block_sums(image: np.ndarray, unusable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and numbers of the usable pixels in blocks of `BLOCK` pixels, (ny / BLOCK, nx / BLOCK)."""
+    """Sums and numbers of the usable pixels in blocks of `BLOCK` x `BLOCK` pixels.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    unusable : (ny, nx) bool array
+
+    Returns
+    -------
+    total : (ny / BLOCK, nx / BLOCK) float array
+        Rounded up; the last blocks may be narrower.
+    count : int array of that shape
+    """
     nothing = np.zeros([-(-n // BLOCK) for n in image.shape], bool)
     return _block_sums(image, unusable, np.inf, nothing, BLOCK)
 
@@ -77,9 +105,9 @@ def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[in
     filled = count > MIN_FILLED * height[:, None] * width
     means = np.where(filled, total / np.maximum(count, 1), 0)
     reach = 1.0
-    while not filled.all() and reach < max(filled.shape) * 4:
+    while not filled.all() and reach < max(filled.shape) * FARTHEST:
         weight = gaussian_filter(filled.astype(float), reach)
-        reached = ~filled & (weight > 1e-3)
+        reached = ~filled & (weight > LEAST_WEIGHT)
         means[reached] = gaussian_filter(np.where(filled, means, 0), reach)[reached] / weight[reached]
         filled = filled | reached
         reach *= 2
@@ -88,9 +116,23 @@ def _cell_means(total: np.ndarray, count: np.ndarray, mesh: int, shape: tuple[in
 
 @njit(**FAST)
 def _block_sums(image, unusable, limit, masked, side):
-    """Sums and numbers of the usable pixels within +-limit in squares of `side` pixels.
+    """Sums and numbers of the usable pixels in squares.
 
-    `masked` blocks of `BLOCK` pixels do not count; the last squares of a row or column may be narrower.
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    unusable : (ny, nx) bool array
+    limit : float
+        Pixels of a larger absolute value do not count.
+    masked : (ny / BLOCK, nx / BLOCK) bool array
+        Nor do those in these blocks.
+    side : int
+        Of the squares [pixel]; the last of a row or column may be narrower.
+
+    Returns
+    -------
+    total : (ny / side, nx / side) float array
+    count : int array of that shape
     """
     ny, nx = image.shape
     shape = ((ny + side - 1) // side, (nx + side - 1) // side)

@@ -18,6 +18,7 @@ from diaflow.psf.stampfield import StampField, fit_stamps, resized
 
 # Side of the tiles over side of the kernel: below, too little of a tile is useful; above, it leaves the cache.
 TILE_RATIO = 4.2
+MIN_SIDE = 64  # of the tiles [pixel]
 # Degrees of the change of a kernel within a tile are left out where they are below this fraction of its change to the
 # border of the image: of a kernel that changes by 10 %, 1e-4.
 LEAST_CHANGE = 1e-3
@@ -42,25 +43,25 @@ def convolve(image: np.ndarray, kernel: StampField, ignored: np.ndarray | None =
     (ny, nx) float32 array
     """
     out = np.empty(image.shape, np.float32)
-    for rows, band in convolved_bands(image, kernel, ignored):
-        out[rows] = band
+    for rows, block in convolved_blocks(image, kernel, ignored):
+        out[rows] = block
     return out
 
 
-def convolved_bands(
+def convolved_blocks(
     image: np.ndarray, kernel: StampField, ignored: np.ndarray | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """The rows of `convolve` from the first to the last, some at a time, where the whole would not be kept.
+    """The result of `convolve` in blocks of rows, where the whole would not be kept.
 
     Parameters
     ----------
     image, kernel, ignored
-        As there.  Kernels of one size give the same bands.
+        As there.  Kernels of one size give the same blocks.
 
     Yields
     ------
     rows : slice
-    band : (n_rows, nx) float32 array
+    block : (n_rows, nx) float32 array
     """
     ny, nx = image.shape
     tiles = _Tiles(image, kernel.size, ignored)
@@ -71,15 +72,15 @@ def convolved_bands(
     for row in range(tiles.n_rows):
         spectrum = tiles.spectrum(row)
         y = tiles.rows(row)
-        band = 0
+        block = 0
         for i, j in polynomials.exponents(degree):
             local = polynomials.derivative_terms(u, v[row], i, j, kernel.order)
             transform = (local @ transforms.reshape(len(transforms), -1).view(np.float32)).view(np.complex64)
             term = tiles.convolved(spectrum, transform.reshape(len(u), *transforms.shape[1:]), y.stop - y.start)
             if i + j:
                 term *= dv[y, None] ** j * du**i
-            band = term if i + j == 0 else np.add(band, term, out=band)
-        yield y, band
+            block = term if i + j == 0 else np.add(block, term, out=block)
+        yield y, block
 
 
 def convolve_variance(variance: np.ndarray, *kernels: StampField, psf: StampField | None = None) -> np.ndarray:
@@ -117,9 +118,19 @@ def convolve_variance(variance: np.ndarray, *kernels: StampField, psf: StampFiel
 
 
 def squared_field(*kernels: StampField, psf: StampField | None = None) -> StampField:
-    """The squares of the joint stamps of kernels applied in succession, without wings that hold 1e-3 of their sum.
+    """The squares of the joint stamps of kernels applied in succession.
 
-    With a PSF, their sum is that of `convolve_variance`.
+    Parameters
+    ----------
+    kernels : StampField
+        On one detector.
+    psf : StampField, optional
+        Scale the squares to the sum that a fit of this PSF feels, see `convolve_variance`.
+
+    Returns
+    -------
+    StampField
+        Without wings that hold less than `SQUARE_WINGS` of the sum.
     """
     order, shape = 2 * sum(kernel.order for kernel in kernels), kernels[0].shape
     gx, gy = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 1) for n in shape[::-1])))
@@ -151,11 +162,11 @@ class _Tiles:
 
     def __init__(self, image: np.ndarray, size: int, ignored: np.ndarray | None = None):
         self.image, self.size, self.ignored = image, size, ignored
-        self.side = max(64, 2 ** int(np.ceil(np.log2(TILE_RATIO * size))))
+        self.side = max(MIN_SIDE, 2 ** int(np.ceil(np.log2(TILE_RATIO * size))))
         self.step = self.side - size + 1
         ny, nx = image.shape
         self.n_rows, self.n_columns = -(-ny // self.step), -(-nx // self.step)
-        self.band = np.zeros((self.side, self.n_columns * self.step + size - 1), np.float32)
+        self.block = np.zeros((self.side, self.n_columns * self.step + size - 1), np.float32)
 
     def rows(self, row: int) -> slice:
         """Image rows that a row of tiles yields."""
@@ -166,28 +177,28 @@ class _Tiles:
         half, (ny, nx) = self.size // 2, self.image.shape
         first = row * self.step - half
         above, end = max(0, -first), min(self.side, ny - first)
-        self.band[:above], self.band[end:] = 0, 0
-        pixels = self.band[above:end, half : half + nx]
+        self.block[:above], self.block[end:] = 0, 0
+        pixels = self.block[above:end, half : half + nx]
         pixels[:] = self.image[first + above : first + end]
         if self.ignored is not None:
             pixels[self.ignored[first + above : first + end]] = 0
         if not np.isfinite(pixels.sum()):
             pixels[~np.isfinite(pixels)] = 0
-        return scipy.fft.rfft2(sliding_window_view(self.band, (self.side, self.side))[0, :: self.step])
+        return scipy.fft.rfft2(sliding_window_view(self.block, (self.side, self.side))[0, :: self.step])
 
     def kernel_transforms(self, stamps: np.ndarray) -> np.ndarray:
         """Transforms of stamps (n, k, k) at the size of the tiles."""
         return scipy.fft.rfft2(stamps.astype(np.float32), (self.side, self.side))
 
     def convolved(self, spectrum: np.ndarray, transform: np.ndarray, n_rows: int) -> np.ndarray:
-        """The (n_rows, nx) image band of a row of tiles times kernel transforms."""
+        """The (n_rows, nx) rows of the image of a row of tiles times kernel transforms."""
         pixels = scipy.fft.irfft2(spectrum * transform, (self.side, self.side), overwrite_x=True)
         valid = pixels[:, self.size - 1 : self.size - 1 + n_rows, self.size - 1 :]
         return valid.transpose(1, 0, 2).reshape(n_rows, -1)[:, : self.image.shape[1]]
 
 
 def _from_centres(n: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the tiles, and of every pixel its distance from that of its tile; scaled as in `StampField`."""
-    half, pixel = max(n - 1, 1) / 2, np.arange(n)
+    """Centres of the tiles, and of every pixel its distance from that of its tile, in units of `spanned` positions."""
+    half, pixel = polynomials.half_length(n), np.arange(n)
     centres = (np.arange(-(-n // step)) + 0.5) * step - 0.5
     return centres / half - 1, ((pixel - centres[pixel // step]) / half).astype(np.float32)

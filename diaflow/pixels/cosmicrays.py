@@ -19,6 +19,8 @@ NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
 OBJECT_LIMIT = 3.0  # smallest contrast of Laplacian and fine structure; stars of FWHM >= 2 pixels have < 1.3
 ITERATIONS = 6  # a wide hit is eaten from its rim inwards, a long one from its ends
 REACH = 4  # pixels around a candidate that its medians use
+LENIENT = 0.75 * SIGMA_CLIP  # of the first look, since the pixel's own counts may inflate its variance
+LEAST_FINE = 0.01  # of the fine structure [sigma], so that nothing is divided by zero
 
 
 def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray:
@@ -36,9 +38,7 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     (ny, nx) bool array
     """
     hit, judged, originals = np.zeros(image.shape, bool), _judged(bad), []
-    # The pixel's own counts may inflate its variance, so the first look is lenient.
-    lenient = 0.75 * SIGMA_CLIP
-    pixels = np.column_stack(pixels_where(_candidates(image, variance, judged, lenient)))
+    pixels = np.column_stack(pixels_where(_candidates(image, variance, judged, LENIENT)))
     for _ in range(ITERATIONS):
         pixels = pixels[_steepness(image, variance, pixels) > SIGMA_CLIP]
         pixels = pixels[_contrast(image, variance, pixels) > OBJECT_LIMIT]
@@ -55,7 +55,7 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
         _clean(image, hit, bad, pixels)
         # Nothing has changed but near these.
         pixels = _around(pixels, REACH, judged)
-        pixels = pixels[laplacians(image, variance, pixels) > lenient]
+        pixels = pixels[laplacians(image, variance, pixels) > LENIENT]
     for where, values in originals:
         image[where] = values
     return hit
@@ -89,7 +89,19 @@ def _distinct(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 @njit(**FAST)
 def _candidates(image, variance, judged, limit):
-    """Judged pixels whose Laplacian is beyond the limit, (ny, nx) bool."""
+    """Judged pixels whose Laplacian is beyond a limit.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    judged : (ny, nx) bool array
+    limit : float
+        [sigma]
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
     ny, nx = image.shape
     out = np.zeros((ny, nx), np.bool_)
     for j in range(1, ny - 1):
@@ -121,7 +133,18 @@ def laplacians(image, variance, pixels):
 
 @njit(inline="always", **FAST)
 def _laplacian(image, variance, j, i):
-    """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise."""
+    """Positive part of the Laplacian of the image sampled twice as finely, averaged back, over its noise.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    j, i : int
+        Row and column, not on the border.
+
+    Returns
+    -------
+    float
+    """
     c = 2 * image[j, i]
     left, right, down, up = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
     total = max(c - left - down, 0) + max(c - right - down, 0) + max(c - left - up, 0) + max(c - right - up, 0)
@@ -130,7 +153,18 @@ def _laplacian(image, variance, j, i):
 
 @njit(**EXACT)
 def _median(values, n):
-    """Median of the first n values, which are sorted in place."""
+    """Median of the first values of an array; the upper one of an even number.
+
+    Parameters
+    ----------
+    values : (m,) array
+        Its first n values are sorted in place.
+    n : int
+
+    Returns
+    -------
+    float
+    """
     for a in range(1, n):
         value, b = values[a], a - 1
         while b >= 0 and values[b] > value:
@@ -142,6 +176,22 @@ def _median(values, n):
 
 @njit(**EXACT)
 def _box_median(image, j, i, half, buffer):
+    """Median of the pixels in a square, as far as it lies in the image.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    j, i : int
+        Row and column of the centre.
+    half : int
+        Half-width of the square [pixel].
+    buffer : array
+        Room for its pixels.
+
+    Returns
+    -------
+    float
+    """
     n = 0
     for y in range(max(0, j - half), min(image.shape[0], j + half + 1)):
         for x in range(max(0, i - half), min(image.shape[1], i + half + 1)):
@@ -152,7 +202,18 @@ def _box_median(image, j, i, half, buffer):
 
 @njit(**EXACT)
 def _steepness(image, variance, pixels):
-    """Laplacian S/N above that of the surroundings, with the variance that a pixel has without a cosmic ray."""
+    """Laplacian S/N above that of the surroundings, with the variance that a pixel has without a cosmic ray.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    pixels : (n, 2) int array
+        Rows and columns, at least `REACH` from the edge.
+
+    Returns
+    -------
+    (n,) float array
+    """
     buffer, out = np.empty(25), np.empty(len(pixels))
     for n in range(len(pixels)):
         j, i = pixels[n]
@@ -166,20 +227,39 @@ def _steepness(image, variance, pixels):
 
 @njit(**EXACT)
 def _contrast(image, variance, pixels):
-    """Steepness over the fine structure: the 3 x 3 median less the 7 x 7 median of 3 x 3 medians, over the noise."""
+    """Steepness over the fine structure: the 3 x 3 median less the 7 x 7 median of 3 x 3 medians, over the noise.
+
+    Parameters
+    ----------
+    image, variance, pixels
+        As in `_steepness`.
+
+    Returns
+    -------
+    (n,) float array
+    """
     buffer, smooth, out = np.empty(25), np.empty(49), _steepness(image, variance, pixels)
     for n in range(len(pixels)):
         j, i = pixels[n]
         for a in range(49):
             smooth[a] = _box_median(image, j - 3 + a // 7, i - 3 + a % 7, 1, buffer)
         fine = smooth[24] - _median(smooth, 49)
-        out[n] /= max(fine / math.sqrt(_box_median(variance, j, i, 2, buffer)), 0.01)
+        out[n] /= max(fine / math.sqrt(_box_median(variance, j, i, 2, buffer)), LEAST_FINE)
     return out
 
 
 @njit(**EXACT)
 def _clean(image, hit, bad, pixels):
-    """Replace pixels by the median of those in the 5 x 5 around them that are neither hit nor bad."""
+    """Replace pixels by the median of those in the 5 x 5 around them that are neither hit nor bad.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        Changed in place; a pixel without such neighbours stays.
+    hit, bad : (ny, nx) bool arrays
+    pixels : (n, 2) int array
+        Rows and columns.
+    """
     buffer, values = np.empty(25), np.empty(len(pixels))
     for n in range(len(pixels)):
         j, i = pixels[n]

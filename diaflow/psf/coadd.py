@@ -32,6 +32,12 @@ ROUNDING = 1e-4
 # The box of a PSF that is defined wherever it is asked for.
 EVERYWHERE = (-np.inf, -np.inf, np.inf, np.inf)
 
+# Displacement of a stamp's edge [pixel] below which a map is none, and the stamp is taken as it is.
+NO_DISPLACEMENT = 1e-6
+
+# WCS that are kept after they were parsed: those of the inputs of a template, which its patches share.
+N_PARSED = 4096
+
 
 @dataclass(frozen=True)
 class PsfInput:
@@ -77,10 +83,8 @@ class PsfInput:
         """
         x, y = sky_to_pixel(self.wcs, ra, dec, self.box)
         x0, y0, x1, y1 = self.box
-        within_x, within_y = (
-            (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING),
-            (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING),
-        )
+        within_x = (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING)
+        within_y = (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING)
         rows = np.flatnonzero(within_x & within_y)
         if not len(rows):
             return rows, np.empty((0, 1, 1))
@@ -108,13 +112,35 @@ class CoaddPsf:
         self.inputs, self.wcs, self.grid = inputs, wcs, grid
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Unit-sum stamps (n, k, k) at pixel positions (n,); NaN where no input contains the position."""
+        """The PSF at some positions.
+
+        Parameters
+        ----------
+        x, y : (n,) arrays or floats
+            Positions [pixel].
+
+        Returns
+        -------
+        (n, k, k) array
+            Of unit sum; NaN where no input contains the position.
+        """
         x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
         ra, dec = self.wcs.all_pix2world((x + OFFSETS[:, :1]).ravel(), (y + OFFSETS[:, 1:]).ravel(), 0)
         return self.mean(ra.reshape(len(OFFSETS), -1), dec.reshape(len(OFFSETS), -1), self.wcs)
 
     def mean(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> np.ndarray:
-        """Stamps at sky positions (5, n) in the pixels of any image, see `PsfInput.stamps`; NaN where undefined."""
+        """The PSF at sky positions, in the pixels of any image.
+
+        Parameters
+        ----------
+        ra, dec, wcs
+            As in `PsfInput.stamps`.
+
+        Returns
+        -------
+        (n, k, k) array
+            Of unit sum; NaN where no input contains the position.
+        """
         n = ra.shape[1]
         if self.grid is not None:
             rows, stamps = PsfInput(-1, -1, 1.0, self.grid, self.wcs, EVERYWHERE).stamps(ra, dec, wcs)
@@ -132,20 +158,46 @@ class CoaddPsf:
         return stack / np.where(total > 0, total, np.nan)[:, None, None]
 
     def to_hdus(self) -> list:
-        """The table INPUTS and, where there is one, the grid."""
+        """What the PSF is stored as.
+
+        Returns
+        -------
+        list of HDUs
+            The table INPUTS and, where the PSF has one, the grid.
+        """
         return [self.to_hdu()] + ([self.grid.to_hdu()] if self.grid is not None else [])
 
     @classmethod
     def from_hdus(cls, hdus: fits.HDUList, wcs: WCS) -> "CoaddPsf":
-        """The inverse of `to_hdus`, for an image with the given WCS."""
+        """The inverse of `to_hdus`.
+
+        Parameters
+        ----------
+        hdus : fits.HDUList
+        wcs : astropy.wcs.WCS
+            WCS of the image.
+
+        Returns
+        -------
+        CoaddPsf
+
+        Raises
+        ------
+        KeyError
+            When there is no INPUTS, or a column of it is missing.
+        """
         psf = cls.from_hdu(hdus["INPUTS"], wcs)
         psf.grid = StampGrid.from_hdu(hdus["PSF_GRID"]) if "PSF_GRID" in hdus else None
         return psf
 
     def to_hdu(self) -> fits.BinTableHDU:
-        """Table INPUTS: one row per input with weight, box, PSF coefficients and WCS header.
+        """The inputs as a table.
 
-        Of nested inputs the innermost are listed, once each.
+        Returns
+        -------
+        fits.BinTableHDU
+            INPUTS: a row for each input, with weight, box, PSF coefficients and WCS header.  Of nested inputs the
+            innermost are listed, once each.
         """
         rows = _innermost(self.inputs)
         terms = [row.psf.terms.astype(np.float32).ravel() for row in rows]
@@ -166,7 +218,24 @@ class CoaddPsf:
 
     @classmethod
     def from_hdu(cls, hdu: fits.BinTableHDU, wcs: WCS) -> "CoaddPsf":
-        """The inverse of `to_hdu`, for an image with the given WCS."""
+        """The inverse of `to_hdu`.
+
+        Parameters
+        ----------
+        hdu : fits.BinTableHDU
+        wcs : astropy.wcs.WCS
+            WCS of the image.
+
+        Returns
+        -------
+        CoaddPsf
+            Without a grid.
+
+        Raises
+        ------
+        KeyError
+            When a column is missing.
+        """
         inputs = []
         for row in hdu.data:
             size, order = int(row["psf_size"]), int(row["psf_order"])
@@ -234,7 +303,7 @@ def _resample(stamps: np.ndarray, jacobian: np.ndarray, size: int) -> np.ndarray
     from scipy.ndimage import map_coordinates
 
     k = stamps.shape[-1]
-    if size == k and np.abs(jacobian - np.eye(2)).max() * k / 2 < 1e-6:
+    if size == k and np.abs(jacobian - np.eye(2)).max() * k / 2 < NO_DISPLACEMENT:
         return stamps
     t = np.arange(size) - size // 2
     grid = np.stack(np.meshgrid(t, t))
@@ -254,7 +323,7 @@ def _innermost(inputs: list[PsfInput]) -> list[PsfInput]:
     return list(found.values())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=N_PARSED)
 def _parsed_wcs(header: str) -> WCS:
     """The WCS of a header; the patches of a template share those of their inputs."""
     return read_wcs(fits.Header.fromstring(header))

@@ -25,9 +25,17 @@ class StampGrid:
     step: tuple[float, float]
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Stamps (n, k, k) at pixel positions (n,): the mean of the known nodes around, weighted bilinearly.
+        """The mean of the known nodes around each position, weighted bilinearly.
 
-        NaN where no node around is known.  Outside the grid the value at its border is taken.
+        Parameters
+        ----------
+        x, y : (n,) arrays or floats
+            Positions [pixel]; outside the grid the value at its border is taken.
+
+        Returns
+        -------
+        (n, k, k) float64 array
+            NaN where no node around is known.
         """
         column, right = self._cell(x, axis=0)
         row, up = self._cell(y, axis=1)
@@ -50,7 +58,13 @@ class StampGrid:
         return index, place - index
 
     def to_hdu(self) -> fits.ImageHDU:
-        """Image HDU PSF_GRID (n_y, n_x, k, k) with the positions of the nodes in its header."""
+        """The grid as an HDU.
+
+        Returns
+        -------
+        fits.ImageHDU
+            PSF_GRID, (n_y, n_x, k, k) float32, with the positions of the nodes in its header.
+        """
         hdu = fits.ImageHDU(self.stamps.astype(np.float32), name="PSF_GRID")
         for key, value, comment in (
             ("NODE_X0", self.first[0], "x of the first node, from 0 [pixel]"),
@@ -63,7 +77,21 @@ class StampGrid:
 
     @classmethod
     def from_hdu(cls, hdu: fits.ImageHDU) -> "StampGrid":
-        """The inverse of `to_hdu`."""
+        """The inverse of `to_hdu`.
+
+        Parameters
+        ----------
+        hdu : fits.ImageHDU
+
+        Returns
+        -------
+        StampGrid
+
+        Raises
+        ------
+        KeyError
+            When its header does not say where the nodes are.
+        """
         header = hdu.header
         stamps = np.ascontiguousarray(hdu.data, np.float32)
         return cls(stamps, (header["NODE_X0"], header["NODE_Y0"]), (header["NODE_DX"], header["NODE_DY"]))

@@ -11,6 +11,15 @@ from scipy import fft
 
 from diaflow import polynomials
 
+FWHM_PER_SIGMA = 2.354820045  # of a Gaussian, 2 sqrt(2 ln 2)
+# The search for the size of a stamp begins with this variance [pixel**2] and ends when it changes by less than this
+# fraction, or after this many rounds.
+FIRST_VARIANCE, TOLERANCE, MAX_ROUNDS = 2.0, 1e-6, 20
+# Least determinant of the weighted second moments [pixel**4], and least difference of the inverse variances of these
+# and of the weight [pixel**-2]: where it is smaller the stamp is far broader than the weight, and the variance of the
+# weight is doubled.
+LEAST_DETERMINANT, LEAST_INVERSE = 1e-6, 1e-3
+
 
 @dataclass(frozen=True)
 class StampField:
@@ -36,31 +45,72 @@ class StampField:
         return self.terms.shape[-1]
 
     def polynomials(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Values of the spatial terms at pixel positions, shape (n_terms, n)."""
+        """Values of the spatial terms.
+
+        Parameters
+        ----------
+        x, y : (n,) arrays
+            Positions [pixel].
+
+        Returns
+        -------
+        (n_terms, n) array
+        """
         return polynomials.terms(*polynomials.spanned(x, y, self.shape), self.order)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Stamps at pixel positions x, y of shape (n,): an (n, k, k) float64 array."""
+        """The stamps at some positions.
+
+        Parameters
+        ----------
+        x, y : (n,) arrays or floats
+            Positions [pixel].
+
+        Returns
+        -------
+        (n, k, k) float64 array
+        """
         weights = self.polynomials(np.atleast_1d(x), np.atleast_1d(y))
         return np.tensordot(weights.T, self.terms.astype(float), 1)
 
     def centre(self) -> np.ndarray:
-        """The stamp at the middle of the detector, shape (k, k)."""
+        """The stamp at the middle of the detector.
+
+        Returns
+        -------
+        (k, k) float64 array
+        """
         ny, nx = self.shape
         return self((nx - 1) / 2, (ny - 1) / 2)[0]
 
     def normalised(self) -> "StampField":
-        """The field whose stamps have unit sum at the centre of the detector and the same sum everywhere."""
+        """The field scaled to unit sum at the centre of the detector, and changed to have the same sum everywhere.
+
+        Returns
+        -------
+        StampField
+        """
         terms = self.terms.astype(float)
         flat = np.abs(terms[0]) / np.abs(terms[0]).sum()
         terms[1:] -= terms[1:].sum((1, 2))[:, None, None] * flat
         return StampField(terms / terms[0].sum(), self.order, self.shape)
 
     def convolved(self, other: "StampField", size: int | None = None) -> "StampField":
-        """The field of convolutions of the stamps of two fields, cut or padded to `size` pixels.
+        """The field of convolutions of the stamps of two fields.
 
-        A product of polynomials of degree p and q is one of degree p + q, so the result is exact but for the
-        pixels outside `size` (default: the larger of the two stamps).
+        A product of polynomials of degree p and q is one of degree p + q, so the result is exact but for the pixels
+        that are cut off.
+
+        Parameters
+        ----------
+        other : StampField
+            On a detector of the same shape.
+        size : int, optional
+            Odd side to which the stamps are cut or padded [pixel]; that of the larger stamp by default.
+
+        Returns
+        -------
+        StampField
         """
         size = size or max(self.size, other.size)
         order = self.order + other.order
@@ -73,7 +123,23 @@ class StampField:
 
 
 def fit_stamps(stamps: np.ndarray, x: np.ndarray, y: np.ndarray, order: int, shape: tuple[int, int]) -> StampField:
-    """Least-squares polynomial field through stamps (n, k, k) at pixel positions (n,)."""
+    """Least-squares polynomial field through stamps.
+
+    Parameters
+    ----------
+    stamps : (n, k, k) array
+        All finite.
+    x, y : (n,) arrays
+        Their positions [pixel].
+    order : int
+        Highest total degree; with fewer positions than terms the field of least norm is taken.
+    shape : (ny, nx)
+        Of the detector.
+
+    Returns
+    -------
+    StampField
+    """
     field = StampField(np.zeros((0, *stamps.shape[1:])), order, shape)
     design = field.polynomials(x, y).T
     terms = np.linalg.lstsq(design, stamps.reshape(len(stamps), -1), rcond=None)[0]
@@ -81,7 +147,20 @@ def fit_stamps(stamps: np.ndarray, x: np.ndarray, y: np.ndarray, order: int, sha
 
 
 def resized(stamps: np.ndarray, size: int) -> np.ndarray:
-    """Stamps (..., k, k) cut or zero-padded about their centre to (..., size, size); both odd."""
+    """Stamps cut or zero-padded about their centre.
+
+    Parameters
+    ----------
+    stamps : (..., k, k) array
+        k odd.
+    size : int
+        Side of the result, odd [pixel].
+
+    Returns
+    -------
+    (..., size, size) array
+        A view where the stamps are cut.
+    """
     k = stamps.shape[-1]
     if k >= size:
         cut = (k - size) // 2
@@ -90,34 +169,52 @@ def resized(stamps: np.ndarray, size: int) -> np.ndarray:
     return np.pad(stamps, [(0, 0)] * (stamps.ndim - 2) + [(pad, pad)] * 2)
 
 
-def moments_sigma(stamp: np.ndarray, n_iter: int = 20) -> float:
-    """Gaussian-weighted (adaptive) radius sigma = det(Q)**(1/4) of a stamp [pixel].
+def moments_sigma(stamp: np.ndarray) -> float:
+    """Gaussian-weighted (adaptive) radius sigma = det(Q)**(1/4) of a stamp.
 
     Second moments with a circular Gaussian weight of the current size, corrected for the weight
     (Bernstein & Jarvis 2002); exact for a Gaussian and insensitive to noise in the wings.
+
+    Parameters
+    ----------
+    stamp : (k, k) array
+        k odd.
+
+    Returns
+    -------
+    float
+        [pixel]; NaN where the weighted sum is not positive.
     """
     k = stamp.shape[-1]
     t = np.arange(k) - k // 2
     r2 = t[:, None] ** 2 + t[None] ** 2
-    s2 = 2.0
-    for _ in range(n_iter):
+    s2 = FIRST_VARIANCE
+    for _ in range(MAX_ROUNDS):
         weight = np.exp(-r2 / (2 * s2)) * stamp
         total = weight.sum()
         if not total > 0:
             return float("nan")
         qxx, qyy, qxy = ((weight * m).sum() / total for m in (t[None] ** 2, t[:, None] ** 2, t[:, None] * t[None]))
-        weighted = np.sqrt(max(qxx * qyy - qxy**2, 1e-6))
+        weighted = np.sqrt(max(qxx * qyy - qxy**2, LEAST_DETERMINANT))
         inverse = 1 / weighted - 1 / s2
-        new = 1 / inverse if inverse > 1e-3 else 2 * s2
-        if abs(new - s2) < 1e-6 * s2:
+        new = 1 / inverse if inverse > LEAST_INVERSE else 2 * s2
+        if abs(new - s2) < TOLERANCE * s2:
             break
         s2 = min(new, k**2 / 4)
     return float(np.sqrt(s2))
 
 
-FWHM_PER_SIGMA = 2.354820045
-
-
 def fwhm(stamp: np.ndarray) -> float:
-    """Full width at half maximum of the Gaussian with the stamp's adaptive radius [pixel]."""
+    """Full width at half maximum of the Gaussian with the stamp's adaptive radius.
+
+    Parameters
+    ----------
+    stamp : (k, k) array
+        k odd.
+
+    Returns
+    -------
+    float
+        [pixel]; NaN where `moments_sigma` is.
+    """
     return FWHM_PER_SIGMA * moments_sigma(stamp)

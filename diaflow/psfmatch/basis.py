@@ -8,14 +8,27 @@ has the same sum everywhere (Alard 2000).  Single pixels can be any kernel and n
 import numpy as np
 from scipy.ndimage import convolve
 
-DEGREES = (4, 2, 2)
-RATIO = 2.0
-EQUAL_WIDTHS = (0.7, 1.5, 3.0)
-MIN_WIDTH_CONVOLUTION, MIN_WIDTH_DECONVOLUTION = 0.7, 0.4
-MIN_SIZE, MAX_SIZE = 21, 35
-MIN_DELTA_SIZE, MAX_DELTA_SIZE = 17, 21
+# Of the Gaussians, as in the configuration of ip_diffim (PsfMatchConfigAL).
+DEGREES = (4, 2, 2)  # of the polynomials that each is multiplied with
+RATIO = 2.0  # of the width of each to that of the one before
+EQUAL_WIDTHS = (0.7, 1.5, 3.0)  # where both PSFs have one size [pixel]
+MIN_WIDTH_CONVOLUTION, MIN_WIDTH_DECONVOLUTION = 0.7, 0.4  # where the kernel blurs, and where it sharpens [pixel]
+SIZE_PER_WIDTH = 6.0  # side of the stamp over the width of the broadest ...
+MIN_SIZE, MAX_SIZE = 21, 35  # ... but no less and no more [pixel]
+
+# Of single pixels.  The half-side of the stamp is this many widths of the Gaussian that takes one PSF to the other,
+# which has fallen to exp(-8) there; functions grow in number with the square of the side, their products with its
+# fourth power.
+DELTA_REACH = 4
+MIN_DELTA_SIZE, MAX_DELTA_SIZE = 17, 21  # of the side [pixel]
+# The nine-point Laplacian, whose leading error is the same in all directions.
 LAPLACIAN = np.array([[1, 4, 1], [4, -20, 4], [1, 4, 1]]) / 6
+# Weight of the squares of the pixels at the border, which have fewer neighbours, against those of the Laplacian: the
+# kernel is to end smoothly.
 BORDER_PENALTY = 3.0
+
+# Sums below this are rounding: of the products with an odd power.
+ZERO_SUM = 1e-12
 
 
 def alard_lupton_widths(sigma_reference: float, sigma_target: float) -> tuple[tuple[float, float, float], int]:
@@ -27,6 +40,13 @@ def alard_lupton_widths(sigma_reference: float, sigma_target: float) -> tuple[tu
         PSF radius of the image that is matched to [pixel].
     sigma_target : float
         PSF radius of the image that the kernel is applied to [pixel].
+
+    Returns
+    -------
+    widths : tuple of three floats
+        Standard deviations, ascending [pixel].
+    size : int
+        Odd [pixel].
     """
     if sigma_reference == sigma_target:
         return EQUAL_WIDTHS, MIN_SIZE
@@ -38,19 +58,50 @@ def alard_lupton_widths(sigma_reference: float, sigma_target: float) -> tuple[tu
 
 
 def kernel_size(width: float) -> int:
-    """Odd side of the stamp that holds a Gaussian of the given width, within the allowed range."""
-    size = int(6.0 * width)
+    """Side of the stamp that holds a Gaussian.
+
+    Parameters
+    ----------
+    width : float
+        Its standard deviation [pixel].
+
+    Returns
+    -------
+    int
+        Odd, from `MIN_SIZE` to `MAX_SIZE` [pixel].
+    """
+    size = int(SIZE_PER_WIDTH * width)
     return int(np.clip(size + 1 - size % 2, MIN_SIZE, MAX_SIZE))
 
 
 def alard_lupton_basis(sigma_reference: float, sigma_target: float, size: int | None = None) -> np.ndarray:
-    """The basis for two PSF radii [pixel] (see `alard_lupton_widths`), shape (27, k, k)."""
+    """The basis of Gaussians for two PSFs.
+
+    Parameters
+    ----------
+    sigma_reference, sigma_target : float
+        PSF radii as in `alard_lupton_widths` [pixel].
+    size : int, optional
+        Odd side of the stamps [pixel]; that of `alard_lupton_widths` by default.
+
+    Returns
+    -------
+    (27, k, k) array
+        See `gaussian_basis`.
+    """
     widths, natural_size = alard_lupton_widths(sigma_reference, sigma_target)
     return gaussian_basis(widths, size or natural_size)
 
 
 def gaussian_basis(widths: tuple[float, ...], size: int) -> np.ndarray:
-    """Gaussians of the given widths [pixel] times u**i v**j, i + j <= degree; u, v in [-1, 1] over the stamp.
+    """Gaussians times u**i v**j with i + j up to the degree of each; u, v in [-1, 1] over the stamp.
+
+    Parameters
+    ----------
+    widths : tuple of floats
+        Standard deviations [pixel]; the degrees are the first of `DEGREES`.
+    size : int
+        Odd side of the stamps [pixel].
 
     Returns
     -------
@@ -69,7 +120,7 @@ def gaussian_basis(widths: tuple[float, ...], size: int) -> np.ndarray:
     basis[0] /= basis[0].sum()
     for function in basis[1:]:
         total = function.sum()
-        if abs(total) > 1e-12:
+        if abs(total) > ZERO_SUM:
             function /= total
             function -= basis[0]
         function /= np.sqrt((function**2).sum())
@@ -94,7 +145,7 @@ def delta_basis(sigma_reference: float, sigma_target: float) -> tuple[np.ndarray
         so, three times as strictly, are the pixels of the border.  The coefficient of B_0 is free.
     """
     width = np.sqrt(max(sigma_reference**2 - sigma_target**2, MIN_WIDTH_CONVOLUTION**2))
-    size = int(np.clip(2 * np.ceil(4 * width) + 1, MIN_DELTA_SIZE, MAX_DELTA_SIZE))
+    size = int(np.clip(2 * np.ceil(DELTA_REACH * width) + 1, MIN_DELTA_SIZE, MAX_DELTA_SIZE))
     pixels, centre = np.eye(size**2), size**2 // 2
     basis = np.delete((pixels - pixels[centre]) / np.sqrt(2), centre, 0).reshape(-1, size, size)
     gaussian = gaussian_basis((width,), size)[0]

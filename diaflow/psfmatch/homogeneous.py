@@ -18,11 +18,12 @@ from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, moments_sigma, resized
-from diaflow.psfmatch.basis import MIN_WIDTH_CONVOLUTION, gaussian_basis, kernel_size
-from diaflow.psfmatch.solution import gram_matrices, normal_matrix, solve_ridge
+from diaflow.psfmatch.basis import MIN_WIDTH_CONVOLUTION, RATIO, gaussian_basis, kernel_size
+from diaflow.psfmatch.normal_equations import gram_matrices, normal_matrix, solve_ridge
 
-CELL = 128
-ORDER = 2
+CELL = 128  # largest distance of the PSF stamps [pixel], as in ModelPsfMatchTask
+ORDER = 2  # of the kernel as a polynomial in position, where there are stamps enough
+# Width and amplitude of the wing of the model over those of its core, as in ModelPsfMatchTask.
 WING_FACTOR, WING_AMPLITUDE = 2.5, 0.1
 # Of the scaled normal matrix; larger than for stars, because the stamps carry no noise that would keep the
 # high-frequency part of the kernel in check.
@@ -38,6 +39,10 @@ def model_psf(fwhm: float, size: int) -> np.ndarray:
         FWHM of the inner Gaussian [pixel].
     size : int
         Side of the stamp, odd [pixel].
+
+    Returns
+    -------
+    (size, size) array
     """
     t = np.arange(size) - size // 2
     r2 = t[:, None] ** 2 + t**2
@@ -105,7 +110,25 @@ def _psf_weighted_power(kernel: np.ndarray, model: np.ndarray) -> float:
 
 
 def model_kernel(exposure: Exposure, model: np.ndarray) -> StampField:
-    """Kernel of unit sum that takes the exposure's PSF to the model."""
+    """Kernel of unit sum that takes the exposure's PSF to the model.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    model : (k, k) array
+        Unit-sum stamp, k odd.
+
+    Returns
+    -------
+    StampField
+
+    Raises
+    ------
+    BadData
+        When the PSF is defined nowhere in the image.
+    InputError
+        When the model has no finite width.
+    """
     x, y, stamps = sample_psf(exposure, CELL)
     sigma_model = moments_sigma(model)
     if not np.isfinite(sigma_model):
@@ -121,7 +144,25 @@ def model_kernel(exposure: Exposure, model: np.ndarray) -> StampField:
 
 
 def sample_psf(exposure: Exposure, cell: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """PSF stamps at the centres of a grid of cells [pixel]: x, y, stamps, without those that are undefined."""
+    """PSF stamps on a grid from edge to edge of an image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    cell : float
+        Largest distance of the positions [pixel].
+
+    Returns
+    -------
+    x, y : (n,) arrays
+        Positions where the PSF is defined [pixel].
+    stamps : (n, k, k) array
+
+    Raises
+    ------
+    BadData
+        When there is none.
+    """
     ny, nx = exposure.shape
     gx, gy = (np.linspace(0, n - 1, max(int(np.ceil(n / cell)), ORDER + 1) + 1) for n in (nx, ny))
     x, y = (g.ravel() for g in np.meshgrid(gx, gy))
@@ -137,10 +178,10 @@ def sample_psf(exposure: Exposure, cell: float) -> tuple[np.ndarray, np.ndarray,
 def _basis(sigma: float, sigma_model: float) -> np.ndarray:
     """Three widths: from half of what takes a Gaussian of `sigma` to the core of a `model_psf` to its wing."""
     core = np.sqrt(max(sigma_model**2 - sigma**2, 0))
-    first = max(MIN_WIDTH_CONVOLUTION, core / 2)
-    wing = max(np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, 0)), 4 * first)
+    first = max(MIN_WIDTH_CONVOLUTION, core / RATIO)
+    wing = max(np.sqrt(max((WING_FACTOR * sigma_model) ** 2 - sigma**2, 0)), RATIO**2 * first)
     # of the model alone, so that it is the same for all images that are matched to it
-    return gaussian_basis((first, 2 * first, wing), kernel_size(WING_FACTOR * sigma_model))
+    return gaussian_basis((first, RATIO * first, wing), kernel_size(WING_FACTOR * sigma_model))
 
 
 def _unit_sum_kernel(

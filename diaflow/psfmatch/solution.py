@@ -1,32 +1,34 @@
 """Least-squares fit of the spatially varying matching kernel and background (Alard & Lupton 1998; Alard 2000).
 
 In come an image, the target it is to look like, and star positions; out comes a `KernelSolution`.  Every star
-contributes the Gram matrix of its stamp (basis images, a constant, the target); the spatial fit, its residuals and
-the rejection of stars work on these matrices alone and never return to the pixels.  Selection follows LSST's
-ip_diffim: cells of 128 pixels, the five brightest good stars of each, cuts on residuals and on the kernel sum.
+contributes the Gram matrix of its stamp (see `normal_equations`); the spatial fit, its residuals and the rejection of
+stars work on these matrices alone and never return to the pixels.  Selection follows LSST's ip_diffim: cells of 128
+pixels, the five brightest good stars of each, cuts on residuals and on the kernel sum.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.linalg import cho_factor, cho_solve
 
 from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import StampField, fit_stamps
+from diaflow.psfmatch.normal_equations import gram_matrices, normal_matrix, solve_ridge
 from diaflow.statistics import robust_width
 
-CELL = 128
-STARS_PER_CELL = 5
-MIN_STARS = 3
-STARS_PER_TERM = 2  # of a polynomial in position: each star has a stamp full of pixels
-MAX_ITERATIONS = 3
+# As in the configuration of ip_diffim (PsfMatchConfig): sizeCellX [pixel], nStarPerCell, maxSpatialIterations,
+# candidateResidualMeanMax and candidateResidualStdMax [sigma of a pixel], maxKsumSigma [sigma], candidateCoreRadius
+# [pixel].
+CELL, STARS_PER_CELL, MAX_ITERATIONS = 128, 5, 3
 MAX_RESIDUAL_MEAN, MAX_RESIDUAL_RMS = 0.25, 1.5
 KERNEL_SUM_CLIP = 3.0
-MIN_GOOD_FRACTION = 0.6
+CORE_RADIUS = 3  # half-width of what must be free of bad pixels in a star
+
+MIN_STARS = 3  # the median of the kernel sums of fewer does not tell which is wrong
+STARS_PER_TERM = 2  # of a polynomial in position: each star has a stamp full of pixels
+MIN_GOOD_FRACTION = 0.6  # of the pixels of a star that can be fitted
 # A matched star may be off by this fraction of its own rms: at high S/N, any model is.
 MODEL_ERROR = 0.05
 # A star fits a kernel sum no better than this whatever its S/N: colours, flat field.
@@ -35,9 +37,6 @@ KERNEL_SUM_FLOOR = 0.01
 PSF_RATIO_FLOOR = 0.05
 # Parts of the stars left out in turn, and how many of the brightest then tell the error of the model.
 FOLDS, BRIGHTEST = 4, 20
-# Added to the unit diagonal of the scaled normal matrix: suppresses combinations of basis functions that no star
-# constrains; a well constrained kernel changes by less than 1e-6 of its peak.
-RIDGE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ class KernelSolution:
         Matching kernel at pixel positions; its sum is a polynomial of degree `scale_order`, constant for 0.
     background : (n_terms,) array
         Coefficients of a polynomial (`diaflow.polynomials`) of the `spanned` position.
-    background_order : int
     used : (n,) bool array
         Stars that the solution rests on.
     chi2 : (n,) array
@@ -72,17 +70,34 @@ class KernelSolution:
     model_error: float
 
     def background_image(self) -> np.ndarray:
-        """The background in every pixel, (ny, nx) float32."""
+        """The background in every pixel.
+
+        Returns
+        -------
+        (ny, nx) float32 array
+            [unit of the image]
+        """
         return polynomials.image(self.background, self.kernel.shape)
 
     def sum_image(self) -> np.ndarray | np.float32:
-        """The sum of the kernel in every pixel, (ny, nx) float32, or the number that it is."""
+        """The sum of the kernel in every pixel.
+
+        Returns
+        -------
+        (ny, nx) float32 array, or float32 where it is the same everywhere
+        """
         if self.scale_order == 0:
             return np.float32(self.kernel_sum)
         return polynomials.image(self.kernel.terms.sum((1, 2)), self.kernel.shape)
 
     def unit_kernel(self) -> StampField:
-        """The kernel over its sum, of unit sum everywhere."""
+        """The kernel over its sum.
+
+        Returns
+        -------
+        StampField
+            Of unit sum everywhere, and of a higher order where the sum varies.
+        """
         kernel, order = self.kernel, self.kernel.order + self.scale_order
         if self.scale_order == 0:
             return StampField(kernel.terms / self.kernel_sum, order, kernel.shape)
@@ -121,13 +136,16 @@ def fit(
         Pixels that are not to be fitted, as those within half a kernel of the border never are; stars with
         any in their central 7 x 7 or more than 40 % are not used.
     penalty : (nb, nb) array, optional
-        Inverse covariance of what is known of the coefficients beforehand, about zero (that of
-        `basis.delta_basis`).
+        Inverse covariance of what is known of the coefficients beforehand, about zero (see `basis.delta_basis`).
+
+    Returns
+    -------
+    KernelSolution
 
     Raises
     ------
     BadData
-        When fewer than three stars can be used.
+        When fewer than three stars can be used, or the image is too small for the kernel.
     """
     stars = _measure(image, target, np.asarray(x, float), np.asarray(y, float), basis, bad)
     n_usable = int(stars.usable.sum())
@@ -147,51 +165,6 @@ class _Stars:
     n_pixels: np.ndarray
     image_variance: np.ndarray
     target_variance: np.ndarray
-
-
-def gram_matrices(inputs: np.ndarray, targets: np.ndarray, good: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Scalar products of [basis (x) input, 1, target] over the good pixels of each stamp.
-
-    Parameters
-    ----------
-    inputs : (n, r + k - 1, r + k - 1) array
-    targets, good : (n, r, r) arrays
-    basis : (nb, k, k) array
-
-    Returns
-    -------
-    (n, nb + 2, nb + 2) float64 array
-    """
-    n_functions, k, _ = basis.shape
-    side = inputs.shape[-1]
-    fft_side = scipy.fft.next_fast_len(side, True)
-    # the wrapped part of the circular convolution falls on the k - 1 rows and columns that are cut off
-    transforms = scipy.fft.rfft2(basis, (fft_side, fft_side))
-    out = np.empty((len(inputs), n_functions + 2, n_functions + 2))
-    for i, (stamp, target, mask) in enumerate(zip(inputs, targets, good)):
-        spectrum = scipy.fft.rfft2(np.asarray(stamp, float), (fft_side, fft_side))
-        images = scipy.fft.irfft2(transforms * spectrum, (fft_side, fft_side), overwrite_x=True)
-        columns = np.concatenate([images[:, k - 1 : side, k - 1 : side], np.ones((1, *target.shape)), target[None]])
-        columns = (columns * mask).reshape(n_functions + 2, -1)
-        out[i] = columns @ columns.T
-    return out
-
-
-def normal_matrix(gram: np.ndarray, weights: np.ndarray, polynomials: np.ndarray) -> np.ndarray:
-    """sum_i w_i gram_i[c, d] P_m(i) P_n(i), as a (columns * terms) square matrix, column-major in c."""
-    n_terms, n_columns = len(polynomials), gram.shape[-1]
-    products = (polynomials[:, None] * polynomials * weights).reshape(n_terms**2, -1)
-    blocks = (products @ gram.reshape(len(gram), -1)).reshape(n_terms, n_terms, n_columns, n_columns)
-    return blocks.transpose(2, 0, 3, 1).reshape(n_columns * n_terms, -1)
-
-
-def solve_ridge(matrix: np.ndarray, right: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
-    """Cholesky solution of a symmetric positive system, scaled to unit diagonal plus `ridge`."""
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
-    scaled = matrix * scale[:, None] * scale
-    scaled[np.diag_indices_from(scaled)] += ridge
-    right = (right.T * scale).T
-    return (cho_solve(cho_factor(scaled), right).T * scale).T
 
 
 def _measure(
@@ -215,7 +188,7 @@ def _measure(
     inner = np.s_[k // 2 : ny - k // 2, k // 2 : nx - k // 2]
     unknown[inner] = False if bad is None else bad[inner]
     good = ~stamps(unknown, half, True)
-    core = slice(half - 3, half + 4)
+    core = slice(half - CORE_RADIUS, half + CORE_RADIUS + 1)
     usable = inside & good[:, core, core].all((1, 2)) & (good.mean((1, 2)) > MIN_GOOD_FRACTION)
     # means, not medians: then the expected squared residual over the variance is 1 for photon noise too
     image_variance, target_variance = (
@@ -284,9 +257,9 @@ class _Fit:
     def _agreeing_sums(self) -> np.ndarray:
         """Stars whose flux ratio, from a fit of B_0 and a constant alone, is not an outlier."""
         gram, usable = self.stars.gram, self.stars.usable
-        one = gram.shape[-1] - 2
-        model = gram[:, 0, 0] - gram[:, 0, one] ** 2 / np.maximum(self.stars.n_pixels, 1)
-        data = gram[:, 0, -1] - gram[:, 0, one] * gram[:, one, -1] / np.maximum(self.stars.n_pixels, 1)
+        constant = gram.shape[-1] - 2
+        model = gram[:, 0, 0] - gram[:, 0, constant] ** 2 / np.maximum(self.stars.n_pixels, 1)
+        data = gram[:, 0, -1] - gram[:, 0, constant] * gram[:, constant, -1] / np.maximum(self.stars.n_pixels, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio, error = data / model, np.sqrt(self.variance / model)
         return usable & _consistent(ratio, error, usable, PSF_RATIO_FLOOR)
@@ -306,7 +279,7 @@ class _Fit:
         stars, n_functions = self.stars, len(self.basis)
         order = max(kernel_order, background_order, scale_order)
         design = polynomials.terms(*polynomials.spanned(stars.x, stars.y, self.shape), order)
-        degree = np.repeat(np.arange(order + 1), np.arange(order + 1) + 1)
+        degree = np.sum(polynomials.exponents(order), axis=1)
         column_order = np.full(n_functions + 1, kernel_order)
         column_order[0], column_order[-1] = scale_order, background_order
         free = (degree <= column_order[:, None]).ravel()

@@ -28,7 +28,8 @@ def boxes_touch(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray)
 
     Returns
     -------
-    (n,) bool; polygons that share a point of their boundaries meet.
+    (n,) bool array
+        Polygons that share a point of their boundaries meet.
     """
     apart = (x.max(1) < low[:, 0]) | (x.min(1) > high[:, 0]) | (y.max(1) < low[:, 1]) | (y.min(1) > high[:, 1])
     middle, half = (low + high) / 2, (high - low) / 2

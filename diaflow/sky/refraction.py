@@ -12,21 +12,34 @@ import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.errors import InputError
+from diaflow.sky.sphere import from_gnomonic, towards
 from diaflow.sky.wcs import sky_to_pixel
 from diaflow.units import ARCSEC
 
-CELSIUS = 273.15
+CELSIUS = 273.15  # 0 deg C [K]
 # Of the standard atmosphere: at sea level [mbar, deg C], and the altitude over which pressure falls by e [m].
 PRESSURE, TEMPERATURE, SCALE_HEIGHT = 1013.25, 10.0, 8149.9
-HUMIDITY = 40.0
+HUMIDITY = 40.0  # relative [%]
 # Of the saturated vapour pressure (Magnus) [mbar, 1, deg C].
 MAGNUS = 6.1121, 17.67, 243.5
 # Largest zenith distance at which the formula holds [deg].
 MAX_ZENITH_DISTANCE = 80.0
+MJD_0 = 2400000.5  # Julian date of MJD 0 [d]
 
 
 def pressure_at(altitude: float) -> float:
-    """Pressure of the standard atmosphere [mbar] at an altitude [m]."""
+    """Pressure of the standard atmosphere.
+
+    Parameters
+    ----------
+    altitude : float
+        [m]
+
+    Returns
+    -------
+    float
+        [mbar]
+    """
     return PRESSURE * float(np.exp(-altitude / SCALE_HEIGHT))
 
 
@@ -41,6 +54,10 @@ def refractivity(
         [nm]
     pressure, temperature, humidity : float
         [mbar, deg C, %]
+
+    Returns
+    -------
+    array
     """
     s2 = (1000 / np.asarray(wavelength, float)) ** 2
     kelvin = temperature + CELSIUS
@@ -66,7 +83,7 @@ def refraction(
     temperature: float = TEMPERATURE,
     humidity: float = HUMIDITY,
 ) -> np.ndarray:
-    """Refraction [arcsec]: how much higher an object appears than it is.
+    """Refraction: how much higher an object appears than it is.
 
     Parameters
     ----------
@@ -78,6 +95,11 @@ def refraction(
         Of the observatory [deg, m].
     pressure, temperature, humidity : float
         [mbar, deg C, %]; by default the pressure of the standard atmosphere at the altitude.
+
+    Returns
+    -------
+    array
+        [arcsec]
     """
     excess = refractivity(wavelength, pressure_at(altitude) if pressure is None else pressure, temperature, humidity)
     beta = 4.5908e-6 * (temperature + CELSIUS)
@@ -89,7 +111,7 @@ def refraction(
 
 
 def zenith(mjd: float, latitude: float, longitude: float, altitude: float) -> tuple[float, float]:
-    """ICRS position of the zenith [deg].
+    """ICRS position of the zenith.
 
     Without the rotation of the Earth that tables tell (UT1 - UTC, below 0.9 s or 14 arcsec) and without polar motion.
 
@@ -99,6 +121,11 @@ def zenith(mjd: float, latitude: float, longitude: float, altitude: float) -> tu
         TAI [d].
     latitude, longitude, altitude : float
         Of the observatory, geodetic and east of Greenwich [deg, deg, m].
+
+    Returns
+    -------
+    ra, dec : float
+        [deg]
     """
     import warnings
 
@@ -107,22 +134,10 @@ def zenith(mjd: float, latitude: float, longitude: float, altitude: float) -> tu
     with warnings.catch_warnings():
         # says that leap seconds of years to come are not known
         warnings.simplefilter("ignore", erfa.ErfaWarning)
-        utc = erfa.taiutc(2400000.5, mjd)
+        utc = erfa.taiutc(MJD_0, mjd)
         place = np.radians(longitude), np.radians(latitude), altitude
         ra, dec = erfa.atoc13(b"A", 0.0, 0.0, *utc, 0.0, *place, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
     return float(np.degrees(ra)), float(np.degrees(dec))
-
-
-def towards(ra: float, dec: float, to_ra: float, to_dec: float) -> tuple[float, float]:
-    """Distance and position angle, from north through east, of one point of the sky seen from another [all in deg].
-
-    Towards the zenith they are the zenith distance and the parallactic angle.
-    """
-    d, to_d, along = np.radians([dec, to_dec, to_ra - ra])
-    east = np.cos(to_d) * np.sin(along)
-    north = np.cos(d) * np.sin(to_d) - np.sin(d) * np.cos(to_d) * np.cos(along)
-    up = np.sin(d) * np.sin(to_d) + np.cos(d) * np.cos(to_d) * np.cos(along)
-    return float(np.degrees(np.arctan2(np.hypot(east, north), up))), float(np.degrees(np.arctan2(east, north)))
 
 
 @dataclass(frozen=True)
@@ -148,18 +163,46 @@ class Subbands:
 
     @classmethod
     def from_config(cls, settings: dict, band: str) -> "Subbands":
-        """From the section `template.dcr` of the configuration."""
+        """The sub-bands that a configuration asks for.
+
+        Parameters
+        ----------
+        settings : dict
+            Section `template.dcr`.
+        band : str
+
+        Returns
+        -------
+        Subbands
+        """
         place = (settings[name] for name in ("latitude", "longitude", "altitude"))
         return cls(*place, *settings["bands"][band], settings["subbands"])
 
     @classmethod
     def from_metadata(cls, metadata: dict) -> "Subbands | None":
-        """The inverse of `metadata`; None for an image without sub-bands."""
+        """The inverse of `metadata`.
+
+        Parameters
+        ----------
+        metadata : dict
+            Of an exposure.
+
+        Returns
+        -------
+        Subbands or None
+            None for an image without sub-bands.
+        """
         names = [f"dcr_{name}" for name in cls.__dataclass_fields__]
         return cls(*(metadata[name] for name in names)) if names[-1] in metadata else None
 
     def metadata(self) -> dict:
-        """Entries for the header of an image with sub-bands."""
+        """Entries for the header of an image with sub-bands.
+
+        Returns
+        -------
+        dict
+            Keys dcr_latitude, dcr_longitude, ...
+        """
         return {f"dcr_{name}": getattr(self, name) for name in self.__dataclass_fields__}
 
     @property
@@ -201,14 +244,21 @@ class Subbands:
                 "observatory; are latitude, longitude (east of Greenwich) and the dates of the images right?"
             )
         total = refraction(self.wavelengths, distance, self.latitude, self.altitude)
-        east, north = np.sin(np.radians(angle)) / 3600, np.cos(np.radians(angle)) / 3600
+        east, north = ARCSEC * np.sin(np.radians(angle)), ARCSEC * np.cos(np.radians(angle))
         box = (0, 0, shape[1] - 1, shape[0] - 1)
-        one_up = np.array(sky_to_pixel(wcs, ra + east / np.cos(np.radians(dec)), dec + north, box)) - (x, y)
+        one_up = np.array(sky_to_pixel(wcs, *from_gnomonic(east, north, ra, dec), box)) - (x, y)
         return (total - total[self.middle])[:, None] * one_up
 
 
 def check(config_template: dict, bands: Iterable[str]) -> None:
     """Refuse a configuration that asks for method dcr without saying where and in which bands.
+
+    Parameters
+    ----------
+    config_template : dict
+        Section `template`.
+    bands : iterable of str
+        Bands of the run.
 
     Raises
     ------

@@ -2,24 +2,55 @@
 
 import numpy as np
 
-# Beyond this distance from the tangent point [cosine] an image cannot be on a tract, and TAN runs away.
-_NEAR = 0.1
+# Beyond this distance from the tangent point [cosine], 84 deg, an image cannot be on a tract, and TAN runs away.
+LEAST_COSINE = 0.1
 
 
 def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Unit vectors (..., 3) of positions [deg]."""
+    """Unit vectors of positions.
+
+    Parameters
+    ----------
+    ra, dec : arrays or floats
+        [deg]
+
+    Returns
+    -------
+    (..., 3) array
+    """
     ra, dec = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def sky_position(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension in 0 ... 360 and declination [deg] of vectors (..., 3) of any length."""
+    """The inverse of `unit_vectors`.
+
+    Parameters
+    ----------
+    vectors : (..., 3) array
+        Of any length but 0.
+
+    Returns
+    -------
+    ra, dec : (...) arrays [deg]
+        Right ascension in 0 ... 360.
+    """
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def separation(v: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Angles between unit vectors (..., 3) [rad], exact at any angle."""
+    """Angles between unit vectors, from half their chord: exact where they are small.
+
+    Parameters
+    ----------
+    v, w : (..., 3) arrays
+
+    Returns
+    -------
+    (...) array
+        [rad]
+    """
     return 2 * np.arcsin(np.clip(np.linalg.norm(v - w, axis=-1) / 2, 0, 1))
 
 
@@ -38,7 +69,7 @@ def gnomonic(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float) -> tupl
     """
     a, d, d0 = np.radians(np.asarray(ra, float) - ra_0), np.radians(dec), np.radians(dec_0)
     cosine = np.sin(d0) * np.sin(d) + np.cos(d0) * np.cos(d) * np.cos(a)
-    cosine = np.where(cosine > _NEAR, cosine, np.nan)
+    cosine = np.where(cosine > LEAST_COSINE, cosine, np.nan)
     xi = np.cos(d) * np.sin(a) / cosine
     eta = (np.cos(d0) * np.sin(d) - np.sin(d0) * np.cos(d) * np.cos(a)) / cosine
     return xi, eta
@@ -82,7 +113,7 @@ def offsets(ra: np.ndarray, dec: np.ndarray, ra_0: np.ndarray, dec_0: np.ndarray
 
 
 def within(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float, radius: float) -> np.ndarray:
-    """Which positions are within a circle on the sky, (n,) bool.
+    """Which positions are within a circle on the sky.
 
     Parameters
     ----------
@@ -90,7 +121,35 @@ def within(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float, radius: f
         Positions [deg].
     ra_0, dec_0, radius : float
         Of the circle [deg].
+
+    Returns
+    -------
+    (n,) bool array
     """
     near = np.abs(dec - dec_0) <= radius
     near[near] = separation(unit_vectors(ra[near], dec[near]), unit_vectors(ra_0, dec_0)) <= np.radians(radius)
     return near
+
+
+def towards(ra: float, dec: float, to_ra: float, to_dec: float) -> tuple[float, float]:
+    """Where one point of the sky is, seen from another.
+
+    Towards the zenith they are the zenith distance and the parallactic angle.
+
+    Parameters
+    ----------
+    ra, dec : float
+        Where one looks from [deg].
+    to_ra, to_dec : float
+        Where one looks to [deg].
+
+    Returns
+    -------
+    distance, angle : float
+        Angle between them, and position angle, from north through east [deg].
+    """
+    d, to_d, along = np.radians([dec, to_dec, to_ra - ra])
+    east = np.cos(to_d) * np.sin(along)
+    north = np.cos(d) * np.sin(to_d) - np.sin(d) * np.cos(to_d) * np.cos(along)
+    up = np.sin(d) * np.sin(to_d) + np.cos(d) * np.cos(to_d) * np.cos(along)
+    return float(np.degrees(np.arctan2(np.hypot(east, north), up))), float(np.degrees(np.arctan2(east, north)))

@@ -10,12 +10,35 @@ from diaflow.errors import BadData
 from diaflow.sky.sphere import unit_vectors
 from diaflow.units import ARCSEC
 
+LARGEST_PIXEL = 1000.0  # side, longer than those of any camera [arcsec]
+LEAST_WIDTH = (
+    0.1  # square root of the area of a pixel over its longer side; wcslib puts 1 deg where a matrix has zeros only
+)
+EQUINOX = 2000.0  # [yr]
+
+# How far from an image its distortion is still inverted: pixels, and a part of its longer side; and how well [pixel].
+MARGIN, MARGIN_FRACTION, INVERSION_TOLERANCE = 100, 0.25, 1e-5
+
 # Those of wcslib are ValueErrors; the others come from impossible cards.
 _WCS_ERRORS = (ValueError, TypeError, KeyError, fits.VerifyError)
 
 
 def read_wcs(header: fits.Header) -> WCS:
-    """The celestial WCS of a header, silent about keywords that astropy repairs."""
+    """The WCS of a header, silent about keywords that astropy repairs.
+
+    Parameters
+    ----------
+    header : fits.Header
+
+    Returns
+    -------
+    astropy.wcs.WCS
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError, fits.VerifyError
+        When astropy or wcslib cannot make one of its cards.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(header)
@@ -23,6 +46,14 @@ def read_wcs(header: fits.Header) -> WCS:
 
 def header_wcs(header: fits.Header) -> WCS:
     """The WCS of an image header, which must be right ascension and declination, equinox 2000.
+
+    Parameters
+    ----------
+    header : fits.Header
+
+    Returns
+    -------
+    astropy.wcs.WCS
 
     Raises
     ------
@@ -40,7 +71,7 @@ def header_wcs(header: fits.Header) -> WCS:
     if not (axes[0].startswith("RA-") and axes[1].startswith("DEC-")):
         raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})")
     system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
-    if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != 2000.0):
+    if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != EQUINOX):
         raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}")
     return wcs
 
@@ -68,26 +99,51 @@ def image_corners(wcs: WCS, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndar
 
 
 def image_centre(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
-    """Right ascension and declination of the centre of an image [deg]."""
+    """The middle of an image.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    shape : (ny, nx)
+
+    Returns
+    -------
+    ra, dec : float
+        [deg]
+
+    Raises
+    ------
+    BadData
+        When the WCS does not give a position there.
+    """
     ra, dec = _sky(wcs, np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2]))
     return float(ra[0]), float(dec[0])
 
 
 def central_pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
-    """Square root of the pixel area at the centre of an image, distortion included [arcsec].
+    """Square root of the pixel area at the centre of an image, distortion included.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    shape : (ny, nx)
+
+    Returns
+    -------
+    float
+        [arcsec]
 
     Raises
     ------
     BadData
-        When the pixel has no area, or is larger or longer than any camera's.
+        When the WCS does not give a position there, or the pixel has no area, or is larger or longer than any camera's.
     """
     x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     ra, dec = _sky(wcs, x + np.array([-0.5, 0.5, 0.0, 0.0]), y + np.array([0.0, 0.0, -0.5, 0.5]))
     v = unit_vectors(ra, dec)
     sides = np.linalg.norm([v[1] - v[0], v[3] - v[2]], axis=1) / ARCSEC
     scale = float(np.sqrt(np.linalg.norm(np.cross(v[1] - v[0], v[3] - v[2]))) / ARCSEC)
-    # wcslib puts 1 deg where a matrix has zeros only.
-    if not (sides.max() < 1000 and scale > 0.1 * sides.max()):
+    if not (sides.max() < LARGEST_PIXEL and scale > LEAST_WIDTH * sides.max()):
         raise BadData(f"the WCS has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec and {scale**2:.3g} arcsec**2")
     return scale
 
@@ -155,8 +211,8 @@ def sky_to_pixel(
     x, y = wcs.wcs_world2pix(ra, dec, 0)
     if wcs.has_distortion:
         x0, y0, x1, y1 = box
-        margin = 100 + max(x1 - x0, y1 - y0) / 4
+        margin = MARGIN + MARGIN_FRACTION * max(x1 - x0, y1 - y0)
         near = (x > x0 - margin) & (x < x1 + margin) & (y > y0 - margin) & (y < y1 + margin)
         if near.any():
-            x[near], y[near] = wcs.all_world2pix(ra[near], dec[near], 0, tolerance=1e-5, quiet=True)
+            x[near], y[near] = wcs.all_world2pix(ra[near], dec[near], 0, tolerance=INVERSION_TOLERANCE, quiet=True)
     return x.reshape(shape), y.reshape(shape)

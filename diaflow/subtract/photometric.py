@@ -89,10 +89,8 @@ def match(
     values, errors, flux = _compare(science, template, x[usable], y[usable], half)
     order = polynomials.affordable(order, usable.sum(), STARS_PER_TERM)
     design = polynomials.terms(*polynomials.spanned(x[usable], y[usable], science.shape), order)
-    off = values[0] - np.median(values[0])
     total = np.hypot(errors[0], SCALE_FLOOR * abs(np.median(values[0])))
-    start = np.abs(off) < CLIP * max(1, robust_width(off / total)) * total
-    terms, kept = polynomials.fit(design, values[0], total, CLIP, start)
+    terms, kept = polynomials.fit(design, values[0], total, CLIP)
     used, fluxes = np.zeros(len(x), bool), np.zeros(len(x))
     used[usable], fluxes[usable] = kept, flux
     shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]

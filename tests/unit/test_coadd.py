@@ -8,7 +8,7 @@ import pytest
 from builders import constant_psf, exposure, gaussian, star_image, tan_wcs
 from scipy.ndimage import gaussian_filter
 
-from diaflow.coadd import artefacts, combine, stack
+from diaflow.coadd import artefacts, combine, means, stack
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import Noise
@@ -274,7 +274,7 @@ def test_outliers_are_found_when_almost_half_are_wrong():
     image = np.random.default_rng(5).normal(0, 1, (9, 40, 300)).astype(np.float32)
     image[:4] += 1000
     mask = np.zeros(image.shape, np.int32)
-    stack.mark_outliers(image, np.ones_like(image), mask, np.ones(9), 4.0)
+    means.mark_outliers(image, np.ones_like(image), mask, np.ones(9), 4.0)
     clipped = mask == bits("CLIPPED")
     assert clipped[:4].all() and clipped[4:].mean() < 1e-2
 
@@ -285,7 +285,7 @@ def test_median_of_partly_covered_columns_is_that_of_the_covered_ones():
     mask = np.where(rng.random(image.shape) < 0.4, bits("NO_DATA"), 0).astype(np.int32)
     image[mask > 0] = 1e6
     before = mask.copy()
-    stack.mark_outliers(image, np.ones_like(image), mask, np.ones(7), 6.0)
+    means.mark_outliers(image, np.ones_like(image), mask, np.ones(7), 6.0)
     np.testing.assert_array_equal(mask, before)
 
 
@@ -353,7 +353,7 @@ def test_pixels_with_too_few_inputs_to_reject_any_are_suspect():
     )
     mask[:2, :, 4:] = bits("NO_DATA")
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.zeros(shape, np.int32)
-    stack.weighted_mean(image, variance, mask, np.ones(n), *out)
+    means.weighted_mean(image, variance, mask, np.ones(n), *out)
     np.testing.assert_array_equal((out[2] & bits("SUSPECT")) != 0, np.broadcast_to(np.arange(8) >= 4, shape))
-    stack.weighted_mean(image[2:], variance[2:], mask[2:], np.ones(2), *out)
+    means.weighted_mean(image[2:], variance[2:], mask[2:], np.ones(2), *out)
     assert not (out[2] & bits("SUSPECT")).any()

@@ -28,10 +28,9 @@ OPTIONS = {
     },
 }
 
-# TAN stretches the sky by 1/cos**2 of the distance: 13 % here.
-MAX_RADIUS = 20.0
+MAX_RADIUS = 20.0  # of a tract [deg]; TAN stretches the sky by 1/cos**2 of the distance, 13 % here
 # Keeps the farthest corner inside the tract whatever its rounding [deg].
-_TINY = 1e-9
+ROUNDING = 1e-9
 
 
 def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) -> list[Tract]:
@@ -46,6 +45,11 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
     pixel_scale : float
         [arcsec]
 
+    Returns
+    -------
+    list of Tract
+        Of one.
+
     Raises
     ------
     InputError
@@ -59,7 +63,7 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
         centre = config["center"][0] % 360.0, config["center"][1]
     radius = config["radius"]
     if radius is None:
-        radius = float(np.degrees(sphere.separation(vectors, sphere.unit_vectors(*centre)).max())) + _TINY
+        radius = float(np.degrees(sphere.separation(vectors, sphere.unit_vectors(*centre)).max())) + ROUNDING
     if radius > MAX_RADIUS:
         raise InputError(
             f"skymap: a tract of {radius:.1f} deg radius is too large for one plane (at most {MAX_RADIUS:g} deg); "
@@ -70,9 +74,17 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
 
 
 def convex_hull(vectors: np.ndarray) -> np.ndarray:
-    """Vertices (m, 3), counter-clockwise seen from outside, of the spherical convex hull of unit vectors (n, 3).
+    """The spherical convex hull: the one in the gnomonic plane at the mean direction, where great circles are straight.
 
-    The hull in the gnomonic plane at the mean direction, where great circles are straight lines.
+    Parameters
+    ----------
+    vectors : (n, 3) array
+        Of unit length.
+
+    Returns
+    -------
+    (m, 3) array
+        Those that are its vertices, counter-clockwise seen from outside the sphere.
 
     Raises
     ------
@@ -88,7 +100,18 @@ def convex_hull(vectors: np.ndarray) -> np.ndarray:
 
 
 def centroid(vertices: np.ndarray) -> np.ndarray:
-    """Centroid (3,) of a spherical polygon with vertices (n, 3) counter-clockwise: edge normals times edge angles."""
+    """Centroid of a spherical polygon, from the normals of its edges times their angles.
+
+    Parameters
+    ----------
+    vertices : (n, 3) array
+        Unit vectors, counter-clockwise seen from outside.
+
+    Returns
+    -------
+    (3,) array
+        Unit vector.
+    """
     following = np.roll(vertices, -1, axis=0)
     normals = np.cross(vertices, following)
     length = np.linalg.norm(normals, axis=1, keepdims=True)

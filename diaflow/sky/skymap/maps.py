@@ -31,7 +31,18 @@ class SkyMap:
     tracts: dict[int, Tract]
 
     def find_tract(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        """Id of the tract whose centre is nearest to each position [deg]; -1 where it does not reach there."""
+        """The tract whose centre is nearest to each position.
+
+        Parameters
+        ----------
+        ra, dec : (n,) arrays or floats
+            [deg]
+
+        Returns
+        -------
+        (n,) int array
+            Its id; -1 where it does not reach there.
+        """
         ra, dec = np.atleast_1d(ra), np.atleast_1d(dec)
         centres = np.array([(tract.ra, tract.dec) for tract in self.tracts.values()])
         cosine = sphere.unit_vectors(ra, dec) @ sphere.unit_vectors(*centres.T).T
@@ -42,18 +53,42 @@ class SkyMap:
         return found
 
     def to_dict(self) -> dict:
-        """Plain types that JSON can hold."""
+        """The map in plain types that JSON can hold.
+
+        Returns
+        -------
+        dict
+        """
         return {"type": self.kind, "tracts": [asdict(tract) for tract in self.tracts.values()]}
 
     @classmethod
     def from_dict(cls, content: dict) -> "SkyMap":
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Parameters
+        ----------
+        content : dict
+
+        Returns
+        -------
+        SkyMap
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            When it is not the content of a sky map.
+        """
         types = {field.name: field.type for field in fields(Tract)}
         tracts = [Tract(**{name: kind(entry[name]) for name, kind in types.items()}) for entry in content["tracts"]]
         return cls(content["type"], {tract.id: tract for tract in tracts})
 
     def write(self, path: str | Path) -> None:
-        """Write the map as JSON; the file appears under its name only when it is complete."""
+        """Write the map as JSON; the file appears under its name only when it is complete.
+
+        Parameters
+        ----------
+        path : path
+        """
         write_text(json.dumps(self.to_dict(), indent=1) + "\n", path)
 
 
@@ -69,10 +104,14 @@ def make_skymap(config: dict, exposures: np.ndarray, tracts: Callable[..., list[
     tracts : callable
         Function `tracts` of the kind that `config` names.
 
+    Returns
+    -------
+    SkyMap
+
     Raises
     ------
     InputError
-        When there is no usable image.
+        When there is no usable image, or the kind cannot hold all of them.
     """
     usable = exposures[exposures["status"] == "ok"]
     if len(usable) == 0:
@@ -87,6 +126,14 @@ def make_skymap(config: dict, exposures: np.ndarray, tracts: Callable[..., list[
 
 def load_skymap(path: str | Path) -> SkyMap:
     """Read a sky map made by `SkyMap.write`.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    SkyMap
 
     Raises
     ------

@@ -92,46 +92,145 @@ class Tract:
         return self._wcs_from(0, 0)
 
     def patches(self) -> list[str]:
-        """Names "x_y" of all patches, x running fastest."""
+        """Names of all patches.
+
+        Returns
+        -------
+        list of str
+            "x_y", x running fastest.
+        """
         return [f"{px}_{py}" for py in range(self.n_patches[1]) for px in range(self.n_patches[0])]
 
     def inner_box(self, patch: str) -> tuple[int, int, int, int]:
-        """First and last pixel (x0, y0, x1, y1), inclusive, of the part of the tract that is this patch's own."""
+        """The part of the tract that is a patch's own.
+
+        Parameters
+        ----------
+        patch : str
+            "x_y".
+
+        Returns
+        -------
+        x0, y0, x1, y1 : int
+            First and last pixel, inclusive.
+
+        Raises
+        ------
+        InputError
+            When the tract has no such patch.
+        """
         px, py = self._index(patch)
         size = self.patch_size
         return px * size, py * size, (px + 1) * size - 1, (py + 1) * size - 1
 
     def outer_box(self, patch: str) -> tuple[int, int, int, int]:
-        """The inner box grown by the border, within the tract; (x0, y0, x1, y1) inclusive."""
+        """The inner box of a patch grown by the border, within the tract.
+
+        Parameters
+        ----------
+        patch : str
+            "x_y".
+
+        Returns
+        -------
+        x0, y0, x1, y1 : int
+            First and last pixel, inclusive.
+
+        Raises
+        ------
+        InputError
+            When the tract has no such patch.
+        """
         px, py = self._index(patch)
         low, high = self.outer_edges(np.array([px]), np.array([py]))
         (x0, y0), (x1, y1) = (low[0] + 0.5).astype(int).tolist(), (high[0] - 0.5).astype(int).tolist()
         return x0, y0, x1, y1
 
     def outer_edges(self, px: np.ndarray, py: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel edges of outer boxes: lower left and upper right corners, (n, 2) each."""
+        """Outer boxes of many patches, at their pixel edges.
+
+        Parameters
+        ----------
+        px, py : (n,) int arrays
+            Indices of the patches.
+
+        Returns
+        -------
+        low, high : (n, 2) arrays
+            Lower left and upper right corners [pixel].
+        """
         index, size = np.stack([px, py], axis=-1), self.patch_size
         low = np.maximum(index * size - self.border, 0) - 0.5
         high = np.minimum((index + 1) * size + self.border, np.array(self.shape[::-1])) - 0.5
         return low, high
 
     def patch_wcs(self, patch: str) -> tuple[WCS, tuple[int, int]]:
-        """WCS whose pixel (0, 0) is the first pixel of the outer box, and the (ny, nx) of that box."""
+        """The grid of a patch.
+
+        Parameters
+        ----------
+        patch : str
+            "x_y".
+
+        Returns
+        -------
+        wcs : astropy.wcs.WCS
+            Its pixel (0, 0) is the first of the outer box.
+        shape : (ny, nx)
+            Of the outer box.
+
+        Raises
+        ------
+        InputError
+            When the tract has no such patch.
+        """
         x0, y0, x1, y1 = self.outer_box(patch)
         return self._wcs_from(x0, y0), (y1 - y0 + 1, x1 - x0 + 1)
 
     def pixels(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel positions of sky positions [deg]; NaN far from the tract."""
+        """Pixel positions of sky positions.
+
+        Parameters
+        ----------
+        ra, dec : arrays
+            [deg]
+
+        Returns
+        -------
+        x, y : arrays
+            NaN far from the tract.
+        """
         xi, eta = sphere.gnomonic(ra, dec, self.ra, self.dec)
         scale, centre = self.pixel_scale * ARCSEC, self._grid[2]
         return centre - xi / scale, centre + eta / scale
 
     def contains(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        """Whether positions [deg] are on the tract's pixels."""
+        """Whether positions are on the tract's pixels.
+
+        Parameters
+        ----------
+        ra, dec : arrays
+            [deg]
+
+        Returns
+        -------
+        bool array
+        """
         return self._rounded(ra, dec)[2]
 
     def find_patch(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        """Name "x_y" of the patch whose inner box holds each position [deg]; empty outside the tract."""
+        """The patch whose inner box holds each position.
+
+        Parameters
+        ----------
+        ra, dec : (n,) arrays or floats
+            [deg]
+
+        Returns
+        -------
+        (n,) object array
+            Names "x_y"; empty outside the tract.
+        """
         x, y, inside = self._rounded(np.atleast_1d(ra), np.atleast_1d(dec))
         px, py = x // self.patch_size, y // self.patch_size
         names = np.array(self.patches() + [""], dtype=object)
