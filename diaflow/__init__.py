@@ -10,7 +10,7 @@ import os
 
 # fmt: off
 __all__ = [
-    "errors", "units", "statistics", "polynomials",
+    "errors", "units", "statistics", "polynomials", "jit",
     "store", "sky", "psf", "image", "pixels", "measure",
     "instruments", "refcat", "isr", "calibrate",
     "warp", "psfmatch", "coadd",

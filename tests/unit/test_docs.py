@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
+
+from diaflow.run import config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,7 +93,7 @@ def configuration_keys() -> set[str]:
             yield prefix + key
             yield from keys(entry, f"{prefix}{key}.")
 
-    return set(keys(yaml.safe_load((ROOT / "diaflow/run/config.schema.yaml").read_text()), ""))
+    return set(keys(config.schema(), ""))
 
 
 @pytest.mark.parametrize("path", ROOT.glob("diaflow/**/*.py"), ids=label)

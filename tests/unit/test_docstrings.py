@@ -26,7 +26,7 @@ LIBRARY = ROOT / "diaflow"
 INCOMPLETE = [
     "statistics", "polynomials", "store", "sky", "psf", "image", "pixels", "measure",
     "instruments", "refcat", "isr", "calibrate", "warp", "psfmatch", "coadd",
-    "detect", "subtract", "diasource", "associate", "forced", "report", "simulate", "validate", "run",
+    "detect", "subtract", "diasource", "associate", "report", "simulate", "validate", "run",
 ]
 # fmt: on
 
