@@ -3,9 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-from astropy.io import fits
-
-from diaflow.image.exposure_file import write_fits
 from diaflow.run import job, parallel
 from diaflow.simulate import pixels, truth
 from diaflow.simulate.sky import Survey
@@ -13,8 +10,7 @@ from diaflow.simulate.sky import Survey
 
 def write_image(path, survey):
     visit, detector = (int(part) for part in Path(path).stem.split("_"))
-    image, header = pixels.render(survey, visit, detector)
-    write_fits([fits.PrimaryHDU(image, header)], path)
+    pixels.write(survey, visit, detector, path)
 
 
 def main(snakemake):

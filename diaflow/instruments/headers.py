@@ -28,7 +28,12 @@ _UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, z
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """A context in which astropy says nothing about the headers that it repairs."""
+    """A context in which astropy says nothing about the headers that it repairs.
+
+    Yields
+    ------
+    None
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         yield
@@ -42,6 +47,10 @@ def readable(what: str) -> Iterator[None]:
     ----------
     what : str
         Begins the reason, e.g. "unreadable header".
+
+    Yields
+    ------
+    None
 
     Raises
     ------

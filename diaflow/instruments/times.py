@@ -119,12 +119,14 @@ def fits_time(lookup: Callable[[str], object]) -> float:
 
 
 def middle(rule: str, mjd: float, exptime: float, scan_seconds: float = 0.0) -> float:
-    """Mid-exposure MJD in TAI from the MJD that `rule` (one of `RULES`) speaks of.
+    """Mid-exposure MJD in TAI from the MJD that a rule speaks of.
 
     Parameters
     ----------
+    rule : str
+        One of `RULES`.
     mjd : float
-        As `rule` says; the result of `fits_time` for the rules ``fits_*`` [d].
+        As the rule says; the result of `fits_time` for the rules ``fits_*`` [d].
     exptime : float
         Exposure time [s].
     scan_seconds : float

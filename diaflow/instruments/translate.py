@@ -162,9 +162,10 @@ def check_rule(rule: object, column: str) -> None:
     if not isinstance(rule, dict):
         if isinstance(rule, list):
             raise ValueError("a rule is a constant or a mapping, not a list")
-        return None
+        return
     if "time" in rule:
-        return _check_time(rule, column)
+        _check_time(rule, column)
+        return
     kinds = [kind for kind in _FIELDS if kind in rule]
     if len(kinds) != 1:
         raise ValueError(f"a rule has exactly one of {', '.join(_FIELDS)}, time")
@@ -182,7 +183,6 @@ def check_rule(rule: object, column: str) -> None:
     if kinds[0] in ("first", "sum", "product"):
         for part in rule[kinds[0]]:
             check_rule(part, column)
-    return None
 
 
 def _check_time(rule: dict, column: str) -> None:

@@ -5,10 +5,13 @@ added covariances.  Pixels are integrated to second order by adding 1/12 pixel**
 flux.  Then sky, cosmic rays, Poisson noise, bleeding, read noise, bias, bad columns, and rounding to uint16.
 """
 
+from pathlib import Path
+
 import numpy as np
 from astropy.io import fits
 from numba import njit
 
+from diaflow.image.exposure_file import write_fits
 from diaflow.jit import EXACT
 from diaflow.simulate import optics, pointing
 from diaflow.simulate.pointing import Visit, stream
@@ -58,6 +61,24 @@ def render(survey: Survey, visit: int, detector: int) -> tuple[np.ndarray, fits.
     image = np.clip(counts, 0, ADC_MAX).astype(np.uint16)
     _spoil_columns(image, stream(survey.config["seed"], "columns", detector))
     return image, fits.Header([(key, *card) for key, card in pointing.header(survey.config, epoch, detector).items()])
+
+
+def write(survey: Survey, visit: int, detector: int, path: str | Path) -> None:
+    """Render one raw image and write it.
+
+    Parameters
+    ----------
+    survey : Survey
+    visit, detector : int
+    path : path
+        A FITS file, which appears under its name only when it is complete.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
+    write_fits([fits.PrimaryHDU(*render(survey, visit, detector))], path)
 
 
 def sky_image(config: dict, visit: Visit, detector: int) -> np.ndarray:
