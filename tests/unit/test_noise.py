@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
+from builders import exposure
 
 from diaflow.errors import InputError
 from diaflow.image.exposure import Exposure
@@ -115,24 +115,18 @@ def test_noise_that_is_not_told_is_not_white():
         Noise.from_metadata({"visit": 7, "psf_covariance_factor": 2.0})
 
 
-def planes():
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    return np.ones((4, 5), np.float32), np.ones((4, 5), np.float32), np.zeros((4, 5), np.int32), wcs
-
-
 def test_an_exposure_says_what_its_noise_is():
+    made = exposure(np.ones((4, 5)), noise=Noise(2.0))
     with pytest.raises(TypeError, match="noise"):
-        Exposure(*planes())
-    assert Exposure(*planes(), noise=WHITE).noise == WHITE
-    correlated = Exposure(*planes(), noise=Noise(2.0)).with_low_frequency_variance()
-    assert (correlated.variance == 2).all() and correlated.noise == Noise(2.0)
-    assert Exposure.empty(planes()[3], (4, 5)).noise == WHITE
+        Exposure(made.image, made.variance, made.mask, made.wcs)
+    at_low_frequencies = made.with_low_frequency_variance()
+    assert (at_low_frequencies.variance == 2).all() and at_low_frequencies.noise == Noise(2.0)
+    assert Exposure.empty(made.wcs, (4, 5)).noise == WHITE
 
 
 def test_a_file_has_the_noise_of_its_exposure_and_one_without_is_refused_by_name(tmp_path):
     path = tmp_path / "warp.fits"
-    Exposure(*planes(), noise=Noise(1.7, 1.3), metadata={"visit": 7}).write(path)
+    exposure(np.ones((4, 5)), noise=Noise(1.7, 1.3), visit=7).write(path)
     back = Exposure.read(path)
     assert back.noise == ExposureFile(path).noise == Noise(1.7, 1.3)
     assert back.metadata == ExposureFile(path).metadata == {"visit": 7}

@@ -3,7 +3,7 @@
 import erfa
 import numpy as np
 import pytest
-from astropy.wcs import WCS
+from builders import tan_wcs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,16 +22,11 @@ OFFSET = st.floats(-1, 1)  # tangent of up to 45 deg
 SHAPE = (400, 300)
 
 
-def tan_sip(ra=10.0, dec=-45.0, distortion=0.0):
-    """TAN-SIP of 1 arcsec pixels about the middle of `SHAPE`; the distortion is that of x**2 [pixel**-1]."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"] if distortion else ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval, wcs.wcs.crpix = [ra, dec], [(SHAPE[1] + 1) / 2, (SHAPE[0] + 1) / 2]
-    wcs.wcs.cd = np.diag([-1 / 3600, 1 / 3600])
-    header = wcs.to_header(relax=True)
-    if distortion:
-        header.update({"A_ORDER": 2, "B_ORDER": 2, "A_2_0": distortion, "B_0_2": distortion})
-    return WCS(header)
+def distorted(ra=10.0, dec=-45.0, k=0.0):
+    """TAN-SIP of 1 arcsec pixels about the middle of `SHAPE`, displaced by k x**2 and k y**2 [pixel]."""
+    terms = np.zeros((2, 3, 3))
+    terms[0, 2, 0] = terms[1, 0, 2] = k
+    return tan_wcs(SHAPE, 1.0, centre=(ra, dec), sip=tuple(terms))
 
 
 @PROPERTY
@@ -140,7 +135,7 @@ def test_a_circle_around_a_pole_holds_all_right_ascensions(pole):
 
 @pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.99, -60.0), (120.0, 90.0), (10.0, -90.0)])
 def test_the_circle_around_an_image_holds_its_corners(ra, dec):
-    wcs = tan_sip(ra, dec, 1e-5)
+    wcs = distorted(ra, dec, 1e-5)
     centre, radius = image_circle(wcs, SHAPE)
     distances = np.linalg.norm(sphere.unit_vectors(*image_corners(wcs, SHAPE)) - centre, axis=1)
     # the farthest corner is on it
@@ -150,7 +145,7 @@ def test_the_circle_around_an_image_holds_its_corners(ra, dec):
 
 
 def test_positions_in_and_near_a_distorted_image_are_exact():
-    wcs = tan_sip(distortion=2e-5)
+    wcs = distorted(k=2e-5)
     rng = np.random.default_rng(1)
     x, y = rng.uniform(-50, SHAPE[1] + 50, 200), rng.uniform(-50, SHAPE[0] + 50, 200)
     ra, dec = wcs.all_pix2world(x, y, 0)
@@ -162,7 +157,7 @@ def test_positions_in_and_near_a_distorted_image_are_exact():
 
 def test_positions_far_from_a_distorted_image_are_never_inside():
     """A distortion that folds the plane 1000 pixels from the middle: its plain inverse puts some of the sky inside."""
-    wcs = tan_sip(distortion=5e-4)
+    wcs = distorted(k=5e-4)
     box = (0, 0, SHAPE[1] - 1, SHAPE[0] - 1)
     rng = np.random.default_rng(2)
     angle, distance = rng.uniform(0, 2 * np.pi, 2000), rng.uniform(600, 1e5, 2000) * ARCSEC
@@ -175,6 +170,6 @@ def test_positions_far_from_a_distorted_image_are_never_inside():
 
 
 def test_positions_keep_their_shape():
-    x, y = sky_to_pixel(tan_sip(), np.full((2, 3), 10.0), np.full((2, 3), -45.0), (0, 0, 299, 399))
+    x, y = sky_to_pixel(distorted(), np.full((2, 3), 10.0), np.full((2, 3), -45.0), (0, 0, 299, 399))
     assert x.shape == y.shape == (2, 3)
     np.testing.assert_allclose(x, 149.5, atol=1e-9)
