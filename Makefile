@@ -11,8 +11,8 @@ demo: $(INSTALLED)  ## simulate the demo survey and process it
 	@cat results/demo/validation.txt
 	@echo "tables: results/demo/tables/   page: results/demo/report/index.html"
 
-test: $(INSTALLED)  ## all tests
-	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests
+test: $(INSTALLED)  ## all tests; the reasons of those skipped come last
+	$(BIN)/pytest -rs -n $(CORES) --dist loadfile --no-loadscope-reorder tests
 
 lint: $(INSTALLED)  ## style of Python and workflow files
 	$(BIN)/ruff check .

@@ -8,6 +8,13 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what runs Snakemake."""
+    for item in items:
+        if item.path.parent.name in ("workflow", "slurm"):
+            item.add_marker("workflow")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

@@ -162,6 +162,7 @@ def test_rotation_may_be_excluded_from_the_search():
     assert separation(wcs, found, SMALL) < 0.2 * COARSE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape, scale", [(SHAPE, SCALE), (SMALL, COARSE)])
 @pytest.mark.parametrize("n_stars", [20, 100, 500, 2000])
 def test_wrong_field_gives_no_match(shape, scale, n_stars):

@@ -114,6 +114,7 @@ def test_psf_flux_on_the_calibrated_pixels_needs_no_correction(calibrated, field
     np.testing.assert_allclose(fit.err, bright["psfFluxErr"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_flux_and_position_errors_pass_the_pull_test(field, calibrated):
     """At the true positions, over several noise realisations, for stars too faint to feel errors of the PSF."""
     pulls, position_pulls = [], []
@@ -330,6 +331,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*FAILURES, "none"])
 def test_what_cannot_be_calibrated_is_a_row_with_status_and_reason(case, script, tmp_path):
     given, reason = FAILURES.get(case, ({}, ""))

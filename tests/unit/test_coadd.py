@@ -89,6 +89,7 @@ def test_direct_coadd_is_the_inverse_variance_weighted_mean(tmp_path, monkeypatc
     assert result.noise.covariance_factor == pytest.approx(1.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(methods.listed("coadd")))
 def test_result_does_not_depend_on_the_blocks(tmp_path, monkeypatch, method):
     warps = noisy_warps(5)

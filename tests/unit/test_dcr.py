@@ -25,6 +25,8 @@ SCIENCE_DATES = 60000 + 100 * SIDEREAL + np.array([0.03, 0.19, 0.345])
 SIGMAS = np.random.default_rng(3).uniform(1.5, 2.0, len(TEMPLATE_DATES))
 GRID, SCIENCE_SHAPE = chromatic.wcs((400, 400), rotation=20), (400, 400)
 
+pytestmark = pytest.mark.slow  # the coadds that its tests share take 15 s
+
 
 @pytest.fixture(scope="module")
 def sky():

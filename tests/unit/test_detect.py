@@ -222,6 +222,7 @@ def test_snr_is_the_psf_flux_over_its_error():
     np.testing.assert_allclose(snr[yy, xx].ravel(), fit.flux / fit.err, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [4.0, 4.5, 5.0])
 def test_false_positives_of_either_sign_are_those_of_gaussian_noise(threshold):
     rng = np.random.default_rng(8)
@@ -368,6 +369,7 @@ def test_a_sky_that_was_left_over_does_no_harm():
     assert not table["pixelFlags"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sky", [0.0, 0.1])
 def test_fluxes_of_dia_sources_pass_a_pull_test(sky):
     """16 images of 100 transients; the sky of the second case has waves of 0.1 sigma per pixel."""

@@ -31,6 +31,7 @@ def test_flashes_too_far_apart_are_not_connected():
     assert not glints.on_lines(*flashes(0.7, 6, step=300.0, x0=1000.0, y0=1000.0)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 100, 1000, 5000])
 def test_chance_makes_no_lines(n):
     """A line in a thousand images; 40 images have none with a probability of 0.96, and more than one with 0.001."""

@@ -224,6 +224,7 @@ def psf_fluxes(image, stars=STARS):
     return np.array(fluxes), np.array(errors)
 
 
+@pytest.mark.slow
 def test_star_fluxes_do_not_feel_gaps_masks_or_varying_psfs(made):
     _, _, result = made
     assert not result.flagged("NO_DATA", "INEXACT_PSF").any()
@@ -234,6 +235,7 @@ def test_star_fluxes_do_not_feel_gaps_masks_or_varying_psfs(made):
     assert np.abs(ratio - 1).max() < 2e-2
 
 
+@pytest.mark.slow
 def test_errors_of_fluxes_are_those_of_noise(made, gappy, tmp_path):
     """Fluxes of nothing, at 400 places: the width of the pulls has an error of 1 / sqrt(800) = 3.5 %."""
     method, _, result = made

@@ -37,6 +37,7 @@ def test_noiseless_stars_give_the_zero_point_exactly(offset, n_stars, seed):
     assert fit.used.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intrinsic", [0.0, 0.01, 0.03])
 def test_error_of_the_zero_point_is_its_scatter_over_repetitions(intrinsic):
     fits = [zero_point(*stars(np.random.default_rng(seed), 60, intrinsic)) for seed in range(300)]

@@ -86,6 +86,7 @@ def test_wings_below_the_noise_of_a_pixel_do_not_disturb_the_sum():
     assert abs(psf.centre()[wings].sum() - true[wings].sum()) < 3 * error < 0.2 * true[wings].sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fwhm", [2.5, 3.5, 5.0])
 def test_model_of_noiseless_stars_is_limited_by_the_interpolation_only(fwhm):
     """Lanczos-5 narrows a shifted star by up to 1.6e-3 in T, which the model makes up for."""
@@ -157,6 +158,7 @@ def test_six_stars_give_a_constant_psf():
     assert (moments_sigma(psf.centre()) / true) ** 2 == pytest.approx(1, abs=0.008)
 
 
+@pytest.mark.slow
 def test_two_thousand_stars_give_a_varying_psf():
     size, n = 2048, 45
     rng = np.random.default_rng(6)
@@ -195,6 +197,7 @@ def test_fewer_than_three_stars_are_bad_data(fitted):
         psf_stars.select(exposure, 31)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_galaxies_without_a_common_size_are_no_stars(seed):
     rng = np.random.default_rng(seed)

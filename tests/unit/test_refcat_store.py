@@ -191,6 +191,7 @@ def test_truncated_store_is_named(tmp_path):
         store.read(tmp_path / "store", "r", 0.0, 0.0, 1.0, 60000.0)
 
 
+@pytest.mark.slow
 def test_a_store_is_written_without_holding_the_catalogue(tmp_path):
     ra, dec = everywhere(20_000)
 

@@ -11,6 +11,8 @@ from diaflow.errors import InputError
 from diaflow.report import page, plots
 from diaflow.store import ids, tables
 
+pytestmark = pytest.mark.slow  # every page draws its pictures
+
 OBJECTS = [ids.source_ids(visit, 0, 1)[0] for visit in (1, 2, 3)]
 
 

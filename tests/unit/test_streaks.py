@@ -30,6 +30,7 @@ def painted(image, bad=None):
     return mask == 4, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle", [0.0, 0.3, np.pi / 2, 2.2])
 @pytest.mark.parametrize("height", [0.4, 2.0, -2.0, 50.0])
 def test_a_trail_across_the_image_is_covered_within_its_width_and_little_else(height, angle):

@@ -198,6 +198,7 @@ def test_matched_stars_leave_less_than_two_percent_of_their_flux():
     assert summary["n_kernel_stars"] > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma_science, sigma_template", [(3.3, 2.2), (2.4, 2.0), (2.0, 2.4)])
 def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test(sigma_science, sigma_template):
     """Transients of S/N 50 and empty sky.  The PSF before decorrelation would be wrong by 7 to 11 %."""
@@ -225,6 +226,7 @@ def test_fluxes_are_unbiased_with_the_psf_of_the_difference_and_pass_a_pull_test
     assert summary["noise_ratio"] == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_errors_are_honest_with_a_template_of_correlated_noise():
     """Template noise smoothed a little: its pixels scatter less than its low frequencies, by its covariance factor."""
 
@@ -302,6 +304,7 @@ def test_psf_without_a_width_is_bad_data():
         run(science, template, table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma_science, sigma_template", [(2.6, 2.0), (2.0, 2.4)])
 def test_noise_is_white_with_a_template_of_resampled_noise(sigma_science, sigma_template):
     """Pixels of difference over sigma have unit width and no correlation in either mode."""
@@ -322,6 +325,7 @@ def test_noise_is_white_with_a_template_of_resampled_noise(sigma_science, sigma_
         assert abs((pixels * np.roll(pixels, shift, (0, 1)))[both].mean() / pixels[sky].var()) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma_science, sigma_template", [(2.4, 2.0), (2.0, 2.4)])
 def test_delta_basis_leaves_noise_only(sigma_science, sigma_template):
     science, table = make_image(sigma_science)
@@ -332,6 +336,7 @@ def test_delta_basis_leaves_noise_only(sigma_science, sigma_template):
     assert summary["kernel_sum"] == pytest.approx(1, abs=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma_template", [2.0, 2.8])
 def test_score_after_preconvolution_has_unit_width_and_fluxes_are_unbiased(sigma_template):
     """Templates that are sharper and broader than the science image, noise 0.3; 40 transients of S/N 50."""
@@ -360,6 +365,7 @@ def test_score_after_preconvolution_has_unit_width_and_fluxes_are_unbiased(sigma
     assert abs(score[sky].mean()) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma_science, sigma_template", [(2.4, 2.0), (2.0, 2.4)])
 def test_flux_ratio_that_varies_over_the_field_is_followed_in_the_scale_of_the_science_image(
     sigma_science, sigma_template

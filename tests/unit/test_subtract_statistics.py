@@ -15,6 +15,8 @@ from diaflow.psf.stampfield import fit_stamps, moments_sigma
 from diaflow.subtract import alard_lupton, zogy
 from diaflow.subtract.subtraction import subtract
 
+pytestmark = pytest.mark.slow
+
 ALGORITHMS = [alard_lupton, zogy]
 
 

@@ -9,7 +9,7 @@ import yaml
 from diaflow.errors import InputError
 from diaflow.store import tables
 
-NAMES = sorted(path.stem for path in (tables.SCHEMAS / "tables").glob("*.yaml"))
+NAMES = sorted(path.stem for path in tables.SCHEMAS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -18,7 +18,7 @@ def test_every_declared_column_has_a_known_type_and_a_description(name):
         assert entry["type"] in {"bool", "int32", "int64", "float32", "float64", "string"}, column
         assert entry["description"], column
         assert set(entry) <= {"type", "unit", "description"}, column
-    assert "description" in yaml.safe_load((tables.SCHEMAS / "tables" / f"{name}.yaml").read_text())
+    assert "description" in yaml.safe_load((tables.SCHEMAS / f"{name}.yaml").read_text())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -33,6 +33,7 @@ def errors_along(fit, across=False):
     return np.hypot(*half), np.sqrt(np.einsum("in,nij,jn->n", unit, fit.covariance[:, 3:, 3:], unit))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "snr", "sign"), [(8.0, 50, 1), (8.0, 50, -1), (20.0, 60, 1)])
 def test_flux_place_length_and_direction_are_recovered_within_their_errors(length, snr, sign):
     fit, flux, x, y, angle = fitted(length, snr, sign=sign)
