@@ -1,14 +1,13 @@
 """What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
 
 Earlier jobs are those in Snakemake's metadata: start and end of the job that made each product, of all runs in the
-directory.  They are told from each other by their logs, which end with the memory that they took; what their outputs
-take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
+directory.  They are told from each other by their logs, beside which each noted the memory that it took; what their
+outputs take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
 """
 
 import base64
 import heapq
 import json
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,6 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from diaflow.run import usage
+from diaflow.run.batches import rule_of
 
 START_UP = 1.5  # of a job [s]
 SAMPLE = 20  # jobs of a rule whose outputs are measured
@@ -57,11 +59,6 @@ BUILT_IN = {
     "report": Cost(7.0, 0, 1e6, 0),
 }
 OTHER = Cost(START_UP, 0, 1e5, 0)
-
-
-def rule_of(name: str) -> str:
-    """The rule that makes one visit, of the name of a rule that may be that of a batch: calexp of calexp_17."""
-    return re.sub(r"_\d+$", "", name)
 
 
 def visits_of(name: str, output: Iterable[str]) -> list[str]:
@@ -109,10 +106,8 @@ def _records(folder: Path) -> Iterable[tuple[dict, str]]:
 
 
 def _memory(directory: Path, logs: list[str]) -> int:
-    """What a job took by the last line of its log [MB]; 0 where the log is gone."""
-    lines = [line for log in logs if (directory / log).exists() for line in (directory / log).read_text().splitlines()]
-    found = re.search(r"at most (\d+) MB$", lines[-1]) if lines else None
-    return int(found[1]) if found else 0
+    """What a job took by what it noted beside its log [MB]; 0 where that is gone."""
+    return max((usage.read(directory / log).get("max_mb", 0) for log in logs), default=0)
 
 
 def _size(path: Path) -> int:

@@ -1,7 +1,8 @@
 """The jobs that a run would do, with the reason for each, from Snakemake's own graph built in this process.
 
 Snakemake decides what runs; this module only reads its decision.  It uses the API of Snakemake 9 and, where that ends
-(it executes graphs but does not hand them out), the `Workflow` object behind it.
+(it executes graphs but does not hand them out), the `Workflow` object behind it.  Private names of Snakemake are used
+in `built`, which does what the API does for a dry run up to the graph, and one in `_why`; nowhere else in the planner.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from snakemake.io import is_flagged
 from snakemake.settings import types as settings
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+from diaflow.run.batches import rule_of
 from planner import changes, cost
 
 
@@ -119,7 +121,7 @@ def to_run(dag) -> Iterator:
 
 
 def _described(job, workflow) -> Job:
-    rule, wildcards, output = cost.rule_of(job.rule.name), dict(job.wildcards_dict), [str(path) for path in job.output]
+    rule, wildcards, output = rule_of(job.rule.name), dict(job.wildcards_dict), [str(path) for path in job.output]
     return Job(
         rule=rule,
         wildcards=wildcards,
@@ -153,5 +155,5 @@ def _why(job, workflow) -> list[str]:
         why += changes.inputs(before, [str(path) for path in job.input])
     why += [f"newer input {path}" for path in sorted(map(str, reason.updated_input))]
     makers = {other.rule.name for other, files in workflow.dag.dependencies[job].items() if workflow.dag.needrun(other)}
-    why += [f"after {rule}" for rule in sorted(set(map(cost.rule_of, makers)))]
+    why += [f"after {rule}" for rule in sorted(set(map(rule_of, makers)))]
     return why

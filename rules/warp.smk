@@ -11,14 +11,27 @@ def warped_alike(visit):
 
 
 # Where visits are selected by their measured seeing, batches would warp those that are not.
-WARPED = ANY_VISIT if MEASURED_SEEING else batches(alike=warped_alike)
+WARPED_TOGETHER = 1 if MEASURED_SEEING else config["visits_per_job"]
 
 
-for batch, visits in WARPED.items():
+def model_summaries(visits):
+    """Input of a job of some visits: summaries of those whose seeing decides the PSF that the warps are matched to."""
+
+    def summaries(wildcards):
+        if config["template"]["model_fwhm"]:
+            return []
+        return template_summaries(int(wildcards.tract), plan.bands[visits_of(wildcards, visits)[0]])
+
+    return summaries
+
+
+# A rule for each batch of visits, named after its first visit (warp_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("warp", alike=warped_alike, size=WARPED_TOGETHER).items():
 
     rule:
         name:
-            f"warp{batch}"
+            name
         input:
             calexps=[product(f"calexp/{visit}") for visit in visits],
         output:
@@ -36,11 +49,13 @@ for batch, visits in WARPED.items():
             "../scripts/warp.py"
 
 
-for batch, visits in WARPED.items():
+# A rule for each batch of visits, named after its first visit (warp_matched_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("warp_matched", alike=warped_alike, size=WARPED_TOGETHER).items():
 
     rule:
         name:
-            f"warp_matched{batch}"
+            name
         input:
             warps=[product(f"warp/{{tract}}/{visit}") for visit in visits],
             summaries=model_summaries(visits),

@@ -3,10 +3,11 @@
 from functools import partial
 from pathlib import Path
 
+from diaflow.run import job, parallel
+
 from astropy.io import fits
 
 from diaflow.image.exposure_file import write_fits
-from diaflow.run import job, parallel
 from diaflow.simulate import pixels, truth
 from diaflow.simulate.sky import Survey
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from diaflow.run import usage
 from planner import changes, cost
 from planner.__main__ import overrides
 from planner.page import _ranges
@@ -81,11 +82,11 @@ def test_coadd_grows_with_its_inputs_above_the_start_up(earlier):
     assert cost.estimate("coadd_template", 1, 25, 0, 0.0, 17.6, known) == (pytest.approx(51.5), 7)
 
 
-def test_memory_is_the_most_that_a_log_tells(earlier):
-    """The calexps of 1 and 2 say what they took; the coadd's log is gone."""
+def test_memory_is_the_most_that_jobs_noted_beside_their_logs(earlier):
+    """The calexps of 1 and 2 say what they took; the coadd does not."""
     assert cost.history(earlier)["calexp"].memory == 0
     for visit, memory in ((1, 700), (2, 650)):
-        (earlier / str(visit)).write_text(f"calexp: 2 of 2 detectors\ncalexp: used 3.1 CPU s, at most {memory} MB\n")
+        usage.write({"rule": "calexp", "threads": 1, "cpu_s": 3.1, "max_mb": memory}, earlier / str(visit))
     known = cost.history(earlier)
     assert (known["calexp"].memory, known["coadd_template"].memory) == (700, 0)
 
