@@ -62,14 +62,35 @@ OTHER = Cost(START_UP, 0, 1e5, 0)
 
 
 def visits_of(name: str, output: Iterable[str]) -> list[str]:
-    """The visits of a batch, which name its products; none for other rules."""
+    """The visits of a batch.
+
+    Parameters
+    ----------
+    name : str
+        Of the rule.
+    output : iterable of str
+        Paths of the products, which are named after their visits.
+
+    Returns
+    -------
+    list of str
+        None for a rule that is not that of a batch.
+    """
     return list(dict.fromkeys(Path(path).stem for path in output)) if name != rule_of(name) else []
 
 
 def history(directory: Path) -> dict[str, Cost]:
-    """Costs by rule of the jobs that were run in a directory; median over its jobs, however many detectors they had.
+    """Costs of the jobs that were run in a directory: medians over those of each rule, however many detectors they had.
 
-    Size and time above the start-up are those of one visit, or the time that of one input.
+    Parameters
+    ----------
+    directory : path
+        Where Snakemake was run, with its metadata in ``.snakemake``.
+
+    Returns
+    -------
+    dict of str to Cost
+        By rule.  Size and time above the start-up are those of one visit, or the time that of one input.
     """
     times, inputs, outputs, sizes = defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict)
     for record, output in _records(directory / ".snakemake/metadata"):
@@ -117,7 +138,17 @@ def _size(path: Path) -> int:
 
 
 def megapixels(exposures: np.ndarray) -> dict[str, float]:
-    """Of the usable images of each visit."""
+    """Megapixels of the usable images of each visit.
+
+    Parameters
+    ----------
+    exposures : table "exposure"
+
+    Returns
+    -------
+    dict of str to float
+        By visit.
+    """
     usable = exposures[exposures["status"] == "ok"]
     visits, which = np.unique(usable["visit"], return_inverse=True)
     pixels = np.bincount(which, usable["nx"].astype(float) * usable["ny"]) / 1e6
@@ -125,7 +156,7 @@ def megapixels(exposures: np.ndarray) -> dict[str, float]:
 
 
 def estimate(
-    rule: str, threads: int, files: int, visits: int, work: float, area: float, known: dict[str, Cost]
+    rule: str, threads: int, files: int, visits: int, work: float, area: float, costs: dict[str, Cost]
 ) -> tuple[float, float]:
     """Time of all its cores [s] and bytes of output of one job.
 
@@ -139,11 +170,16 @@ def estimate(
         Number of visits that it works on; 0 where it is no job of some visits.
     work, area : float
         Of the images that it reads, and of the images or patches that it makes [megapixel].
-    known : dict
+    costs : dict
         From `history`; rules that are not in it get the built-in figures.
+
+    Returns
+    -------
+    seconds, size : float
+        [s], [byte]
     """
     visits = max(visits, 1)
-    cost, cores, amount = (known[rule], threads, visits) if rule in known else (BUILT_IN.get(rule, OTHER), 1, work)
+    cost, cores, amount = (costs[rule], threads, visits) if rule in costs else (BUILT_IN.get(rule, OTHER), 1, work)
     units = files if rule in PER_INPUT else amount
     return (cost.seconds + cost.seconds_per_unit * units) * cores, cost.size * visits + cost.size_per_area * area
 
@@ -160,6 +196,13 @@ def schedule(
     after : list of list of int
         Jobs that each waits for; they come before it.
     cores : int
+
+    Returns
+    -------
+    wall : float
+        [s]
+    peak : int
+        [MB]
     """
     waiting = [len(jobs) for jobs in after]
     followers = defaultdict(list)
@@ -172,10 +215,10 @@ def schedule(
     while ready or running:
         while ready and free >= min(threads[ready[0]], cores):
             job = heapq.heappop(ready)
-            taken = min(threads[job], cores)
-            free -= taken
+            n_cores = min(threads[job], cores)
+            free -= n_cores
             used += memory[job]
-            heapq.heappush(running, (now + seconds[job] / taken, job))
+            heapq.heappush(running, (now + seconds[job] / n_cores, job))
         peak = max(peak, used)
         now, job = heapq.heappop(running)
         free += min(threads[job], cores)

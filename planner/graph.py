@@ -67,6 +67,20 @@ def planned(
 ) -> tuple[list[Job], dict]:
     """The jobs that ``snakemake`` would run with the same arguments, in an order in which they can run.
 
+    Parameters
+    ----------
+    snakefile, directory : path
+        The workflow, and where it runs.
+    targets : sequence of str
+        Products or rules; none for everything.
+    configfiles : sequence of path
+    config : dict, optional
+        Keys that replace those of the configuration files.
+    cores : int
+        Threads of rules are no more than these.
+    forcerun : sequence of str
+        Products or rules to make again.
+
     Returns
     -------
     jobs : list of Job
@@ -75,11 +89,11 @@ def planned(
         The names of the Snakefile: its `config` and `plan` among them.
     """
     with built(snakefile, directory, targets, configfiles, config, cores, forcerun) as workflow:
-        needed = list(to_run(workflow.dag))
-        place = {job: k for k, job in enumerate(needed)}
-        jobs = [_described(job, workflow) for job in needed]
-        for job, described in zip(needed, jobs):
-            described.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
+        tasks = list(to_run(workflow.dag))
+        place = {job: k for k, job in enumerate(tasks)}
+        jobs = [_described(job, workflow) for job in tasks]
+        for job, description in zip(tasks, jobs):
+            description.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
         return jobs, workflow.globals
 
 
@@ -93,7 +107,18 @@ def built(
     cores: int = 1,
     forcerun: Sequence[str] = (),
 ) -> Iterator:
-    """Snakemake's workflow with its graph of jobs as ``snakemake --dry-run`` builds it."""
+    """Snakemake's workflow with its graph of jobs as ``snakemake --dry-run`` builds it.
+
+    Parameters
+    ----------
+    snakefile, directory, targets, configfiles, config, cores, forcerun
+        As for `planned`.
+
+    Yields
+    ------
+    snakemake.workflow.Workflow
+        Its graph is `dag`; the working directory is `directory` until the block ends.
+    """
     output = settings.OutputSettings(dryrun=True, quiet={settings.Quietness.ALL}, enable_file_logging=False)
     with SnakemakeApi(output) as api:
         workflow_api = api.workflow(
@@ -102,8 +127,8 @@ def built(
             snakefile=snakefile.resolve(),
             workdir=directory,
         )
-        asked = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
-        workflow = workflow_api.dag(asked).workflow_api._workflow
+        goal = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
+        workflow = workflow_api.dag(goal).workflow_api._workflow
         workflow._executor_plugin = ExecutorPluginRegistry().get_plugin("dryrun")
         workflow.execution_settings = settings.ExecutionSettings(lock=False)
         workflow.group_settings = settings.GroupSettings()
@@ -116,7 +141,17 @@ def built(
 
 
 def to_run(dag) -> Iterator:
-    """Snakemake's jobs that would run, each after those that it waits for."""
+    """Snakemake's jobs that would run, each after those that it waits for.
+
+    Parameters
+    ----------
+    dag : snakemake.dag.DAG
+        Of a workflow from `built`.
+
+    Yields
+    ------
+    snakemake.jobs.Job
+    """
     return (job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun)
 
 
@@ -137,11 +172,11 @@ def _described(job, workflow) -> Job:
 
 def _why(job, workflow) -> list[str]:
     """Reasons of a job in words.  Snakemake stops at the first cause on the way down: parameters are compared here."""
-    reason, known = workflow.dag.reason(job), workflow.persistence
+    reason, records = workflow.dag.reason(job), workflow.persistence
     why = []
     if reason.forced:
         why.append("asked for")
-    if reason.missing_output and not known.has_metadata(job):
+    if reason.missing_output and not records.has_metadata(job):
         why.append("missing")
     elif reason.missing_output:
         why.append("was made, is missing")
@@ -149,9 +184,9 @@ def _why(job, workflow) -> list[str]:
         why.append("incomplete")
     if reason.code_changed:
         why.append("script changed")
-    if known.has_metadata(job):
-        why += changes.parameters(known.params_changed(job), job.params, workflow.globals["config"])
-        before = known.input(job.output[0]) if job.output else None
+    if records.has_metadata(job):
+        why += changes.parameters(records.params_changed(job), job.params, workflow.globals["config"])
+        before = records.input(job.output[0]) if job.output else None
         why += changes.inputs(before, [str(path) for path in job.input])
     why += [f"newer input {path}" for path in sorted(map(str, reason.updated_input))]
     makers = {other.rule.name for other, files in workflow.dag.dependencies[job].items() if workflow.dag.needrun(other)}

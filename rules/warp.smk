@@ -1,6 +1,6 @@
 # Calexps of a visit resampled onto the patches of a tract, as they are and matched to one PSF.
 
-kept = directory if config["storage"]["keep_warps"] else lambda path: temp(directory(path))
+warp_folder = directory if config["storage"]["keep_warps"] else lambda path: temp(directory(path))
 
 TEMPLATE_VISITS = {visit for visits in plan.template.values() for visit in visits}
 
@@ -35,7 +35,7 @@ for name, visits in batches("warp", alike=warped_alike, size=WARPED_TOGETHER).it
         input:
             calexps=[product(f"calexp/{visit}") for visit in visits],
         output:
-            warps=[kept(product(f"warp/{{tract}}/{visit}")) for visit in visits],
+            warps=[warp_folder(product(f"warp/{{tract}}/{visit}")) for visit in visits],
         log:
             log_of(f"warp/{{tract}}/{visits[0]}"),
         conda:
@@ -60,7 +60,7 @@ for name, visits in batches("warp_matched", alike=warped_alike, size=WARPED_TOGE
             warps=[product(f"warp/{{tract}}/{visit}") for visit in visits],
             summaries=model_summaries(visits),
         output:
-            warps=[kept(product(f"warp_matched/{{tract}}/{visit}")) for visit in visits],
+            warps=[warp_folder(product(f"warp_matched/{{tract}}/{visit}")) for visit in visits],
         log:
             log_of(f"warp_matched/{{tract}}/{visits[0]}"),
         conda:

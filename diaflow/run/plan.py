@@ -229,8 +229,8 @@ def _seeing(config_template: dict, exposures: np.ndarray, summary_path: str | Pa
         measured = select.measured_fwhm(tables.read("visit_summary", summary_path))
     if fwhm.keys() <= measured.keys():
         return measured, "measured"
-    known = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
-    return fwhm | measured, "header" if known else "none"
+    all_in_headers = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
+    return fwhm | measured, "header" if all_in_headers else "none"
 
 
 def exposure_table(config: dict, path: str | Path) -> np.ndarray:
@@ -253,12 +253,10 @@ def exposure_table(config: dict, path: str | Path) -> np.ndarray:
         When no image can be used; the message names the glob or the file.
     """
     if config["images"] == "simulated":
-        planned = pointing.plan(config["simulate"])
-        for column, wanted in (("band", config["bands"]), ("detector", config["detectors"])):
-            planned = (
-                planned[np.isin(planned[column].astype(str), [str(value) for value in wanted])] if wanted else planned
-            )
-        return planned
+        table = pointing.plan(config["simulate"])
+        for column, values in (("band", config["bands"]), ("detector", config["detectors"])):
+            table = table[np.isin(table[column].astype(str), [str(value) for value in values])] if values else table
+        return table
     if visitlist.is_list(config["images"]):
         return visitlist.exposures(config["images"], config["camera"], config["bands"], config["detectors"])
     digest = ingest_digest(config)
@@ -340,11 +338,11 @@ def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[in
     -------
     dict of (tract, patch, band) to list of int
     """
-    chosen = defaultdict(list)
-    taken = selection[selection["selected"]]
-    for tract, patch, band, visit in _tuples(taken, "tract", "patch", "band", "visit"):
-        chosen[tract, patch, band].append(visit)
-    return dict(chosen)
+    visits = defaultdict(list)
+    rows = selection[selection["selected"]]
+    for tract, patch, band, visit in _tuples(rows, "tract", "patch", "band", "visit"):
+        visits[tract, patch, band].append(visit)
+    return dict(visits)
 
 
 def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
