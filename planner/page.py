@@ -59,11 +59,23 @@ def _notes(answer: dict) -> list[str]:
 
 
 def _left_out(reasons: dict[str, list[int]], where: str = "") -> list[str]:
-    return [f"  {len(visits)} left out{where}, {why}: {_ranges(visits)}" for why, visits in reasons.items()]
+    return [f"  {len(visits)} left out{where}, {why}: {ranges(visits)}" for why, visits in reasons.items()]
 
 
-def _ranges(visits: list[int], most: int = 8) -> str:
-    """Visits with runs of numbers written as first-last."""
+def ranges(visits: list[int], most: int = 8) -> str:
+    """Visits with runs of numbers written as first-last.
+
+    Parameters
+    ----------
+    visits : list of int
+        In their order.
+    most : int
+        Runs and single visits beyond these are left out.
+
+    Returns
+    -------
+    str
+    """
     parts: list[list[int]] = []
     for visit in visits:
         if parts and visit == parts[-1][1] + 1:

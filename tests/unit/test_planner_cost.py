@@ -8,7 +8,7 @@ import pytest
 from diaflow.run import usage
 from planner import changes, cost
 from planner.__main__ import overrides
-from planner.page import _ranges
+from planner.page import ranges
 
 
 def test_independent_jobs_share_the_cores():
@@ -128,4 +128,4 @@ def test_what_if_words_become_nested_configuration():
 
 
 def test_runs_of_visits_are_shortened():
-    assert _ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
+    assert ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"

@@ -94,9 +94,9 @@ def test_private_names_of_snakemake_exist(path):
 
 
 def test_functions_that_are_replaced_take_what_ours_take():
-    parameters = list(inspect.signature(snakemake.script.get_source).parameters)
-    assert parameters == ["path", "sourcecache", "basedir", "wildcards", "params"]
-    assert list(inspect.signature(JobScheduler._schedule_reevalutation).parameters) == ["self", "delay"]
+    functions = [snakemake.script.get_source, vars(JobScheduler)["_schedule_reevalutation"]]
+    parameters = [list(inspect.signature(function).parameters) for function in functions]
+    assert parameters == [["path", "sourcecache", "basedir", "wildcards", "params"], ["self", "delay"]]
     assert "self.job_rate_limiter = " in inspect.getsource(JobScheduler)
 
 
