@@ -1,5 +1,5 @@
 # diaflow: calibrated exposures -> template -> difference images -> what changed -> light curves.
-# The rules are included in the order of the data; rules/common.smk holds data IDs, paths and input functions.
+# First what all rules share (names, the plan of the run, visits that share jobs), then the rules in order of the data.
 
 from snakemake.utils import min_version
 
@@ -10,7 +10,9 @@ if "images" not in config:
     configfile: workflow.source_path("config.yaml")
 
 
-include: "rules/common.smk"
+include: "rules/paths.smk"
+include: "rules/inputs.smk"
+include: "rules/batches.smk"
 include: "rules/simulate.smk"
 include: "rules/ingest.smk"
 include: "rules/isr.smk"
@@ -24,7 +26,7 @@ include: "rules/associate.smk"
 include: "rules/forced.smk"
 include: "rules/tables.smk"
 include: "rules/report.smk"
-include: "rules/batches.smk"
+include: "rules/snakemake_9_27.smk"
 
 
 localrules:

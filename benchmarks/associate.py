@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diaflow.associate import patches, simple
-from diaflow.run import job
+from diaflow.run import usage
 from diaflow.sky import sphere
 from diaflow.store import tables
 from diaflow.units import ARCSEC
@@ -72,7 +72,7 @@ def _measure(method, n_sources: int, queue) -> None:
     start = time.process_time()
     n_objects = method(sources)
     seconds = time.process_time() - start
-    queue.put((seconds, n_objects, job.peak_mb()))
+    queue.put((seconds, n_objects, usage.peak_mb()))
 
 
 def _in_own_process(method, n_sources: int) -> tuple[float, int, float]:

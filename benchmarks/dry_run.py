@@ -99,8 +99,8 @@ def graph(plan: planning.Plan) -> dict:
         "images_of": {v: plan.images[v] for v in plan.visits},
         "summaries": [f"summary/{v}" for v in plan.visits],
         "coadd": {
-            "/".join(map(str, key)): [f"{kind}/{key[0]}/{v}" for kind in ("warp", "warp_matched") for v in chosen]
-            for key, chosen in plan.template.items()
+            "/".join(map(str, key)): [f"{kind}/{key[0]}/{v}" for kind in ("warp", "warp_matched") for v in visits]
+            for key, visits in plan.template.items()
         },
         "diffim": {v: ["coadd/" + "/".join(map(str, key)) for key in plan.template_patches(v)] for v in plan.science},
         "associate": {
@@ -120,7 +120,7 @@ def bare_snakefile() -> str:
 
 def n_jobs(plan: planning.Plan) -> int:
     """Jobs of the graph that grow with the survey."""
-    template_visits = {visit for chosen in plan.template.values() for visit in chosen}
+    template_visits = {visit for visits in plan.template.values() for visit in visits}
     per_visit = len(plan.visits) + 2 * len(template_visits) + 2 * len(plan.science)
     return per_visit + len(plan.template) + len(plan.science_patches())
 
@@ -156,5 +156,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, nargs="+", choices=SIDE, default=(2_000, 20_000))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    asked = parser.parse_args()
-    print(json.dumps(main(asked.jobs, asked.rounds), indent=1))
+    options = parser.parse_args()
+    print(json.dumps(main(options.jobs, options.rounds), indent=1))

@@ -1,5 +1,6 @@
 """CPU seconds and peak memory of whole processes, and the shape of a benchmark's result."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
+# Peers as our jobs: BLAS would otherwise take all cores.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def cpu_and_memory(command: list, cwd: Path | str | None = None) -> tuple[float, float]:
@@ -15,7 +18,8 @@ def cpu_and_memory(command: list, cwd: Path | str | None = None) -> tuple[float,
     This file starts it, in a process that is small: Linux counts as a process's peak what the one that forked it uses.
     """
     starter = [PYTHON, "-I", str(Path(__file__).resolve())]
-    done = subprocess.run([*starter, *map(str, command)], cwd=cwd, capture_output=True, text=True)
+    words = [*starter, *map(str, command)]
+    done = subprocess.run(words, cwd=cwd, env=os.environ | ONE_THREAD, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
     cpu_s, peak_mb = map(float, done.stdout.split())

@@ -6,8 +6,6 @@ template, subtracted, detected on, associated and measured again by force.  Noth
 `__all__` lists the rooms in their order: none imports a later one.
 """
 
-import os
-
 # fmt: off
 __all__ = [
     "errors", "units", "statistics", "polynomials", "jit",
@@ -18,7 +16,3 @@ __all__ = [
     "report", "simulate", "validate", "run",
 ]
 # fmt: on
-
-# One BLAS thread per process: detectors are the unit of parallelism, and sums must not depend on the core count.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"

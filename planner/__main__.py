@@ -14,7 +14,13 @@ from planner.answer import answer
 
 
 def arguments() -> argparse.Namespace:
-    """Those of ``snakemake`` that decide what runs, and where to write the answer."""
+    """Those of ``snakemake`` that decide what runs, and where to write the answer.
+
+    Returns
+    -------
+    argparse.Namespace
+        Of the command line of this process.
+    """
     parser = argparse.ArgumentParser(prog="planner", description=__doc__)
     parser.add_argument("targets", nargs="*", help="products or rules; none for everything")
     parser.add_argument("--snakefile", type=Path, default=Path(__file__).parent.parent / "Snakefile")
@@ -31,7 +37,23 @@ def arguments() -> argparse.Namespace:
 
 
 def overrides(words: list[str]) -> dict:
-    """The configuration that ``section.key=value`` words stand for; values are YAML."""
+    """The configuration that words of the form ``section.key=value`` stand for.
+
+    Parameters
+    ----------
+    words : list of str
+        Values are YAML.
+
+    Returns
+    -------
+    dict
+        Nested as the configuration file.
+
+    Raises
+    ------
+    SystemExit
+        When a word has no ``=``.
+    """
     config: dict = {}
     for word in words:
         path, equals, value = word.partition("=")
@@ -47,22 +69,22 @@ def overrides(words: list[str]) -> dict:
 
 def main() -> None:
     """Print the answer, and write it where asked."""
-    asked = arguments()
-    written = {path: path.resolve() for path in (asked.json, asked.html) if path}
-    directory, configfiles = asked.directory.resolve(), [path.resolve() for path in asked.configfile]
-    config, cores = overrides(asked.what_if), max(asked.cores)
+    options = arguments()
+    outputs = {path: path.resolve() for path in (options.json, options.html) if path}
+    directory, configfiles = options.directory.resolve(), [path.resolve() for path in options.configfile]
+    config, cores = overrides(options.what_if), max(options.cores)
     try:
         jobs, names = graph.planned(
-            asked.snakefile, directory, asked.targets, configfiles, config, cores, asked.forcerun
+            options.snakefile, directory, options.targets, configfiles, config, cores, options.forcerun
         )
     except WorkflowError as error:
         sys.exit(f"error: {error}")
-    found = answer(jobs, names["config"], names["plan"], directory, asked.cores)
-    if asked.json:
-        written[asked.json].write_text(json.dumps(found, indent=1) + "\n")
-    if asked.html:
-        written[asked.html].write_text(page.html(found))
-    print(page.text(found), end="")
+    report = answer(jobs, names["config"], names["plan"], directory, options.cores)
+    if options.json:
+        outputs[options.json].write_text(json.dumps(report, indent=1) + "\n")
+    if options.html:
+        outputs[options.html].write_text(page.html(report))
+    print(page.text(report), end="")
 
 
 if __name__ == "__main__":

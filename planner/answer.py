@@ -31,12 +31,12 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
     -------
     dict with run, rules, total, wall, template, science, failed, jobs.  Times are in hours, sizes in GB.
     """
-    known, works = cost.history(directory), _works(jobs, plan, config["skymap"])
-    described = [_job(job, *work, known) for job, work in zip(jobs, works)]
-    memory = [_memory(job, known) for job in jobs]
-    rules = _rules(jobs, described, memory, known)
+    costs, works = cost.history(directory), _works(jobs, plan, config["skymap"])
+    entries = [_job(job, *work, costs) for job, work in zip(jobs, works)]
+    memory = [_memory(job, costs) for job in jobs]
+    rules = _rules(jobs, entries, memory, costs)
     requirements = [job.threads for job in jobs], memory, [job.after for job in jobs]
-    seconds = [job["core_seconds"] for job in described]
+    seconds = [job["core_seconds"] for job in entries]
     return {
         "run": config["run"],
         "total": {
@@ -54,7 +54,7 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
             for path, reason, status in zip(*(plan.exposures[name].tolist() for name in ("path", "reason", "status")))
             if status == "failed"
         ],
-        "jobs": described,
+        "jobs": entries,
     }
 
 
@@ -77,8 +77,8 @@ def _works(jobs: list[Job], plan, config_skymap: dict) -> list[tuple[float, floa
     return works
 
 
-def _job(job: Job, work: float, area: float, known: dict) -> dict:
-    seconds, volume = cost.estimate(job.rule, job.threads, job.inputs, len(job.visits), work, area, known)
+def _job(job: Job, work: float, area: float, costs: dict) -> dict:
+    seconds, volume = cost.estimate(job.rule, job.threads, job.inputs, len(job.visits), work, area, costs)
     return {
         "rule": job.rule,
         "wildcards": job.wildcards,
@@ -91,16 +91,16 @@ def _job(job: Job, work: float, area: float, known: dict) -> dict:
     }
 
 
-def _memory(job: Job, known: dict) -> int:
+def _memory(job: Job, costs: dict) -> int:
     """What earlier jobs of the rule took at most, else what the rule asks for [MB]."""
-    return (known[job.rule].memory if job.rule in known else 0) or job.memory
+    return (costs[job.rule].memory if job.rule in costs else 0) or job.memory
 
 
-def _rules(jobs: list[Job], described: list[dict], memory: list[int], known: dict) -> list[dict]:
+def _rules(jobs: list[Job], entries: list[dict], memory: list[int], costs: dict) -> list[dict]:
     """One entry for each rule, in the order in which their last jobs can run."""
     last = {job.rule: place for place, job in enumerate(jobs)}
     groups: dict[str, list] = {rule: [] for rule in sorted(last, key=last.get)}
-    for job, *of_job in zip(jobs, described, memory):
+    for job, *of_job in zip(jobs, entries, memory):
         groups[job.rule].append(of_job)
     return [
         {
@@ -110,8 +110,8 @@ def _rules(jobs: list[Job], described: list[dict], memory: list[int], known: dic
             "core_hours": sum(entry["core_seconds"] for entry, _ in group) / 3600,
             "gb": sum(entry["bytes"] for entry, _ in group) / 1e9,
             "temporary_gb": sum(entry["bytes"] * entry["temporary"] for entry, _ in group) / 1e9,
-            "memory_mb": max(needed for _, needed in group),
-            "earlier_jobs": known[rule].earlier_jobs if rule in known else 0,
+            "memory_mb": max(megabytes for _, megabytes in group),
+            "earlier_jobs": costs[rule].earlier_jobs if rule in costs else 0,
         }
         for rule, group in groups.items()
     ]
@@ -133,15 +133,15 @@ def _template(plan) -> dict:
     """How the template visits were chosen, and why others were not."""
     columns = (plan.selection[name].tolist() for name in ("visit", "selected", "reason"))
     left_out = defaultdict(set)
-    taken = set()
+    used = set()
     for visit, selected, reason in zip(*columns):
-        taken.add(visit) if selected else left_out[reason].add(visit)
+        used.add(visit) if selected else left_out[reason].add(visit)
     return {
         "seeing": SEEING[plan.seeing],
-        "visits": sorted(taken),
-        "left_out": {reason: sorted(visits - taken) for reason, visits in left_out.items() if visits - taken},
+        "visits": sorted(used),
+        "left_out": {reason: sorted(visits - used) for reason, visits in left_out.items() if visits - used},
         "left_out_of_some_patches": {
-            reason: sorted(visits & taken) for reason, visits in left_out.items() if visits & taken
+            reason: sorted(visits & used) for reason, visits in left_out.items() if visits & used
         },
     }
 

@@ -27,6 +27,10 @@ def parameters(changed, params, config: dict) -> list[str]:
         Those of the planned job, by name.
     config : dict
         The configuration of the plan.
+
+    Returns
+    -------
+    list of str
     """
     old = [_value(text) for text in sorted(changed.only_old)]
     lines = []
@@ -41,7 +45,20 @@ def parameters(changed, params, config: dict) -> list[str]:
 
 
 def inputs(before: list[str] | None, now: list[str]) -> list[str]:
-    """How many input files came and went."""
+    """How many input files came and went.
+
+    Parameters
+    ----------
+    before : list of str or None
+        Those of the earlier job; None where that is not known.
+    now : list of str
+        Those of the planned job.
+
+    Returns
+    -------
+    list of str
+        One line; none where they are the same.
+    """
     if before is None:
         return []
     added, gone = len(set(now) - set(before)), len(set(before) - set(now))

@@ -1,14 +1,13 @@
 """What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
 
 Earlier jobs are those in Snakemake's metadata: start and end of the job that made each product, of all runs in the
-directory.  They are told from each other by their logs, which end with the memory that they took; what their outputs
-take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
+directory.  They are told from each other by their logs, beside which each noted the memory that it took; what their
+outputs take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
 """
 
 import base64
 import heapq
 import json
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,6 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from diaflow.run import usage
+from diaflow.run.batches import rule_of
 
 START_UP = 1.5  # of a job [s]
 SAMPLE = 20  # jobs of a rule whose outputs are measured
@@ -59,20 +61,36 @@ BUILT_IN = {
 OTHER = Cost(START_UP, 0, 1e5, 0)
 
 
-def rule_of(name: str) -> str:
-    """The rule that makes one visit, of the name of a rule that may be that of a batch: calexp of calexp_17."""
-    return re.sub(r"_\d+$", "", name)
-
-
 def visits_of(name: str, output: Iterable[str]) -> list[str]:
-    """The visits of a batch, which name its products; none for other rules."""
+    """The visits of a batch.
+
+    Parameters
+    ----------
+    name : str
+        Of the rule.
+    output : iterable of str
+        Paths of the products, which are named after their visits.
+
+    Returns
+    -------
+    list of str
+        None for a rule that is not that of a batch.
+    """
     return list(dict.fromkeys(Path(path).stem for path in output)) if name != rule_of(name) else []
 
 
 def history(directory: Path) -> dict[str, Cost]:
-    """Costs by rule of the jobs that were run in a directory; median over its jobs, however many detectors they had.
+    """Costs of the jobs that were run in a directory: medians over those of each rule, however many detectors they had.
 
-    Size and time above the start-up are those of one visit, or the time that of one input.
+    Parameters
+    ----------
+    directory : path
+        Where Snakemake was run, with its metadata in ``.snakemake``.
+
+    Returns
+    -------
+    dict of str to Cost
+        By rule.  Size and time above the start-up are those of one visit, or the time that of one input.
     """
     times, inputs, outputs, sizes = defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict)
     for record, output in _records(directory / ".snakemake/metadata"):
@@ -109,10 +127,8 @@ def _records(folder: Path) -> Iterable[tuple[dict, str]]:
 
 
 def _memory(directory: Path, logs: list[str]) -> int:
-    """What a job took by the last line of its log [MB]; 0 where the log is gone."""
-    lines = [line for log in logs if (directory / log).exists() for line in (directory / log).read_text().splitlines()]
-    found = re.search(r"at most (\d+) MB$", lines[-1]) if lines else None
-    return int(found[1]) if found else 0
+    """What a job took by what it noted beside its log [MB]; 0 where that is gone."""
+    return max((usage.read(directory / log).get("max_mb", 0) for log in logs), default=0)
 
 
 def _size(path: Path) -> int:
@@ -122,7 +138,17 @@ def _size(path: Path) -> int:
 
 
 def megapixels(exposures: np.ndarray) -> dict[str, float]:
-    """Of the usable images of each visit."""
+    """Megapixels of the usable images of each visit.
+
+    Parameters
+    ----------
+    exposures : table "exposure"
+
+    Returns
+    -------
+    dict of str to float
+        By visit.
+    """
     usable = exposures[exposures["status"] == "ok"]
     visits, which = np.unique(usable["visit"], return_inverse=True)
     pixels = np.bincount(which, usable["nx"].astype(float) * usable["ny"]) / 1e6
@@ -130,7 +156,7 @@ def megapixels(exposures: np.ndarray) -> dict[str, float]:
 
 
 def estimate(
-    rule: str, threads: int, files: int, visits: int, work: float, area: float, known: dict[str, Cost]
+    rule: str, threads: int, files: int, visits: int, work: float, area: float, costs: dict[str, Cost]
 ) -> tuple[float, float]:
     """Time of all its cores [s] and bytes of output of one job.
 
@@ -144,11 +170,16 @@ def estimate(
         Number of visits that it works on; 0 where it is no job of some visits.
     work, area : float
         Of the images that it reads, and of the images or patches that it makes [megapixel].
-    known : dict
+    costs : dict
         From `history`; rules that are not in it get the built-in figures.
+
+    Returns
+    -------
+    seconds, size : float
+        [s], [byte]
     """
     visits = max(visits, 1)
-    cost, cores, amount = (known[rule], threads, visits) if rule in known else (BUILT_IN.get(rule, OTHER), 1, work)
+    cost, cores, amount = (costs[rule], threads, visits) if rule in costs else (BUILT_IN.get(rule, OTHER), 1, work)
     units = files if rule in PER_INPUT else amount
     return (cost.seconds + cost.seconds_per_unit * units) * cores, cost.size * visits + cost.size_per_area * area
 
@@ -165,6 +196,13 @@ def schedule(
     after : list of list of int
         Jobs that each waits for; they come before it.
     cores : int
+
+    Returns
+    -------
+    wall : float
+        [s]
+    peak : int
+        [MB]
     """
     waiting = [len(jobs) for jobs in after]
     followers = defaultdict(list)
@@ -177,10 +215,10 @@ def schedule(
     while ready or running:
         while ready and free >= min(threads[ready[0]], cores):
             job = heapq.heappop(ready)
-            taken = min(threads[job], cores)
-            free -= taken
+            n_cores = min(threads[job], cores)
+            free -= n_cores
             used += memory[job]
-            heapq.heappush(running, (now + seconds[job] / taken, job))
+            heapq.heappush(running, (now + seconds[job] / n_cores, job))
         peak = max(peak, used)
         now, job = heapq.heappop(running)
         free += min(threads[job], cores)

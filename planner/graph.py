@@ -1,7 +1,8 @@
 """The jobs that a run would do, with the reason for each, from Snakemake's own graph built in this process.
 
 Snakemake decides what runs; this module only reads its decision.  It uses the API of Snakemake 9 and, where that ends
-(it executes graphs but does not hand them out), the `Workflow` object behind it.
+(it executes graphs but does not hand them out), the `Workflow` object behind it.  Private names of Snakemake are used
+in `built`, which does what the API does for a dry run up to the graph, and one in `_why`; nowhere else in the planner.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from snakemake.io import is_flagged
 from snakemake.settings import types as settings
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+from diaflow.run.batches import rule_of
 from planner import changes, cost
 
 
@@ -65,6 +67,20 @@ def planned(
 ) -> tuple[list[Job], dict]:
     """The jobs that ``snakemake`` would run with the same arguments, in an order in which they can run.
 
+    Parameters
+    ----------
+    snakefile, directory : path
+        The workflow, and where it runs.
+    targets : sequence of str
+        Products or rules; none for everything.
+    configfiles : sequence of path
+    config : dict, optional
+        Keys that replace those of the configuration files.
+    cores : int
+        Threads of rules are no more than these.
+    forcerun : sequence of str
+        Products or rules to make again.
+
     Returns
     -------
     jobs : list of Job
@@ -73,11 +89,11 @@ def planned(
         The names of the Snakefile: its `config` and `plan` among them.
     """
     with built(snakefile, directory, targets, configfiles, config, cores, forcerun) as workflow:
-        needed = list(to_run(workflow.dag))
-        place = {job: k for k, job in enumerate(needed)}
-        jobs = [_described(job, workflow) for job in needed]
-        for job, described in zip(needed, jobs):
-            described.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
+        tasks = list(to_run(workflow.dag))
+        place = {job: k for k, job in enumerate(tasks)}
+        jobs = [_described(job, workflow) for job in tasks]
+        for job, description in zip(tasks, jobs):
+            description.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
         return jobs, workflow.globals
 
 
@@ -91,7 +107,18 @@ def built(
     cores: int = 1,
     forcerun: Sequence[str] = (),
 ) -> Iterator:
-    """Snakemake's workflow with its graph of jobs as ``snakemake --dry-run`` builds it."""
+    """Snakemake's workflow with its graph of jobs as ``snakemake --dry-run`` builds it.
+
+    Parameters
+    ----------
+    snakefile, directory, targets, configfiles, config, cores, forcerun
+        As for `planned`.
+
+    Yields
+    ------
+    snakemake.workflow.Workflow
+        Its graph is `dag`; the working directory is `directory` until the block ends.
+    """
     output = settings.OutputSettings(dryrun=True, quiet={settings.Quietness.ALL}, enable_file_logging=False)
     with SnakemakeApi(output) as api:
         workflow_api = api.workflow(
@@ -100,8 +127,8 @@ def built(
             snakefile=snakefile.resolve(),
             workdir=directory,
         )
-        asked = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
-        workflow = workflow_api.dag(asked).workflow_api._workflow
+        goal = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
+        workflow = workflow_api.dag(goal).workflow_api._workflow
         workflow._executor_plugin = ExecutorPluginRegistry().get_plugin("dryrun")
         workflow.execution_settings = settings.ExecutionSettings(lock=False)
         workflow.group_settings = settings.GroupSettings()
@@ -114,12 +141,22 @@ def built(
 
 
 def to_run(dag) -> Iterator:
-    """Snakemake's jobs that would run, each after those that it waits for."""
+    """Snakemake's jobs that would run, each after those that it waits for.
+
+    Parameters
+    ----------
+    dag : snakemake.dag.DAG
+        Of a workflow from `built`.
+
+    Yields
+    ------
+    snakemake.jobs.Job
+    """
     return (job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun)
 
 
 def _described(job, workflow) -> Job:
-    rule, wildcards, output = cost.rule_of(job.rule.name), dict(job.wildcards_dict), [str(path) for path in job.output]
+    rule, wildcards, output = rule_of(job.rule.name), dict(job.wildcards_dict), [str(path) for path in job.output]
     return Job(
         rule=rule,
         wildcards=wildcards,
@@ -135,11 +172,11 @@ def _described(job, workflow) -> Job:
 
 def _why(job, workflow) -> list[str]:
     """Reasons of a job in words.  Snakemake stops at the first cause on the way down: parameters are compared here."""
-    reason, known = workflow.dag.reason(job), workflow.persistence
+    reason, records = workflow.dag.reason(job), workflow.persistence
     why = []
     if reason.forced:
         why.append("asked for")
-    if reason.missing_output and not known.has_metadata(job):
+    if reason.missing_output and not records.has_metadata(job):
         why.append("missing")
     elif reason.missing_output:
         why.append("was made, is missing")
@@ -147,11 +184,11 @@ def _why(job, workflow) -> list[str]:
         why.append("incomplete")
     if reason.code_changed:
         why.append("script changed")
-    if known.has_metadata(job):
-        why += changes.parameters(known.params_changed(job), job.params, workflow.globals["config"])
-        before = known.input(job.output[0]) if job.output else None
+    if records.has_metadata(job):
+        why += changes.parameters(records.params_changed(job), job.params, workflow.globals["config"])
+        before = records.input(job.output[0]) if job.output else None
         why += changes.inputs(before, [str(path) for path in job.input])
     why += [f"newer input {path}" for path in sorted(map(str, reason.updated_input))]
     makers = {other.rule.name for other, files in workflow.dag.dependencies[job].items() if workflow.dag.needrun(other)}
-    why += [f"after {rule}" for rule in sorted(set(map(cost.rule_of, makers)))]
+    why += [f"after {rule}" for rule in sorted(set(map(rule_of, makers)))]
     return why

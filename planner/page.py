@@ -9,7 +9,18 @@ STYLE = (
 
 
 def text(answer: dict) -> str:
-    """Rules with their reasons, the totals, and what is left out."""
+    """The answer for the terminal: rules with their reasons, the totals, and what is left out.
+
+    Parameters
+    ----------
+    answer : dict
+        From `planner.answer.answer`.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
     total = answer["total"]
     if not total["jobs"]:
         return f"run {answer['run']}: nothing to be done\n"
@@ -48,11 +59,23 @@ def _notes(answer: dict) -> list[str]:
 
 
 def _left_out(reasons: dict[str, list[int]], where: str = "") -> list[str]:
-    return [f"  {len(visits)} left out{where}, {why}: {_ranges(visits)}" for why, visits in reasons.items()]
+    return [f"  {len(visits)} left out{where}, {why}: {ranges(visits)}" for why, visits in reasons.items()]
 
 
-def _ranges(visits: list[int], most: int = 8) -> str:
-    """Visits with runs of numbers written as first-last."""
+def ranges(visits: list[int], most: int = 8) -> str:
+    """Visits with runs of numbers written as first-last.
+
+    Parameters
+    ----------
+    visits : list of int
+        In their order.
+    most : int
+        Runs and single visits beyond these are left out.
+
+    Returns
+    -------
+    str
+    """
     parts: list[list[int]] = []
     for visit in visits:
         if parts and visit == parts[-1][1] + 1:
@@ -64,13 +87,24 @@ def _ranges(visits: list[int], most: int = 8) -> str:
 
 
 def html(answer: dict) -> str:
-    """The same as a page."""
+    """The same as `text` as one page without other files.
+
+    Parameters
+    ----------
+    answer : dict
+        From `planner.answer.answer`.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     header = ["rule", "jobs", "core hours", "GB", "memory [MB]", "known from", "why"]
     rows = []
     for rule in answer["rules"]:
-        known = f"{rule['earlier_jobs']} jobs" if rule["earlier_jobs"] else "built in"
+        basis = f"{rule['earlier_jobs']} jobs" if rule["earlier_jobs"] else "built in"
         why = "<br>".join(f"{escape(reason)} ({count})" for reason, count in rule["why"].items())
-        figures = [rule["jobs"], f"{rule['core_hours']:.2f}", f"{rule['gb']:.2f}", rule["memory_mb"], known]
+        figures = [rule["jobs"], f"{rule['core_hours']:.2f}", f"{rule['gb']:.2f}", rule["memory_mb"], basis]
         rows.append(_row([escape(rule["rule"]), *figures, why]))
     notes = "".join(f"<li>{escape(line.strip())}</li>" for line in _notes(answer))
     title = f"Plan of run {escape(answer['run'])}: {answer['total']['jobs']} jobs"

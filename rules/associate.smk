@@ -3,7 +3,7 @@
 
 rule associate:
     input:
-        dia_sources=patch_sources("dia_source"),
+        dia_sources=patch_sources,
     output:
         dia_objects=product("dia_object/{tract}/{patch}.parquet"),
         links=product("dia_link/{tract}/{patch}.parquet"),

@@ -26,11 +26,13 @@ rule jointcal:
         "../scripts/jointcal.py"
 
 
-for batch, visits in batches(alike=REFERENCE_VISITS.get).items():
+# A rule for each batch of visits, named after its first visit (calexp_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("calexp", alike=REFERENCE_VISITS.get).items():
 
     rule:
         name:
-            f"calexp{batch}"
+            name
         input:
             images=of_visits(images_of, visits),
             refcat=REFCAT,

@@ -1,11 +1,13 @@
 # Difference images of a visit and the sources on them.
 
 
-for batch, visits in batches(alike=SCIENCE.__contains__).items():
+# A rule for each batch of visits, named after its first visit (diffim_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("diffim", alike=SCIENCE.__contains__).items():
 
     rule:
         name:
-            f"diffim{batch}"
+            name
         input:
             of_visits_by_name("templates", template_coadds, visits),
             calexps=[product(f"calexp/{visit}") for visit in visits],

@@ -1,11 +1,13 @@
 # PSF photometry of every DIAObject on every difference image that contains it.
 
 
-for batch, visits in batches(alike=SCIENCE.__contains__).items():
+# A rule for each batch of visits, named after its first visit (forced_diffim_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("forced_diffim", alike=SCIENCE.__contains__).items():
 
     rule:
         name:
-            f"forced_diffim{batch}"
+            name
         input:
             of_visits_by_name("dia_objects", visit_objects, visits),
             calexps=[product(f"calexp/{visit}") for visit in visits],

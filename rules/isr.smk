@@ -51,11 +51,13 @@ if DETRENDED:
             imagetype="flat",
             exposures=lambda wildcards: plan.calibration_rows("flat", wildcards.band),
 
-    for batch, visits in batches().items():
+    # A rule for each batch of visits, named after its first visit (isr_17), or one for any visit, as
+    # rules/batches.smk says.
+    for name, visits in batches("isr").items():
 
         rule:
             name:
-                f"isr{batch}"
+                name
             input:
                 images=of_visits(plan.images.get, visits),
                 bias=master("bias"),

@@ -19,46 +19,29 @@ rule skymap:
         "../scripts/skymap.py"
 
 
+rule select_template:
+    input:
+        exposures=product("exposures.parquet"),
+        overlaps=product("overlaps.parquet"),
+        summary=product("visit_summary.parquet"),
+    output:
+        selection=product("selection.parquet"),
+    log:
+        log_of("select_template"),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        template={key: config["template"][key] for key in SELECTION},
+        science=GUARDED,
+    script:
+        "../scripts/select_template.py"
+
+
 # The one checkpoint, and only where the graph depends on what it finds: Snakemake loses track of running groups of jobs
-# when a checkpoint ends.
+# when a checkpoint ends.  The keyword `checkpoint` does the same as these lines, but would need the rule a second time:
+# what inherits with `use rule` is never a checkpoint.
 if MEASURED_SEEING:
-
-    checkpoint select_template:
-        input:
-            exposures=product("exposures.parquet"),
-            overlaps=product("overlaps.parquet"),
-            summary=product("visit_summary.parquet"),
-        output:
-            selection=product("selection.parquet"),
-        log:
-            log_of("select_template"),
-        conda:
-            "../envs/diaflow.yaml"
-        resources:
-            mem_mb=1000,
-        params:
-            template={key: config["template"][key] for key in SELECTION},
-            science=GUARDED,
-        script:
-            "../scripts/select_template.py"
-
-else:
-
-    rule select_template:
-        input:
-            exposures=product("exposures.parquet"),
-            overlaps=product("overlaps.parquet"),
-            summary=product("visit_summary.parquet"),
-        output:
-            selection=product("selection.parquet"),
-        log:
-            log_of("select_template"),
-        conda:
-            "../envs/diaflow.yaml"
-        resources:
-            mem_mb=1000,
-        params:
-            template={key: config["template"][key] for key in SELECTION},
-            science=GUARDED,
-        script:
-            "../scripts/select_template.py"
+    rules.select_template.rule.is_checkpoint = True
+    checkpoints.register(rules.select_template.rule)

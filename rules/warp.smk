@@ -1,6 +1,6 @@
 # Calexps of a visit resampled onto the patches of a tract, as they are and matched to one PSF.
 
-kept = directory if config["storage"]["keep_warps"] else lambda path: temp(directory(path))
+warp_folder = directory if config["storage"]["keep_warps"] else lambda path: temp(directory(path))
 
 TEMPLATE_VISITS = {visit for visits in plan.template.values() for visit in visits}
 
@@ -11,18 +11,31 @@ def warped_alike(visit):
 
 
 # Where visits are selected by their measured seeing, batches would warp those that are not.
-WARPED = ANY_VISIT if MEASURED_SEEING else batches(alike=warped_alike)
+WARPED_TOGETHER = 1 if MEASURED_SEEING else config["visits_per_job"]
 
 
-for batch, visits in WARPED.items():
+def model_summaries(visits):
+    """Input of a job of some visits: summaries of those whose seeing decides the PSF that the warps are matched to."""
+
+    def summaries(wildcards):
+        if config["template"]["model_fwhm"]:
+            return []
+        return template_summaries(int(wildcards.tract), plan.bands[visits_of(wildcards, visits)[0]])
+
+    return summaries
+
+
+# A rule for each batch of visits, named after its first visit (warp_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("warp", alike=warped_alike, size=WARPED_TOGETHER).items():
 
     rule:
         name:
-            f"warp{batch}"
+            name
         input:
             calexps=[product(f"calexp/{visit}") for visit in visits],
         output:
-            warps=[kept(product(f"warp/{{tract}}/{visit}")) for visit in visits],
+            warps=[warp_folder(product(f"warp/{{tract}}/{visit}")) for visit in visits],
         log:
             log_of(f"warp/{{tract}}/{visits[0]}"),
         conda:
@@ -36,16 +49,18 @@ for batch, visits in WARPED.items():
             "../scripts/warp.py"
 
 
-for batch, visits in WARPED.items():
+# A rule for each batch of visits, named after its first visit (warp_matched_17), or one for any visit, as
+# rules/batches.smk says.
+for name, visits in batches("warp_matched", alike=warped_alike, size=WARPED_TOGETHER).items():
 
     rule:
         name:
-            f"warp_matched{batch}"
+            name
         input:
             warps=[product(f"warp/{{tract}}/{visit}") for visit in visits],
             summaries=model_summaries(visits),
         output:
-            warps=[kept(product(f"warp_matched/{{tract}}/{visit}")) for visit in visits],
+            warps=[warp_folder(product(f"warp_matched/{{tract}}/{visit}")) for visit in visits],
         log:
             log_of(f"warp_matched/{{tract}}/{visits[0]}"),
         conda:

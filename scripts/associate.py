@@ -2,8 +2,9 @@
 
 import logging
 
-from diaflow.associate.patches import in_outer_box, patch_objects
 from diaflow.run import job, methods
+
+from diaflow.associate.patches import in_outer_box, patch_objects
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.store import tables
 

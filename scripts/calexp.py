@@ -3,11 +3,12 @@
 import logging
 from functools import partial
 
+from diaflow.run import job, parallel
+
 from diaflow.calibrate import calexp, jointcal
 from diaflow.errors import BadData
 from diaflow.isr import image_files
 from diaflow.refcat.store import stars_around
-from diaflow.run import job, parallel
 from diaflow.store import tables
 
 

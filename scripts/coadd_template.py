@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
+from diaflow.run import job, methods
+
 from diaflow.coadd import combine
 from diaflow.errors import BadData
-from diaflow.run import job, methods
 from diaflow.sky.skymap.tract import Tract
 
 

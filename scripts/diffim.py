@@ -3,11 +3,12 @@
 import logging
 from functools import partial
 
+from diaflow.run import job, methods, parallel
+
 from diaflow.coadd import template
 from diaflow.diasource import detection, quality
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
-from diaflow.run import job, methods, parallel
 from diaflow.store import tables
 from diaflow.subtract.subtraction import subtract
 from diaflow.subtract.summary import failed, summary_row

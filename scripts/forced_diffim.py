@@ -3,9 +3,10 @@
 import logging
 from functools import partial
 
+from diaflow.run import job, parallel
+
 from diaflow.forced.diffim import forced_photometry
 from diaflow.image.exposure import Exposure
-from diaflow.run import job, parallel
 from diaflow.store import tables
 
 

@@ -3,6 +3,7 @@
 import logging
 
 from diaflow.run import job, plan
+
 from diaflow.store import tables
 
 

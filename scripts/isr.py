@@ -4,12 +4,13 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from diaflow.run import job, parallel
+
 from diaflow.errors import BadData
 from diaflow.instruments import headers
 from diaflow.instruments.images import read_raw
 from diaflow.isr import image_files, masters, signature
 from diaflow.isr.assemble import assemble
-from diaflow.run import job, parallel
 from diaflow.sky.wcs import header_wcs
 from diaflow.store import tables
 

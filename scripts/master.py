@@ -4,9 +4,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from diaflow.run import job, parallel
+
 from diaflow.errors import BadData
 from diaflow.isr import image_files, masters
-from diaflow.run import job, parallel
 from diaflow.store import tables
 
 

@@ -2,8 +2,9 @@
 
 import logging
 
-from diaflow.refcat.convert import convert
 from diaflow.run import job
+
+from diaflow.refcat.convert import convert
 
 
 def main(snakemake):

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from diaflow.report import page
 from diaflow.run import job
+
+from diaflow.report import page
 
 
 def described(validation):

@@ -3,6 +3,7 @@
 import logging
 
 from diaflow.run import job, select
+
 from diaflow.store import tables
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from diaflow.run import job, parallel
+
 from diaflow.simulate import pixels, truth
 from diaflow.simulate.sky import Survey
 

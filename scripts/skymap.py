@@ -3,6 +3,7 @@
 import logging
 
 from diaflow.run import job, methods, plan
+
 from diaflow.sky.overlaps import patch_overlaps
 from diaflow.sky.skymap.maps import make_skymap
 from diaflow.store import tables

@@ -1,6 +1,7 @@
 """Collect what the run has made into the tables that users open."""
 
 from diaflow.run import job
+
 from diaflow.store import collect
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from diaflow.run import job
+
 from diaflow.store import files
 from diaflow.validate import scores
 

@@ -1,6 +1,7 @@
 """Collect the summaries of all visits into one table."""
 
 from diaflow.run import job
+
 from diaflow.store import tables
 
 

@@ -4,9 +4,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from diaflow.run import job, parallel
+
 from diaflow import warp
 from diaflow.image.exposure import Exposure
-from diaflow.run import job, parallel
 from diaflow.sky.skymap.tract import Tract
 
 

@@ -4,10 +4,11 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from diaflow.run import job, parallel
+
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.psfmatch.homogeneous import homogenise, model_psf
-from diaflow.run import job, parallel
 from diaflow.store import tables
 
 

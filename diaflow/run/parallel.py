@@ -11,6 +11,18 @@ from diaflow.errors import InputError
 def each(function: Callable, items: Iterable, workers: int) -> list:
     """``[function(item) for item in items]`` in order, in up to `workers` processes.
 
+    Parameters
+    ----------
+    function : callable
+        Of one item; it and the results can be pickled.
+    items : iterable
+    workers : int
+        With fewer than two, or one item, everything is done in this process.
+
+    Returns
+    -------
+    list
+
     Raises
     ------
     InputError

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,6 @@ class Plan:
     ----------
     exposures : "exposure" table
         All images, usable or not, and calibration frames.
-    calibrations : dict
-        Paths of the calibration frames of each (imagetype, band); bias and dark have no band.
     skymap : SkyMap
     overlaps : "overlap" table
     selection : "selection" table
@@ -63,59 +61,90 @@ class Plan:
     science: list[int]
     seeing: str = ""
 
-    def __post_init__(self):
-        usable = self.exposures[self.exposures["status"] == "ok"]
-        frames = self.exposures[self.exposures["status"] == "calibration"]
-        images, bands, exptimes, patches = defaultdict(dict), {}, {}, defaultdict(dict)
-        for visit, path, band, exptime in _tuples(usable, "visit", "path", "band", "exptime"):
-            images[visit][path] = None
-            bands[visit], exptimes[visit] = band, exptime
-        for tract, patch, visit in _tuples(self.overlaps, "tract", "patch", "visit"):
-            patches[visit][tract, patch] = None
-        calibrations, science_visits = defaultdict(dict), defaultdict(list)
-        for imagetype, band, path in _tuples(frames, "imagetype", "band", "path"):
-            calibrations[imagetype, band][path] = None
-        for visit in self.science:
-            for patch in patches[visit]:
-                science_visits[patch].append(visit)
-        # A file that holds several detectors counts once.
-        for name, paths in (("images", images), ("calibrations", calibrations)):
-            object.__setattr__(self, name, {key: list(unique) for key, unique in paths.items()})
-        object.__setattr__(self, "bands", bands)
-        object.__setattr__(self, "patches", {visit: list(patches[visit]) for visit in images})
-        object.__setattr__(self, "science_visits", dict(science_visits))
-        object.__setattr__(self, "reference_visits", _reference_visits(bands, exptimes))
+    @functools.cached_property
+    def usable(self) -> np.ndarray:
+        """Rows of the exposure table: the usable images."""
+        return self.exposures[self.exposures["status"] == "ok"]
 
-    @property
+    @functools.cached_property
+    def images(self) -> dict[int, list[str]]:
+        """Paths of the usable images of each visit; a file that holds several detectors counts once."""
+        return _unique(_tuples(self.usable, "visit", "path"))
+
+    @functools.cached_property
+    def calibrations(self) -> dict[tuple[str, str], list[str]]:
+        """Paths of the calibration frames of each (imagetype, band); bias and dark have no band."""
+        frames = self.exposures[self.exposures["status"] == "calibration"]
+        rows = _tuples(frames, "imagetype", "band", "path")
+        return _unique(((imagetype, band), path) for imagetype, band, path in rows)
+
+    @functools.cached_property
+    def bands(self) -> dict[int, str]:
+        """The band of each visit."""
+        return dict(_tuples(self.usable, "visit", "band"))
+
+    @functools.cached_property
+    def patches(self) -> dict[int, list[Patch]]:
+        """(tract, patch) that each visit touches."""
+        overlaps = _tuples(self.overlaps, "tract", "patch", "visit")
+        touched = _unique((visit, (tract, patch)) for tract, patch, visit in overlaps)
+        return {visit: touched.get(visit, []) for visit in self.images}
+
+    @functools.cached_property
+    def science_visits(self) -> dict[Patch, list[int]]:
+        """Visits to difference of each (tract, patch) that has any."""
+        visits = defaultdict(list)
+        for visit in self.science:
+            for patch in self.patches[visit]:
+                visits[patch].append(visit)
+        return dict(visits)
+
+    @functools.cached_property
+    def reference_visits(self) -> dict[int, int | None]:
+        """The visit that each is aligned to without a catalogue."""
+        return _reference_visits(self.bands, dict(_tuples(self.usable, "visit", "exptime")))
+
+    @functools.cached_property
     def visits(self) -> list[int]:
         """All visits with at least one usable image."""
         return sorted(self.images)
 
-    @property
+    @functools.cached_property
     def detectors(self) -> list[int]:
         """All detectors with at least one usable image."""
-        return np.unique(self.exposures["detector"][self.exposures["status"] == "ok"]).tolist()
+        return np.unique(self.usable["detector"]).tolist()
 
     @functools.cached_property
     def _rows(self) -> dict[int, list[tuple]]:
-        usable = self.exposures[self.exposures["status"] == "ok"]
         rows = defaultdict(list)
-        for visit, row in zip(usable["visit"].tolist(), usable.tolist()):
+        for visit, row in zip(self.usable["visit"].tolist(), self.usable.tolist()):
             rows[visit].append(row)
         return dict(rows)
 
     def rows(self, *visits: int) -> list[tuple]:
-        """Rows of the exposure table: the usable images of some visits."""
+        """Rows of the exposure table for `tables.from_rows`: the usable images of some visits in their order."""
         return [row for visit in visits for row in self._rows[visit]]
 
     def calibration_rows(self, imagetype: str, band: str = "") -> list[tuple]:
-        """Rows of the exposure table: the calibration frames of a kind."""
+        """Rows of the exposure table: the calibration frames of a kind.
+
+        Parameters
+        ----------
+        imagetype : str
+            "bias", "dark" or "flat".
+        band : str
+            Of a flat; bias and dark have none.
+
+        Returns
+        -------
+        list of tuple
+        """
         table = self.exposures
         of_kind = (table["status"] == "calibration") & (table["imagetype"] == imagetype) & (table["band"] == band)
         return table[of_kind].tolist()
 
     def sky_around(self, tract: int) -> dict:
-        """The sky map without the tracts that reach no position of a tract, in plain types."""
+        """The sky map, as `SkyMap.from_dict` takes it, without the tracts that reach no position of a tract."""
         tracts = self.skymap.tracts
         centres = np.array([(other.ra, other.dec) for other in tracts.values()])
         distance = sphere.separation(
@@ -126,7 +155,17 @@ class Plan:
         return SkyMap(self.skymap.kind, near).to_dict()
 
     def joint_visits(self, number: int) -> list[int]:
-        """The first `number` visits of each band, in order of the visits."""
+        """The first visits of each band, in order of the visits.
+
+        Parameters
+        ----------
+        number : int
+            Of visits of each band; a band that has fewer gives them all.
+
+        Returns
+        -------
+        list of int
+        """
         of_band = defaultdict(list)
         for visit in self.visits:
             of_band[self.bands[visit]].append(visit)
@@ -153,6 +192,10 @@ def make(config: dict, exposures_path: str | Path, summary_path: str | Path = ""
         Exposure table of an earlier ingest; used when it is still that of the same files, else headers are read.
     summary_path : path
         Table "visit_summary" of an earlier run: the measured seeing, where the template selection asks for it.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
@@ -186,19 +229,34 @@ def _seeing(config_template: dict, exposures: np.ndarray, summary_path: str | Pa
         measured = select.measured_fwhm(tables.read("visit_summary", summary_path))
     if fwhm.keys() <= measured.keys():
         return measured, "measured"
-    known = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
-    return fwhm | measured, "header" if known else "none"
+    all_in_headers = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
+    return fwhm | measured, "header" if all_in_headers else "none"
 
 
 def exposure_table(config: dict, path: str | Path) -> np.ndarray:
-    """The exposure table: simulated, of a list of visits, from an earlier ingest of the same files, or from headers."""
+    """The exposure table: simulated, of a list of visits, from an earlier ingest of the same files, or from headers.
+
+    Parameters
+    ----------
+    config : dict
+        The whole configuration.
+    path : path
+        Exposure table of an earlier ingest, which need not exist.
+
+    Returns
+    -------
+    table "exposure"
+
+    Raises
+    ------
+    InputError
+        When no image can be used; the message names the glob or the file.
+    """
     if config["images"] == "simulated":
-        planned = pointing.plan(config["simulate"])
-        for column, wanted in (("band", config["bands"]), ("detector", config["detectors"])):
-            planned = (
-                planned[np.isin(planned[column].astype(str), [str(value) for value in wanted])] if wanted else planned
-            )
-        return planned
+        table = pointing.plan(config["simulate"])
+        for column, values in (("band", config["bands"]), ("detector", config["detectors"])):
+            table = table[np.isin(table[column].astype(str), [str(value) for value in values])] if values else table
+        return table
     if visitlist.is_list(config["images"]):
         return visitlist.exposures(config["images"], config["camera"], config["bands"], config["detectors"])
     digest = ingest_digest(config)
@@ -209,6 +267,15 @@ def exposure_table(config: dict, path: str | Path) -> np.ndarray:
 
 def ingest(config: dict) -> np.ndarray:
     """The exposure table from the headers of the configured images.
+
+    Parameters
+    ----------
+    config : dict
+        The whole configuration, or its sections images, instrument, metadata, bands, detectors and simulate.
+
+    Returns
+    -------
+    table "exposure"
 
     Raises
     ------
@@ -223,29 +290,59 @@ def ingest(config: dict) -> np.ndarray:
 
 
 def image_globs(config: dict) -> list[str]:
-    """The glob patterns of the images of a run."""
+    """The glob patterns of the images of a run.
+
+    Parameters
+    ----------
+    config : dict
+        Sections images and simulate of the configuration.
+
+    Returns
+    -------
+    list of str
+    """
     if config["images"] == "simulated":
         return [glob.escape(path) for path in pointing.plan(config["simulate"])["path"]]
     return [config["images"]] if isinstance(config["images"], str) else list(config["images"])
 
 
 def ingest_digest(config: dict) -> str:
-    """Fingerprint of everything that the exposure table depends on: files (name, size, time) and instrument."""
+    """Fingerprint of everything that the exposure table depends on: files (name, size, time) and instrument.
+
+    Parameters
+    ----------
+    config : dict
+        As for `ingest`.
+
+    Returns
+    -------
+    str
+        SHA-1 in hexadecimal digits.
+    """
     files = sorted({path for pattern in image_globs(config) for path in glob.glob(pattern, recursive=True)})
     stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files]
     keys = {key: config[key] for key in ("metadata", "bands", "detectors")}
-    made_by = maps.load(config["instrument"]), list(tables.schema("exposure"))
-    content = json.dumps([keys, made_by, stats], sort_keys=True, default=str)
+    reader = maps.load(config["instrument"]), list(tables.schema("exposure"))
+    content = json.dumps([keys, reader, stats], sort_keys=True, default=str)
     return hashlib.sha1(content.encode()).hexdigest()
 
 
 def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[int]]:
-    """Selected visits of every (tract, patch, band) that has one."""
-    chosen = defaultdict(list)
-    taken = selection[selection["selected"]]
-    for tract, patch, band, visit in _tuples(taken, "tract", "patch", "band", "visit"):
-        chosen[tract, patch, band].append(visit)
-    return dict(chosen)
+    """Selected visits of every (tract, patch, band) that has one.
+
+    Parameters
+    ----------
+    selection : table "selection"
+
+    Returns
+    -------
+    dict of (tract, patch, band) to list of int
+    """
+    visits = defaultdict(list)
+    rows = selection[selection["selected"]]
+    for tract, patch, band, visit in _tuples(rows, "tract", "patch", "band", "visit"):
+        visits[tract, patch, band].append(visit)
+    return dict(visits)
 
 
 def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
@@ -264,20 +361,30 @@ def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict
     return reference
 
 
-def batches(keys: dict[int, Hashable], size: int) -> list[list[int]]:
-    """Visits that share a job: those of the same key, `size` at a time in their order."""
-    alike = defaultdict(list)
-    for visit, key in keys.items():
-        alike[key].append(visit)
-    return [visits[k : k + size] for visits in alike.values() for k in range(0, len(visits), size)]
-
-
 def check_selection(plan: Plan) -> None:
-    """Raise an InputError when nothing is left to difference or to build a template from."""
+    """Refuse a plan in which nothing is left to difference or to build a template from.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Raises
+    ------
+    InputError
+        Names the section of the configuration that leaves nothing.
+    """
     if not plan.science:
         raise InputError("config: science: no visit is left to difference")
     if not any(plan.template.values()):
         raise InputError("config: template: no visit is left to build a template from")
+
+
+def _unique(pairs: Iterable[tuple[Hashable, Hashable]]) -> dict:
+    """The different values of each key, both in the order in which they come first."""
+    values = defaultdict(dict)
+    for key, value in pairs:
+        values[key][value] = None
+    return {key: list(unique) for key, unique in values.items()}
 
 
 def _tuples(table: np.ndarray, *columns: str) -> Iterator[tuple]:

@@ -140,9 +140,3 @@ def test_sky_around_a_tract_holds_what_its_corners_can_reach(tmp_path):
     near, far = (replace(tract, id=k, ra=tract.ra + k * tract.radius) for k in (2, 4))
     neighbours = replace(plan, skymap=SkyMap("rings", {each.id: each for each in (tract, near, far)}))
     assert [entry["id"] for entry in neighbours.sky_around(tract.id)["tracts"]] == [tract.id, near.id]
-
-
-def test_batches_hold_visits_that_are_alike_in_their_order():
-    keys = dict.fromkeys([1, 2, 4, 6, 8, 9, 11], "g") | dict.fromkeys([3, 5], "r")
-    assert planning.batches(keys, 3) == [[1, 2, 4], [6, 8, 9], [11], [3, 5]]
-    assert planning.batches(keys | {12: "g"}, 3) == [[1, 2, 4], [6, 8, 9], [11, 12], [3, 5]]

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from diaflow.run import usage
 from planner import changes, cost
 from planner.__main__ import overrides
-from planner.page import _ranges
+from planner.page import ranges
 
 
 def test_independent_jobs_share_the_cores():
@@ -57,43 +58,43 @@ def earlier(tmp_path):
 
 
 def test_earlier_jobs_give_median_time_and_all_their_outputs(earlier):
-    known = cost.history(earlier)
-    assert known["calexp"].earlier_jobs == 3
-    assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, known) == pytest.approx((5.0, 1500.0))
-    assert cost.estimate("calexp", 4, 3, 1, 16.0, 16.0, known) == pytest.approx((20.0, 1500.0))
+    costs = cost.history(earlier)
+    assert costs["calexp"].earlier_jobs == 3
+    assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, costs) == pytest.approx((5.0, 1500.0))
+    assert cost.estimate("calexp", 4, 3, 1, 16.0, 16.0, costs) == pytest.approx((20.0, 1500.0))
 
 
 def test_batch_of_visits_is_told_from_single_visits_and_the_other_way_round(earlier):
     """A visit takes 5 s with 1.5 s of start-up.  Batches of four, 1.5 s + 4 x 2 s, are as many jobs and one more."""
-    known = cost.history(earlier)
-    assert cost.estimate("calexp", 1, 12, 4, 16.0, 16.0, known) == pytest.approx((1.5 + 4 * 3.5, 4 * 1500.0))
+    costs = cost.history(earlier)
+    assert cost.estimate("calexp", 1, 12, 4, 16.0, 16.0, costs) == pytest.approx((1.5 + 4 * 3.5, 4 * 1500.0))
     for first in range(10, 50, 4):
         for visit in range(first, first + 4):
             record(earlier, f"calexp_{first}", f"calexp/{visit}", 200.0, 209.5, 3, 600, log=f"{first}.log")
-    known = cost.history(earlier)
-    assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, known) == pytest.approx((1.5 + 2.0, 600.0))
-    assert known["calexp"].earlier_jobs == 13
+    costs = cost.history(earlier)
+    assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, costs) == pytest.approx((1.5 + 2.0, 600.0))
+    assert costs["calexp"].earlier_jobs == 13
 
 
 def test_coadd_grows_with_its_inputs_above_the_start_up(earlier):
     """20 s above 1.5 s of start-up for ten inputs: 2 s each."""
-    known = cost.history(earlier)
-    assert cost.estimate("coadd_template", 1, 25, 0, 0.0, 17.6, known) == (pytest.approx(51.5), 7)
+    costs = cost.history(earlier)
+    assert cost.estimate("coadd_template", 1, 25, 0, 0.0, 17.6, costs) == (pytest.approx(51.5), 7)
 
 
-def test_memory_is_the_most_that_a_log_tells(earlier):
-    """The calexps of 1 and 2 say what they took; the coadd's log is gone."""
+def test_memory_is_the_most_that_jobs_noted_beside_their_logs(earlier):
+    """The calexps of 1 and 2 say what they took; the coadd does not."""
     assert cost.history(earlier)["calexp"].memory == 0
     for visit, memory in ((1, 700), (2, 650)):
-        (earlier / str(visit)).write_text(f"calexp: 2 of 2 detectors\ncalexp: used 3.1 CPU s, at most {memory} MB\n")
-    known = cost.history(earlier)
-    assert (known["calexp"].memory, known["coadd_template"].memory) == (700, 0)
+        usage.write({"rule": "calexp", "threads": 1, "cpu_s": 3.1, "max_mb": memory}, earlier / str(visit))
+    costs = cost.history(earlier)
+    assert (costs["calexp"].memory, costs["coadd_template"].memory) == (700, 0)
 
 
 def test_without_earlier_jobs_built_in_figures_grow_with_the_pixels(tmp_path):
-    known = cost.history(tmp_path)
-    assert known == {}
-    small, large = (cost.estimate("calexp", 1, 1, 1, size, size, known)[0] for size in (10.0, 20.0))
+    costs = cost.history(tmp_path)
+    assert costs == {}
+    small, large = (cost.estimate("calexp", 1, 1, 1, size, size, costs)[0] for size in (10.0, 20.0))
     assert large - small == pytest.approx(small - cost.START_UP)
 
 
@@ -127,4 +128,4 @@ def test_what_if_words_become_nested_configuration():
 
 
 def test_runs_of_visits_are_shortened():
-    assert _ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
+    assert ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"

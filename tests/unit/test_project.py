@@ -1,4 +1,4 @@
-"""The papers of the project: pins agree, small scripts, every rule complete, every key and column explained."""
+"""The papers of the project: pins agree, small files, the job runner first, every key and column explained."""
 
 import ast
 import re
@@ -33,27 +33,33 @@ def test_lock_file_has_the_pins_of_pyproject(root):
     assert dict(pin.split("==") for extra in optional.values() for pin in extra).items() <= locked.items()
 
 
-def test_scripts_have_at_most_60_lines_and_library_files_at_most_400(root):
-    for folder, limit in (("scripts", 60), ("diaflow", 400)):
-        for path in (root / folder).rglob("*.py"):
-            assert len(path.read_text().splitlines()) <= limit, path
+@pytest.mark.parametrize(
+    ("pattern", "limit"),
+    [("Snakefile", 60), ("scripts/*.py", 60), ("diaflow/**/*.py", 400), ("diaflow/**/__init__.py", 40)],
+)
+def test_files_are_small(root, pattern, limit):
+    paths = list(root.glob(pattern))
+    assert paths
+    for path in paths:
+        assert len(path.read_text().splitlines()) <= limit, path
 
 
-def test_scripts_import_diaflow_before_anything_that_loads_blas(root):
-    # Snakemake sets OMP_NUM_THREADS to the threads of the rule; diaflow sets it to 1, which BLAS reads when it loads.
+def test_scripts_import_the_job_runner_before_anything_that_loads_blas(root):
+    # Snakemake sets OMP_NUM_THREADS to the threads of the rule; the runner sets it to 1, which BLAS reads as it loads.
     for path in (root / "scripts").glob("*.py"):
         imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        names = [node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
-        foreign = [name.split(".")[0] for name in names if name.split(".")[0] not in sys.stdlib_module_names]
-        assert foreign[0] == "diaflow", path
+        names = [
+            f"{node.module}.{node.names[0].name}" if isinstance(node, ast.ImportFrom) else node.names[0].name
+            for node in imports
+        ]
+        foreign = [name for name in names if name.split(".")[0] not in sys.stdlib_module_names]
+        assert foreign[0] == "diaflow.run.job", path
 
 
-def test_every_rule_has_a_script_a_log_and_an_environment(root):
-    for path in (root / "rules").glob("*.smk"):
-        for block in re.split(r"^\s*(?:rule|checkpoint) ", path.read_text(), flags=re.MULTILINE)[1:]:
-            assert all(f"{directive}:" in block for directive in ("log", "conda", "script")), (path, block[:40])
-            script = re.search(r'script:\s*"\.\./(scripts/\w+\.py)"', block).group(1)
-            assert (root / script).exists(), script
+def test_only_scripts_import_the_job_runner(root):
+    for folder in ("diaflow", "planner", "rules"):
+        for path in (path for path in (root / folder).rglob("*") if path.suffix in (".py", ".smk")):
+            assert not re.search(r"^\s*(import|from) diaflow\.run.*\bjob\b", path.read_text(), re.MULTILINE), path
 
 
 def test_every_key_of_the_default_configuration_is_explained_and_every_key_is_in_it(root):
@@ -99,15 +105,3 @@ UNITS = [
     "electron/DN",
     "deg/d",
 ]
-
-
-def test_every_rule_gets_more_memory_on_slurm_when_it_is_tried_again(root):
-    """A new rule needs a line in profiles/slurm/config.yaml."""
-    profile = yaml.safe_load((root / "profiles/slurm/config.yaml").read_text())
-    text = "".join(path.read_text() for path in (root / "rules").glob("*.smk"))
-    rules = set(re.findall(r"^\s*(?:rule|checkpoint) (\w+):", text, re.MULTILINE))
-    rules |= set(re.findall(r"^\s*use rule \w+ as (\w+) with:", text, re.MULTILINE))
-    rules |= set(re.findall(r'^\s*f"(\w+)\{batch\}"$', text, re.MULTILINE))
-    assert rules == set(profile["set-resources"])
-    assert set(profile["groups"]) | set(profile["set-threads"]) <= rules
-    assert all("attempt" in entry["mem_mb"] for entry in profile["set-resources"].values())

@@ -85,7 +85,7 @@ def image(finished):
     """Put one image file of a module's `finished` run in place, or change it; the files are as before afterwards."""
     folder, _ = finished
     images = folder / "demo/images"
-    kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in images.glob("*.fits")}
+    contents = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in images.glob("*.fits")}
 
     def write(source: str, name: str, **cards) -> None:
         with fits.open(images / source) as hdus:
@@ -94,8 +94,8 @@ def image(finished):
             hdus.writeto(images / name, overwrite=True)
 
     yield write
-    for path in set(images.glob("*.fits")) - set(kept):
+    for path in set(images.glob("*.fits")) - set(contents):
         path.unlink()
-    for path, (content, mtime) in kept.items():
+    for path, (content, mtime) in contents.items():
         path.write_bytes(content)
         os.utime(path, ns=(mtime, mtime))

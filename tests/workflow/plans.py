@@ -5,23 +5,25 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
-from planner import cost, graph
+from diaflow.run.batches import rule_of
+from planner import graph
 
 
 def outputs_made(folder: Path, since: float = 0) -> set[tuple[str, str]]:
     """(rule, product) of all jobs that Snakemake recorded as finished; batches of visits under the rule of one."""
-    made = set()
+    outputs = set()
     for path in (folder / ".snakemake/metadata").rglob("*"):
         if path.is_file():
             record = json.loads(path.read_text())
             name = str(path.relative_to(folder / ".snakemake/metadata")).replace("@", "").replace("/", "")
             if record["starttime"] >= since:
-                made.add((cost.rule_of(record["rule"]), base64.urlsafe_b64decode(name).decode()))
-    return made
+                outputs.add((rule_of(record["rule"]), base64.urlsafe_b64decode(name).decode()))
+    return outputs
 
 
 def ask(root: Path, folder: Path, config: dict, *arguments: str) -> tuple[dict, str]:
@@ -40,14 +42,38 @@ def products(answer: dict) -> set[tuple[str, str]]:
 
 def planned(root: Path, folder: Path, config: dict, targets: list[str] = ()) -> list[graph.Job]:
     """The jobs that would run, planned in a process of its own."""
+    return _in_own_process(_jobs, root, folder, config, targets)
+
+
+def snakemake_rules(root: Path, folder: Path, config: dict) -> list[dict]:
+    """Name, script, logs and environment of every rule that Snakemake makes of the workflow; without `all`."""
+    return _in_own_process(_rules, root, folder, config)
+
+
+def _in_own_process(function: Callable, root: Path, folder: Path, config: dict, *arguments):
     path = folder / "asked.yaml"
     path.write_text(yaml.safe_dump(config))
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(_jobs, (root / "Snakefile", folder, targets, path))
+        return pool.apply(function, (root / "Snakefile", folder, path, *arguments))
 
 
-def _jobs(snakefile: Path, folder: Path, targets: list[str], configfile: Path) -> list[graph.Job]:
+def _jobs(snakefile: Path, folder: Path, configfile: Path, targets: list[str]) -> list[graph.Job]:
     return graph.planned(snakefile, folder, targets, [configfile])[0]
+
+
+def _rules(snakefile: Path, folder: Path, configfile: Path) -> list[dict]:
+    with graph.built(snakefile, folder, configfiles=[configfile]) as workflow:
+        return [
+            {
+                "name": rule.name,
+                "script": rule.script and str(rule.script),
+                "log": [str(path) for path in rule.log],
+                "conda": rule.conda_env and str(rule.conda_env),
+                "checkpoint": rule.is_checkpoint,
+            }
+            for rule in workflow.rules
+            if rule.name != "all"
+        ]
 
 
 def rules(jobs: list[graph.Job]) -> set[str]:

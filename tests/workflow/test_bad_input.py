@@ -116,9 +116,9 @@ def test_bad_detectors_have_a_status_and_the_rest_of_the_survey_is_made(tmp_path
     assert done.returncode == 0, done.stderr[-5000:]
     visits = tables.read("visit", tmp_path / "results/tiny/tables/visit.parquet")
     failed = visits[visits["calexp_status"] == "failed"]
-    found = {(row["visit"], row["detector"]): row["calexp_reason"] for row in failed}
-    assert set(found) == {(int(science[0]), 0), (int(science[1]), 0), (int(science[1]), 1)}
-    assert "unreadable" in found[int(science[0]), 0]
-    assert "star" in found[int(science[1]), 0]
-    assert "satur" in found[int(science[1]), 1]
+    reasons = {(row["visit"], row["detector"]): row["calexp_reason"] for row in failed}
+    assert set(reasons) == {(int(science[0]), 0), (int(science[1]), 0), (int(science[1]), 1)}
+    assert "unreadable" in reasons[int(science[0]), 0]
+    assert "star" in reasons[int(science[1]), 0]
+    assert "satur" in reasons[int(science[1]), 1]
     assert len(tables.read("dia_source", tmp_path / "results/tiny/tables/dia_source.parquet")) > 0

@@ -38,9 +38,11 @@ def paired_run(tmp_path_factory, tiny_run, snakemake, paired, root) -> tuple[Pat
 
 
 def test_tables_are_those_of_single_visits(paired_run, tiny_run):
-    made, expected = (sorted((folder / RUN / "tables").glob("*.parquet")) for folder in (paired_run[0], tiny_run))
-    assert [path.name for path in made] == [path.name for path in expected] != []
-    assert [path.read_bytes() for path in made] == [path.read_bytes() for path in expected]
+    tables_of_pairs, expected = (
+        sorted((folder / RUN / "tables").glob("*.parquet")) for folder in (paired_run[0], tiny_run)
+    )
+    assert [path.name for path in tables_of_pairs] == [path.name for path in expected] != []
+    assert [path.read_bytes() for path in tables_of_pairs] == [path.read_bytes() for path in expected]
 
 
 def test_the_plan_is_what_is_run(paired_run):

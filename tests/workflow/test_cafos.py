@@ -54,14 +54,14 @@ def jobs(listing: str) -> dict[str, int]:
 
 def test_the_headers_tell_the_whole_graph(tmp_path, shared, root, snakemake):
     (tmp_path / "cafos").symlink_to(shared / "cafos_ngc2420_raw")
-    planned = jobs(snakemake(tmp_path, configuration(root), "--dry-run").stdout)
+    counts = jobs(snakemake(tmp_path, configuration(root), "--dry-run").stdout)
     expected = {"master_bias": 1, "master_flat": 2, "isr": 11, "calexp": 11, "diffim": 2}
-    assert expected.items() <= planned.items() and "master_dark" not in planned
+    assert expected.items() <= counts.items() and "master_dark" not in counts
 
 
 def test_there_is_no_isr_for_flat_fielded_images(tmp_path, snakemake, tiny):
-    planned = jobs(snakemake(tmp_path, tiny, "--dry-run").stdout)
-    assert planned["calexp"] == 5 and not {"isr", "master_bias", "master_flat"} & set(planned)
+    counts = jobs(snakemake(tmp_path, tiny, "--dry-run").stdout)
+    assert counts["calexp"] == 5 and not {"isr", "master_bias", "master_flat"} & set(counts)
 
 
 def test_read_noise_is_what_the_bias_frames_say_and_not_the_header(run):
@@ -125,18 +125,18 @@ def stars(run, visit) -> np.ndarray:
 
 @pytest.mark.parametrize(("first", "second"), [(26, 27), (27, 28), (31, 32), (32, 33), (26, 31), (28, 33)])
 def test_visits_are_registered_to_a_tenth_of_a_pixel(run, first, second):
-    one, other = stars(run, first), stars(run, second)
-    east = np.cos(np.radians(one["dec"].mean()))
-    here, there = (np.column_stack([t["ra"] * east, t["dec"]]) * 3600 / PIXEL_SCALE for t in (one, other))
-    distance, match = cKDTree(there).query(here, distance_upper_bound=2.0)
-    found = np.isfinite(distance)
-    offset = there[match[found]] - here[found]
-    errors = np.hypot(one["xErr"][found], other["xErr"][match[found]])
-    assert found.sum() > 120
+    stars_1, stars_2 = stars(run, first), stars(run, second)
+    east = np.cos(np.radians(stars_1["dec"].mean()))
+    sky_1, sky_2 = (np.column_stack([t["ra"] * east, t["dec"]]) * 3600 / PIXEL_SCALE for t in (stars_1, stars_2))
+    distance, match = cKDTree(sky_2).query(sky_1, distance_upper_bound=2.0)
+    near = np.isfinite(distance)
+    offset = sky_2[match[near]] - sky_1[near]
+    errors = np.hypot(stars_1["xErr"][near], stars_2["xErr"][match[near]])
+    assert near.sum() > 120
     # The median length of a two-dimensional normal deviate of the stars' errors (0.04 to 0.05 pixels) is 1.18 of them;
     # seeing and PSF differ between the visits too: half as much again.
     assert np.median(np.hypot(*offset.T)) < min(0.1, 2 * 1.18 * np.median(errors))
-    x, y = one["x"][found] > 512, one["y"][found] > 512
+    x, y = stars_1["x"][near] > 512, stars_1["y"][near] > 512
     for quadrant in (x & y, x & ~y, ~x & y, ~x & ~y):
         # The error of a median of n, with a scatter of 0.07 pixels and four sigma: less than 0.07.
         reach = 4 * 1.25 * 0.07 / np.sqrt(quadrant.sum())

@@ -21,7 +21,7 @@ RUN = Path("results/tiny")
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
 SCRIPTS = ".snakemake/scripts"
 KILLS = 20
-WHOLE = 5  # one kill in so many is that of the whole run
+WHOLE = 5  # one kill in this many is that of the whole run
 
 
 def products(folder: Path, names: list[str]) -> list[bytes]:
@@ -127,8 +127,8 @@ def test_full_disk_is_named_nothing_is_corrupt_and_the_run_completes_after_room_
         remount(disk, "size=1g")
         done = snakemake(disk, tiny, target)
         assert done.returncode == 0, done.stderr[-5000:]
-        made = ["calexp/1/0.fits", "calexp/1/1.fits", "src/1.parquet"]
-        assert products(disk, made) == products(tiny_run, made)
+        names = ["calexp/1/0.fits", "calexp/1/1.fits", "src/1.parquet"]
+        assert products(disk, names) == products(tiny_run, names)
 
 
 def test_read_only_output_is_named(tmp_path, tiny_run, snakemake, tiny):
@@ -180,15 +180,15 @@ def test_compressed_differences_have_the_same_forced_fluxes_and_a_third_of_the_s
         difference.write(tmp_path / path.name, compress=True)
         science.write(tmp_path / f"calexp_{path.name}", compress=True)
         ra, dec = science.wcs.all_pix2world(*rng.uniform(0, 511, (2, 1000)), 0)
-        one, two = (
+        forced, forced_compressed = (
             forced_photometry(d, s, ra, dec, np.arange(1000))
             for d, s in (
                 (difference, science),
                 (Exposure.read(tmp_path / path.name), Exposure.read(tmp_path / f"calexp_{path.name}")),
             )
         )
-        pulls.append((two["psfFlux"] - one["psfFlux"]) / one["psfFluxErr"])
-        np.testing.assert_allclose(two["psfFluxErr"], one["psfFluxErr"], rtol=1e-4)
+        pulls.append((forced_compressed["psfFlux"] - forced["psfFlux"]) / forced["psfFluxErr"])
+        np.testing.assert_allclose(forced_compressed["psfFluxErr"], forced["psfFluxErr"], rtol=1e-4)
         sizes.append((tmp_path / path.name).stat().st_size / path.stat().st_size)
     pulls = np.concatenate(pulls)
     pulls = pulls[np.isfinite(pulls)]

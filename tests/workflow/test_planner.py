@@ -30,8 +30,8 @@ def test_first_plan_is_what_is_then_run(tmp_path, root, tiny_run, tiny):
     assert {reason for rule in answer["rules"] for reason in rule["why"]} == {"missing"}
     assert all(rule["earlier_jobs"] == 0 for rule in answer["rules"]) and "built-in figures" in text
     assert [wall["cores"] for wall in answer["wall"]] == [1, 4]
-    one, four = (wall["hours"] for wall in answer["wall"])
-    assert one == pytest.approx(answer["total"]["core_hours"]) and one / 4 < four < one
+    hours_1, hours_4 = (wall["hours"] for wall in answer["wall"])
+    assert hours_1 == pytest.approx(answer["total"]["core_hours"]) and hours_1 / 4 < hours_4 < hours_1
     assert "Plan of run tiny" in (tmp_path / "plan.html").read_text()
 
 

@@ -41,15 +41,15 @@ def test_dry_run_plans_every_job_before_any_pixel_exists(tmp_path, snakemake, ti
 
 
 def test_all_tables_are_made_and_hold_what_their_schemas_say(tiny_run, tiny):
-    made = {name: tables.read(name, tiny_run / f"results/tiny/tables/{name}.parquet") for name in TABLES}
+    collected = {name: tables.read(name, tiny_run / f"results/tiny/tables/{name}.parquet") for name in TABLES}
     n_images = tiny["simulate"]["detectors"] * (
         tiny["simulate"]["template_visits"] + tiny["simulate"]["science_visits"]
     )
-    assert len(made["visit"]) == n_images
-    assert (made["visit"]["calexp_status"] == "ok").all()
-    assert len(made["dia_source"]) > 0 and len(made["dia_object"]) > 0
-    linked = made["dia_source"]["diaObjectId"]
-    assert set(linked[linked > 0]) == set(made["dia_object"]["diaObjectId"])
+    assert len(collected["visit"]) == n_images
+    assert (collected["visit"]["calexp_status"] == "ok").all()
+    assert len(collected["dia_source"]) > 0 and len(collected["dia_object"]) > 0
+    linked = collected["dia_source"]["diaObjectId"]
+    assert set(linked[linked > 0]) == set(collected["dia_object"]["diaObjectId"])
 
 
 def test_every_object_is_measured_on_every_image_that_contains_it(tiny_run):
@@ -97,8 +97,8 @@ def variant_run(tmp_path_factory, tiny_run, snakemake, tiny) -> Path:
     folder = tmp_path_factory.mktemp("variant") / "run"
     shutil.copytree(tiny_run, folder)
     template = {"method": "psf_matched", "mjd": [60000, 60400], "best": 2}
-    wanted = [f"results/tiny/tables/{name}.parquet" for name in TABLES]
-    done = snakemake(folder, tiny | {"template": template, "science": {}}, *wanted)
+    targets = [f"results/tiny/tables/{name}.parquet" for name in TABLES]
+    done = snakemake(folder, tiny | {"template": template, "science": {}}, *targets)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "calexp" not in job_counts(done.stderr)
     return folder
@@ -109,10 +109,10 @@ def test_selection_by_measured_seeing_takes_the_best_visits(variant_run):
     selection = tables.read("selection", variant_run / "results/tiny/selection.parquet")
     for patch in np.unique(selection["patch"].astype(str)):
         rows = selection[(selection["patch"] == patch) & np.isin(selection["reason"], ["", BEYOND_BEST])]
-        chosen = set(rows["visit"][rows["selected"]].tolist())
-        assert chosen == set(rows["visit"][np.argsort(rows["fwhm"], kind="stable")][:2].tolist())
+        visits = set(rows["visit"][rows["selected"]].tolist())
+        assert visits == set(rows["visit"][np.argsort(rows["fwhm"], kind="stable")][:2].tolist())
         inputs = Exposure.read(variant_run / f"results/tiny/coadd/template/0/{patch}/g.fits").psf.inputs
-        assert {source.visit for source in inputs} <= chosen
+        assert {source.visit for source in inputs} <= visits
     measured = {v: np.median(summary["psf_fwhm"][summary["visit"] == v]) for v in np.unique(summary["visit"])}
     assert all(np.isclose(row["fwhm"], measured[row["visit"]], rtol=1e-5) for row in selection)
 

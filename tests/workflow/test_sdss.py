@@ -50,9 +50,9 @@ def test_difference_of_empty_sky_has_the_scatter_its_variance_plane_says(differe
 @pytest.mark.parametrize(("ra", "dec", "seen"), MOVING)
 def test_minor_planets_stand_out_in_the_night_they_were_there(difference, ra, dec, seen):
     results, night = difference
-    found = tables.read("dia_source", results / "tables/dia_source.parquet")
-    separation = 3600 * np.hypot((found["ra"] - ra) * np.cos(np.radians(dec)), found["dec"] - dec)
-    row = found[np.argmin(separation)]
+    sources = tables.read("dia_source", results / "tables/dia_source.parquet")
+    separation = 3600 * np.hypot((sources["ra"] - ra) * np.cos(np.radians(dec)), sources["dec"] - dec)
+    row = sources[np.argmin(separation)]
     assert separation.min() < TOLERANCE
     assert not row["pixelFlags"] and not row["isDipole"]
     assert (row["snr"] if seen == night else -row["snr"]) > 8
