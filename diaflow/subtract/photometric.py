@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import fwhm
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
@@ -56,7 +56,17 @@ class PhotometricMatch:
         return float(self.terms[0])
 
     def scale_image(self, shape: tuple[int, int]) -> np.ndarray | np.float32:
-        """The flux ratio in every pixel, (ny, nx) float32, or the number that it is."""
+        """The flux ratio in every pixel.
+
+        Parameters
+        ----------
+        shape : (ny, nx)
+
+        Returns
+        -------
+        (ny, nx) float32 array
+            Or the number that it is everywhere.
+        """
         if self.order == 0:
             return np.float32(self.scale)
         return polynomials.image(self.terms, shape)
@@ -77,15 +87,20 @@ def match(
     order : int
         Degree of the flux ratio as a polynomial in position; lowered when there are too few stars.
 
+    Returns
+    -------
+    PhotometricMatch
+
     Raises
     ------
     BadData
-        When fewer than three stars can be used.
+        When fewer than three stars can be used, or one of them has no structure.
     """
     half = max(MIN_HALF, round(HALF * max(fwhm(e.psf.centre()) for e in (science, template))))
     usable = _clean(x, y, bad, half)
     if usable.sum() < MIN_STARS:
-        raise BadData(f"{usable.sum()} kernel stars, at least {MIN_STARS} needed")
+        n_usable = int(usable.sum())
+        raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed", found=n_usable, needed=MIN_STARS)
     values, errors, flux = _compare(science, template, x[usable], y[usable], half)
     order = polynomials.affordable(order, usable.sum(), STARS_PER_TERM)
     design = polynomials.terms(*polynomials.spanned(x[usable], y[usable], science.shape), order)
@@ -146,7 +161,8 @@ def _compare(
     gram = design @ design.transpose(0, 2, 1)
     # the noise of the template is in the design; its expectation is taken out
     gram[:, 0, 0] -= v_r * (psfs[0] ** 2).sum((1, 2)) * target.shape[1]
-    weights = np.linalg.solve(gram, design)[:, :3]
+    with data_may_fail("comparison of the stars of the two images"):
+        weights = np.linalg.solve(gram, design)[:, :3]
     ratio, dx, dy = np.einsum("nip,np->in", weights, target)
     # noise of N (x) P_r - ratio R (x) P_n in the weighted sums
     spectra = np.abs(rfft2(weights.reshape(len(x), 3, 2 * half + 1, -1), (side, side))) ** 2

@@ -7,13 +7,18 @@ that are not saturated.  Neighbours do no harm, because they are in both images;
 import numpy as np
 import sep
 
+from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
+from diaflow.measure.extraction import PYRAMID, extract
 from diaflow.psfmatch.solution import MIN_STARS
 
-MIN_SNR = 10.0
-MAX_SOURCES = 1000
-# With fewer than this, galaxies are taken too.
-ENOUGH = 20
+MIN_SNR = 10.0  # of a star the kernel may rest on: fainter ones add noise to it
+MAX_SOURCES = 1000  # candidates, the brightest
+ENOUGH = 20  # stars; with fewer, galaxies are taken too
+# Where they are detected here: side of the cells of the sky, far larger than a star [pixel]; least number of pixels of
+# a source, and least S/N of each.
+SKY_MESH = 128
+MIN_AREA, PIXEL_SNR = 5, MIN_SNR / 3
 UNUSABLE = ("pixelFlags_edge", "pixelFlags_saturated", "pixelFlags_interpolatedCenter", "pixelFlags_bad")
 
 
@@ -27,6 +32,15 @@ def kernel_sources(sources: np.ndarray, science: Exposure, bad: np.ndarray) -> t
     science : Exposure
     bad : (ny, nx) bool array
         Pixels that must not lie in the central 3 x 3 of a source.
+
+    Returns
+    -------
+    x, y : (n,) arrays
+
+    Raises
+    ------
+    BadData
+        When sources must be detected and cannot.
     """
     x, y = _from_catalogue(sources, bad)
     if len(x) < MIN_STARS:
@@ -52,8 +66,10 @@ def _detected(science: Exposure, bad: np.ndarray) -> tuple[np.ndarray, np.ndarra
     if not noise > 0:
         return np.empty(0), np.empty(0)
     image = np.ascontiguousarray(science.image, np.float32)
-    image = image - sep.Background(image, mask=bad, bw=128, bh=128).back()
-    found = sep.extract(image, MIN_SNR / 3, err=noise, mask=bad, minarea=5, deblend_cont=1.0)
+    with data_may_fail("background of the kernel stars"):
+        image = image - sep.Background(image, mask=bad, bw=SKY_MESH, bh=SKY_MESH).back()
+    # with all of the contrast asked of a part of a blend, none is split off
+    found = extract(image, PIXEL_SNR, PYRAMID, err=noise, mask=bad, minarea=MIN_AREA, deblend_cont=1.0)
     # flux over the noise in the isophote
     snr = found["flux"] / (noise * np.sqrt(found["npix"]))
     found = found[np.argsort(-snr, kind="stable")][: np.count_nonzero(snr > MIN_SNR)]
