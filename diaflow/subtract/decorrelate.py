@@ -13,12 +13,12 @@ from diaflow import polynomials
 from diaflow.psf.stampfield import StampField, fit_stamps, resized
 from diaflow.subtract import noise
 
-# Rms amplitude that may lie outside the stamp, relative to the whole filter.
-TRUNCATION = 1e-4
-MAX_SIZE = 71
-# Where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
+TRUNCATION = 1e-4  # rms amplitude that may lie outside the stamp, relative to the whole filter
+MAX_SIZE = 71  # side of the stamp, at most [pixel]
+# Of any frequency.  Where there is hardly any noise, there is hardly any signal, but residuals of stars would ring.
 MAX_AMPLIFICATION = 20.0
-WHITE = np.ones((1, 1))
+WHITE = np.ones((1, 1))  # the colour of white noise
+MIN_SIDE, SIDE_STEP = 5, 4  # sides of a cut stamp that are tried: 5, 9, 13, ... [pixel]
 
 
 def decorrelation_stamps(
@@ -100,7 +100,21 @@ def kernel_field(
 def known_cells(
     shape: tuple[int, int], *variances: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Centres x, y [pixel] of the cells of `noise.cell_variance` in which all variances are known, and these."""
+    """The cells of `noise.cell_variance` in which all variances are known.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+    *variances : float or (5, 5) arrays
+        NaN where unknown.
+
+    Returns
+    -------
+    x, y : (n,) arrays
+        Centres of these cells [pixel].
+    *variances : (n,) arrays
+        What is known there.
+    """
     gx, gy = ((np.arange(noise.N_CELLS) + 0.5) / noise.N_CELLS * n - 0.5 for n in shape[::-1])
     cells = [*np.meshgrid(gx, gy), *(np.broadcast_to(v, (noise.N_CELLS,) * 2) for v in variances)]
     known = np.isfinite(sum(cells))
@@ -108,10 +122,25 @@ def known_cells(
 
 
 def sufficient_size(stamps: np.ndarray, truncation: float, largest: int) -> int:
-    """Side, at most `largest`, of stamps (n, k, k) cut so that no more than this part of the rms amplitude is lost."""
+    """Side of stamps cut so that little of them is lost.
+
+    Parameters
+    ----------
+    stamps : (n, k, k) array
+        k odd.
+    truncation : float
+        Part of the rms amplitude of any of them that may be lost.
+    largest : int
+        Side at most, whatever is lost [pixel].
+
+    Returns
+    -------
+    int
+        Odd [pixel].
+    """
     side = stamps.shape[-1]
     total = (stamps**2).sum((1, 2))
-    for size in range(5, min(largest, side), 4):
+    for size in range(MIN_SIDE, min(largest, side), SIDE_STEP):
         lost = 1 - (resized(stamps, size) ** 2).sum((1, 2)) / total
         if lost.max() < truncation**2:
             return size

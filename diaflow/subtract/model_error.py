@@ -16,15 +16,18 @@ from diaflow.image.planes import row_blocks
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import fit_stamps, moments_sigma
 
-N_CELLS = 30
+N_CELLS = 30  # along each axis of the image, at whose corners the PSF is compared with the smooth field
 # Power of the structure of pure noise, with a margin for its fluctuations, over the variance of a pixel.
 NOISE_POWER = np.float32(15.0)
-# Share of the structure that is spread, and the width of the Gaussian that it is spread with, in radii of the PSF.
+# Share of the structure that is spread, and the width of the Gaussian that it is spread with [radius of the PSF]: that
+# of a kernel, whose errors reach as far.
 FAR_SHARE, FAR_WIDTH = 0.1, 2.0
-TRUNCATE = 3.0  # of the Gaussians, in their widths
-# The smooth field is fitted without the samples that are this many times the median error from it, or from the
-# median PSF at first.
-FIELD_ORDER, N_ITERATIONS, CLIP, SMALLEST, MIN_SAMPLES, MEDIAN_STRIDE = 2, 3, 3.0, 1e-3, 30, 5
+TRUNCATE = 3.0  # where the Gaussians end [their width]
+# The smooth field of the PSF: its degree, and how often it is fitted without the samples that are CLIP times the median
+# error from it, or from the median PSF at first; that error is USUAL_ERROR at least, so that rounding is no outlier.
+FIELD_ORDER, N_ITERATIONS, CLIP, USUAL_ERROR = 2, 3, 3.0, 1e-3
+MIN_SAMPLES = 30  # of the PSF: five for each of the six terms
+MEDIAN_STRIDE = 5  # the median PSF, a first guess, is that of every fifth sample
 
 
 def psf_jumps(psf, shape: tuple[int, int]) -> np.ndarray:
@@ -32,7 +35,8 @@ def psf_jumps(psf, shape: tuple[int, int]) -> np.ndarray:
 
     Parameters
     ----------
-    psf : callable (x, y) -> (n, k, k)
+    psf : callable
+        ``psf(x, y)`` gives stamps (n, k, k); only a `CoaddPsf` has jumps.
     shape : (ny, nx)
 
     Returns
@@ -54,7 +58,7 @@ def psf_jumps(psf, shape: tuple[int, int]) -> np.ndarray:
     smooth = np.median(known[::MEDIAN_STRIDE], axis=0, keepdims=True)
     for _ in range(N_ITERATIONS):
         usual = _flux_error(known, smooth)
-        usual = usual <= CLIP * max(np.median(usual), SMALLEST)
+        usual = usual <= CLIP * max(np.median(usual), USUAL_ERROR)
         smooth = fit_stamps(known[usual], x[usual], y[usual], FIELD_ORDER, shape)(x, y)
     error = np.zeros(len(stamps))
     error[defined] = _flux_error(known, smooth)
