@@ -128,9 +128,9 @@ def read_pair(folder: Path) -> tuple[Exposure, Exposure, np.ndarray]:
 def subtract_pair(folder: Path, name: str) -> None:
     """What is timed."""
     job.keep_freed_memory()
-    difference, matched, _ = subtract(*read_pair(folder), OURS[name], CONFIG)
-    difference.write(folder / f"{name}.fits")
-    matched.write(folder / f"{name}_matched.fits")
+    difference = subtract(*read_pair(folder), OURS[name], CONFIG)
+    difference.exposure.write(folder / f"{name}.fits")
+    difference.matched_template.write(folder / f"{name}_matched.fits")
 
 
 def later_subtraction(folder: Path) -> float:

@@ -11,11 +11,11 @@ from diaflow.store import tables
 
 
 def measure(row, objects, calexps, diffims):
-    """Forced photometry on one detector."""
+    """Forced photometry on one detector; `row` is that of its difference in "diffim_summary"."""
     visit, name = row["visit"], f"{row['detector']}.fits"
     difference, science = (Exposure.read(folders[visit] / name) for folders in (diffims, calexps))
-    objects = objects[visit]
-    return forced_photometry(difference, science, objects["ra"], objects["dec"], objects["diaObjectId"])
+    positions = (objects[visit][column] for column in ("ra", "dec", "diaObjectId"))
+    return forced_photometry(difference, science, *positions, row["science_variance_factor"])
 
 
 def read_objects(paths):
@@ -29,8 +29,8 @@ def main(snakemake):
     objects = {visit: read_objects(snakemake.input[f"dia_objects_{visit}"]) for visit in calexps}
     summaries = [tables.read("diffim_summary", path) for path in snakemake.input.summaries]
     rows = tables.concatenate("diffim_summary", summaries)
-    one = partial(measure, objects=objects, calexps=calexps, diffims=diffims)
-    parts = parallel.each(one, rows[rows["status"] == "ok"], snakemake.threads)
+    measure_row = partial(measure, objects=objects, calexps=calexps, diffims=diffims)
+    parts = parallel.each(measure_row, rows[rows["status"] == "ok"], snakemake.threads)
     forced_sources = tables.concatenate("dia_forced_source", parts)
     tables.write_visits("dia_forced_source", forced_sources, snakemake.output.forced)
     logging.info("%d forced sources", len(forced_sources))

@@ -1,4 +1,4 @@
-"""A difference image in bins of 4 x 4 pixels, and what is left in it of the sky.
+"""An image in bins of 4 x 4 pixels, and what is left in it of the sky.
 
 `Bins` holds sums over the usable pixels of each bin, on which both the residual background and the streaks
 (`diaflow.detect.streaks`) are found.
@@ -33,7 +33,18 @@ class Bins:
 
     @classmethod
     def of(cls, image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> "Bins":
-        """Bins of an image (ny, nx) without its `bad` pixels; those at the upper borders may be incomplete."""
+        """Bins of an image; those at the upper borders may be incomplete.
+
+        Parameters
+        ----------
+        image, variance : (ny, nx) float32 arrays
+        bad : (ny, nx) bool array
+            Pixels that do not count.
+
+        Returns
+        -------
+        Bins
+        """
         return cls(*_bin_sums(image, variance, bad))
 
     @property
@@ -47,7 +58,13 @@ class Bins:
         return np.divide(self.total, np.sqrt(self.variance), out=np.zeros_like(self.total), where=self.usable)
 
     def subtract(self, cells: np.ndarray) -> None:
-        """Subtract a background given in cells."""
+        """Subtract a background.
+
+        Parameters
+        ----------
+        cells : (n, m) array
+            In cells of `MESH` bins [unit of the image].
+        """
         self.total -= self.count * expanded(cells, self.total.shape, MESH)
 
 
@@ -69,12 +86,21 @@ class Background:
 
 
 def background(bins: Bins) -> Background:
-    """The sky of a difference, as far as it stands out of the noise.
+    """The sky that is left in an image, as far as it stands out of the noise.
 
     Medians of the bins in each cell show the sources; means of the others are the sky.  The mean of a cell has so much
     noise that subtracting it would move the flux of a PSF of 4 pixels FWHM by 0.2 of its error where there is nothing
     to subtract.  So each is multiplied by scatter**2 / (scatter**2 + noise**2), the linear estimate of least error
     (Wiener's), which is zero where the cells scatter as their noise does.
+
+    Parameters
+    ----------
+    bins : Bins
+
+    Returns
+    -------
+    Background
+        Zero where fewer than two cells are free of sources.
     """
     first = expanded(_cell_medians(bins), bins.total.shape, MESH)
     excess = np.where(bins.usable, np.abs(bins.total - bins.count * first), 0)
@@ -99,7 +125,20 @@ def background(bins: Bins) -> Background:
 
 
 def expanded(cells: np.ndarray, shape: tuple[int, int], side: int) -> np.ndarray:
-    """Linear interpolation between the centres of cells of `side` pixels and beyond them, float32 of that shape."""
+    """Linear interpolation between the centres of cells and beyond them.
+
+    Parameters
+    ----------
+    cells : (n, m) array
+    shape : (ny, nx)
+        Of the result.
+    side : int
+        Of a cell [pixel].
+
+    Returns
+    -------
+    (ny, nx) float32 array
+    """
     weights_y, weights_x = (_linear_weights(n, m, side) for n, m in zip(shape, cells.shape))
     return (weights_y @ cells.astype(np.float32)) @ weights_x.T
 

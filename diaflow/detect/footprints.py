@@ -17,8 +17,10 @@ from scipy.spatial import cKDTree
 from diaflow.image.planes import bits, pixels_where
 from diaflow.measure import photometry
 
-MAX_SHARE = 0.65  # largest share of one sign in what is balanced, as of a lobe in a dipole (LSST ip_diffim DipoleFit)
-FAINT_LOBE = 0.5  # least S/N of the fainter lobe, of the threshold
+FAINT_LOBE = 0.5  # least S/N of the fainter lobe [threshold]
+# Largest distance of peaks of opposite sign that are one source [sigma of the PSF]: the filtered lobes of a source
+# subtracted at a slightly wrong place peak 2 sqrt(2) apart.
+MAX_LOBE_DISTANCE = 4.0
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,6 @@ class Footprints:
         """Peaks of both signs."""
         return (self.positive > 0) & (self.negative > 0)
 
-    @property
-    def is_balanced(self) -> np.ndarray:
-        """Peaks of both signs, neither of which dominates."""
-        return np.maximum(self.positive, self.negative) < MAX_SHARE * (self.positive + self.negative)
-
 
 def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> Footprints:
     """Footprints of both signs; sets DETECTED and DETECTED_NEGATIVE in `mask`.
@@ -82,15 +79,18 @@ def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> F
         Radius of the PSF [pixel]: footprints are the pixels beyond the threshold grown by sqrt(2) sigma.
     mask : (ny, nx) int32 array
         Mask planes, changed in place.
+
+    Returns
+    -------
+    Footprints
     """
     radius = float(np.ceil(np.sqrt(2) * sigma))
     mask &= ~np.int32(bits("DETECTED", "DETECTED_NEGATIVE"))
     signs = [_peaks(snr, threshold, radius, mask), _peaks(-snr, threshold, radius, mask)]
     for peaks, plane in zip(signs, ("DETECTED", "DETECTED_NEGATIVE")):
         _paint(peaks.pixels_x, peaks.pixels_y, radius, np.int32(bits(plane)), mask)
-    # The filtered lobes of a source subtracted at a slightly wrong place peak 2 sqrt(2) sigma apart.
-    found = _linked(*signs, 4 * sigma, threshold)
-    _add_faint_lobes(found, snr, 4 * sigma)
+    found = _linked(*signs, MAX_LOBE_DISTANCE * sigma, threshold)
+    _add_faint_lobes(found, snr, MAX_LOBE_DISTANCE * sigma)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Trails of satellites and aircraft, spikes of bright stars, bad columns: lines on a difference image.
+"""Trails of satellites and aircraft, spikes of bright stars, bad columns: lines across an image without its stars.
 
 Bins of 4 x 4 pixels that stand out vote for the lines that pass through them (Hough 1962, Duda & Hart 1972), in the
 whole image for long faint lines and in tiles for short ones.  A candidate counts when it can be followed: along it
@@ -19,15 +19,15 @@ from diaflow.detect.binned import BIN, Bins
 
 VOTE = 2.0  # bins above this take part [sigma]
 CLIP = 4.0  # what one bin can say at most [sigma]
-# Blobs are bins above this that hang together, with a brighter peak, shorter than so many times their mean width.
+# Blobs are bins above this that hang together, with a brighter peak, shorter than this many times their mean width.
 BLOB_EDGE, BLOB_PEAK, BLOB_SHAPE = 2.5, 6.0, 3.0
 TILE, OVERLAP = 64, 1.5  # side of a tile [bin], and tiles over each bin along an axis
 CHANCE = 10.0  # candidates that noise makes in an image; following them costs little
 MAX_TRIES = 8  # candidates in one tile
 MIN_LENGTH = 14  # of a line [bin]
 MIN_SIGNIFICANCE = 7.0  # of the contrast along a line [sigma]
-# A line is cut into parts of this many bins, or into so many; the lower quartile of them must be this bright [sigma of
-# a part]: two stars with nothing between them make no line.
+# A line is cut into parts of this many bins, or into this many parts; the lower quartile of them must be this bright
+# [sigma of a part]: two stars with nothing between them make no line.
 SHORT_PART, MAX_PARTS, MIN_QUARTILE = 4, 16, 1.5
 DRIFT, DRIFT_SHARE = 0.3, 0.4  # contrast that a line must exceed to go on [sigma], and [its mean contrast]
 END = 4.0  # margin of the ends of a line whose contrast is 1 sigma [bin]
@@ -50,7 +50,17 @@ class Streak:
 
 
 def find(bins: Bins) -> list[Streak]:
-    """Bright and dark lines of a difference image."""
+    """Bright and dark lines.
+
+    Parameters
+    ----------
+    bins : Bins
+        Of an image without sky and static sources.
+
+    Returns
+    -------
+    list of Streak
+    """
     snr = bins.snr
     snr = np.where(bins.usable & ~_blobs(snr), np.clip(snr, -CLIP, CLIP), np.float32(np.nan))
     return [streak for sign in (1, -1) for streak in _bright_lines(np.float32(sign) * snr)]
@@ -72,7 +82,15 @@ def _blobs(snr: np.ndarray) -> np.ndarray:
 
 
 def paint(mask: np.ndarray, streaks: list[Streak], bit: int) -> None:
-    """Set `bit` in the pixels of `mask` that streaks cover."""
+    """Set a bit in the pixels that streaks cover.
+
+    Parameters
+    ----------
+    mask : (ny, nx) int32 array
+        Changed in place.
+    streaks : list of Streak
+    bit : int
+    """
     for s in streaks:
         _paint(mask, s.x0, s.y0, s.x1, s.y1, s.half_width, np.int32(bit))
 

@@ -11,21 +11,27 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from diaflow.detect.footprints import MAX_SHARE
+from diaflow.detect.footprints import Footprints
+from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
-from diaflow.measure import photometry
-from diaflow.measure.kernels import CONVERGED, DAMPING, MAX_DAMPING, TAPS, damped_step, place
+from diaflow.measure import levenberg, photometry
+from diaflow.measure.subpixel import TAPS, place
 from diaflow.psf.stampfield import resized
+from diaflow.sky import localplane
 
 # Parameters: both fluxes; background of science and template (level, slope in x, slope in y); both positions.
 N_LINEAR, N_PARAMETERS = 8, 12
+POSITIONS = slice(N_LINEAR, N_PARAMETERS)
 # Which of them each plane depends on: difference, science, template.
 COLUMNS = np.array([[0, 1, 8, 9, 10, 11], [0, 2, 3, 4, 8, 9], [1, 5, 6, 7, 10, 11]])
 PLANE_WEIGHTS = np.array([1.0, 0.25, 0.25])  # of squared residuals (LSST ip_diffim DipoleFit: half of the residual)
 BOX_SIGMA = 5.0  # half of the fitted box [sigma of the PSF]
+MAX_MOVE = 5.0  # of a lobe from its start along x or y: it is still in the box then [sigma of the PSF]
 START = 0.5  # the lobes' peaks are further apart than the lobes: 2.8 sigma where these coincide
+NO_DAMPING = 1e-9  # of the linear parameters at the start, enough to make the matrix regular
 MAX_EVALUATIONS = 60
-MIN_SNR = 5 * np.sqrt(2)
+MIN_SNR = 5 * np.sqrt(2)  # of both lobes together: 5 for each (LSST ip_diffim DipoleFit)
+MAX_SHARE = 0.65  # largest share of one lobe in a dipole (LSST ip_diffim DipoleFit)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,70 @@ class Dipoles:
             return (snr > MIN_SNR) & (share < MAX_SHARE) & (self.flux > 0).all(axis=0)
 
 
+def is_balanced(found: Footprints) -> np.ndarray:
+    """Which footprints have peaks of both signs, neither of which dominates.
+
+    A variable star that leaves a faint ring has two nearly equal fluxes as well, but no balanced lobes.
+
+    Parameters
+    ----------
+    found : Footprints
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    return np.maximum(found.positive, found.negative) < MAX_SHARE * (found.positive + found.negative)
+
+
+def set_columns(
+    table: np.ndarray,
+    difference: Exposure,
+    science: Exposure,
+    matched_template: Exposure,
+    found: Footprints,
+    steps: np.ndarray,
+    sigma: float,
+) -> np.ndarray:
+    """Fit the sources with peaks of both signs and set what is known of them as dipoles.
+
+    Parameters
+    ----------
+    table : (n,) table "dia_source"
+        Its columns of dipoles are set in place.
+    difference, science, matched_template : Exposure
+        On the same pixels, each with its own PSF.
+    found : Footprints
+        Of the n sources.
+    steps : (n, 2, 2) array
+        See `localplane.steps` [arcsec].
+    sigma : float
+        Radius of the PSF [pixel].
+
+    Returns
+    -------
+    (2, n) array
+        x and y of the middle of those that are dipoles, NaN for the others [pixel].
+
+    Raises
+    ------
+    BadData
+        When the equations of a fit cannot be solved.
+    """
+    rows = np.flatnonzero(found.has_both_signs & (found.bbox_size <= 4 * BOX_SIGMA * sigma))
+    middle = np.full((2, len(table)), np.nan)
+    table["dipoleFitAttempted"][rows] = True
+    fits = fit(difference, science, matched_template, found.positive_peak[:, rows], found.negative_peak[:, rows], sigma)
+    table["dipoleMeanFlux"][rows], table["dipoleMeanFluxErr"][rows] = fits.flux.mean(0), fits.mean_err
+    table["dipoleFluxDiff"][rows], table["dipoleFluxDiffErr"][rows] = fits.flux[0] - fits.flux[1], fits.diff_err
+    along = np.array([fits.x[0] - fits.x[1], fits.y[0] - fits.y[1]])
+    table["dipoleLength"][rows], table["dipoleAngle"][rows] = localplane.bearing(steps[rows], along)
+    table["dipoleChi2"][rows], table["dipoleNdata"][rows] = fits.chi2, fits.n_data
+    table["isDipole"][rows] = fits.is_dipole & is_balanced(found)[rows]
+    middle[:, rows] = np.where(table["isDipole"][rows], [fits.x.mean(0), fits.y.mean(0)], np.nan)
+    return middle
+
+
 def fit(
     difference: Exposure,
     science: Exposure,
@@ -84,6 +154,15 @@ def fit(
     sigma : float
         Radius of the PSF [pixel].
 
+    Returns
+    -------
+    Dipoles
+
+    Raises
+    ------
+    BadData
+        When the equations of a fit cannot be solved.
+
     Notes
     -----
     Pixels of a plane have equal weights, as in `photometry.psf_flux`.  The errors propagate the variances of the pixels
@@ -102,9 +181,13 @@ def fit(
     stamps = np.stack([resized(e.psf(*centre), side) for e in exposures], 1)
     middle = (positive + negative) / 2
     start = np.stack([middle + START * (peak - middle) - centre for peak in (positive, negative)])
+    start = start.transpose(2, 0, 1).reshape(n, 4)
     values, covariance = np.full((n, N_PARAMETERS), np.nan), np.full((n, 2, 2), np.nan)
     chi2 = np.full(n, np.nan)
-    _fit(data, variance, use, stamps, start.transpose(2, 0, 1).reshape(n, 4), 5 * sigma, values, covariance, chi2)
+    for i in np.flatnonzero((use.sum((1, 2)) >= 2 * N_PARAMETERS) & np.isfinite(stamps).all((1, 2, 3))):
+        solution = _Box(data[i], variance[i], use[i], stamps[i], start[i], MAX_MOVE * sigma).solve()
+        if solution is not None:
+            values[i], covariance[i], chi2[i] = solution
     flux, x, y = values[:, :2].T, values[:, [8, 10]].T + centre[0], values[:, [9, 11]].T + centre[1]
     plus, minus, both = covariance[:, 0, 0], covariance[:, 1, 1], covariance[:, 0, 1]
     return Dipoles(
@@ -120,48 +203,69 @@ def fit(
     )
 
 
+@dataclass
+class _Box:
+    """The fit of one dipole.
+
+    Attributes
+    ----------
+    data, variance : (3, m, m) arrays
+        Pixels of difference, science image and template; 0 where they may not be used.
+    use : (m, m) bool array
+    stamps : (3, k, k) array
+        PSFs.
+    start : (4,) array
+        x and y of the positive, then of the negative lobe, from the centre of the box [pixel].
+    max_move : float
+        Of a lobe along an axis [pixel].
+    """
+
+    data: np.ndarray
+    variance: np.ndarray
+    use: np.ndarray
+    stamps: np.ndarray
+    start: np.ndarray
+    max_move: float
+
+    def __post_init__(self):
+        m = self.data.shape[-1]
+        self.weights = _plane_weights(self.variance, self.use)
+        self.work, self.lobes = np.empty((2 * m + 4 * TAPS, m + 2 * TAPS)), np.empty((4, 3, m, m))
+        self.design, self.residual = np.zeros((3, 6, m, m)), np.empty((3, m, m))
+
+    def solve(self) -> tuple[np.ndarray, np.ndarray, float] | None:
+        """Parameters, covariance of the fluxes and chi-squared; None where the fit does not converge."""
+        values = np.zeros(N_PARAMETERS)
+        values[POSITIONS] = self.start
+        _, normal, projection = self.evaluate(values)
+        linear = slice(N_LINEAR)
+        values[linear] = levenberg.damped_step(normal[linear, linear], projection[linear], NO_DAMPING)
+        solution = levenberg.minimise(self.evaluate, values, POSITIONS, MAX_EVALUATIONS)
+        if solution is None:
+            return None
+        values, normal = solution
+        self.evaluate(values)
+        with data_may_fail("error of a dipole"):
+            errors = _errors(self.design, self.residual, self.variance, self.use, self.weights, normal)
+        return values, *errors
+
+    def evaluate(self, values: np.ndarray) -> levenberg.Equations:
+        """Cost and normal equations; the cost is infinite where a lobe has moved too far."""
+        normal, projection = np.empty((N_PARAMETERS, N_PARAMETERS)), np.empty(N_PARAMETERS)
+        if np.abs(values[POSITIONS] - self.start).max() > self.max_move:
+            return np.inf, normal, projection
+        planes = self.data, self.use, self.stamps, self.weights
+        cost = _evaluate(values, *planes, self.work, self.lobes, self.design, self.residual, normal, projection)
+        return cost, normal, projection
+
+
 @njit(cache=True, error_model="numpy")
-def _fit(data, variance, use, stamps, start, max_move, values, covariance, chi2):
-    """Levenberg-Marquardt for each box; rows of `values` stay NaN where it does not converge."""
-    m = data.shape[-1]
-    work, lobes = np.empty((2 * m + 4 * TAPS, m + 2 * TAPS)), np.empty((4, 3, m, m))
-    design, residual = np.zeros((3, 6, m, m)), np.empty((3, m, m))
-    normal, projection = np.empty((N_PARAMETERS, N_PARAMETERS)), np.empty(N_PARAMETERS)
-    weights = np.empty(3)
-    for n in range(len(data)):
-        count = use[n].sum()
-        if count < 2 * N_PARAMETERS or not np.isfinite(stamps[n]).all():
-            continue
-        for plane in range(3):
-            weights[plane] = PLANE_WEIGHTS[plane] * count / variance[n, plane].sum()
-        now = np.zeros(N_PARAMETERS)
-        now[N_LINEAR:] = start[n]
-        _evaluate(now, data[n], use[n], stamps[n], weights, work, lobes, design, residual, normal, projection)
-        now[:N_LINEAR] = damped_step(normal[:N_LINEAR, :N_LINEAR], projection[:N_LINEAR], 1e-9)
-        best = _evaluate(now, data[n], use[n], stamps[n], weights, work, lobes, design, residual, normal, projection)
-        kept, kept_projection = normal.copy(), projection.copy()
-        damping, converged = DAMPING, False
-        for _ in range(MAX_EVALUATIONS):
-            step = damped_step(kept, kept_projection, damping)
-            trial = now + step
-            far = np.abs(trial[N_LINEAR:] - start[n]).max() > max_move
-            cost = np.inf
-            if not far:
-                cost = _evaluate(
-                    trial, data[n], use[n], stamps[n], weights, work, lobes, design, residual, normal, projection
-                )
-            if cost <= best * (1 + 1e-12):
-                converged = np.abs(step[N_LINEAR:]).max() < CONVERGED
-                now, best, damping = trial, cost, damping / 5
-                kept, kept_projection = normal.copy(), projection.copy()
-            else:
-                damping *= 5
-            if converged or damping > MAX_DAMPING:
-                break
-        if converged:
-            values[n] = now
-            _evaluate(now, data[n], use[n], stamps[n], weights, work, lobes, design, residual, normal, projection)
-            _set_errors(design, residual, variance[n], use[n], weights, kept, covariance[n], chi2, n)
+def _plane_weights(variance, use):
+    """Weights (3,) of the squared residuals of the planes, from their variances (3, m, m), 0 where not in `use`."""
+    count, weights = use.sum(), np.empty(3)
+    for plane in range(3):
+        weights[plane] = PLANE_WEIGHTS[plane] * count / variance[plane].sum()
+    return weights
 
 
 @njit(cache=True, error_model="numpy")
@@ -212,8 +316,8 @@ def _evaluate(values, data, use, stamps, weights, work, lobes, design, residual,
 
 
 @njit(cache=True, error_model="numpy")
-def _set_errors(design, residual, variance, use, weights, normal, covariance, chi2, n):
-    """Covariance of the fluxes by propagation of the pixels' noise, chi-squared on the difference."""
+def _errors(design, residual, variance, use, weights, normal):
+    """Covariance (2, 2) of the fluxes by propagation of the pixels' noise, and chi-squared on the difference."""
     m = design.shape[-1]
     scatter = np.zeros((N_PARAMETERS, N_PARAMETERS))
     total = 0.0
@@ -241,5 +345,4 @@ def _set_errors(design, residual, variance, use, weights, normal, covariance, ch
     for a in range(N_PARAMETERS):
         normal[a, a] *= 1 + 1e-12
     inverse = np.linalg.inv(normal)
-    covariance[:] = (inverse @ scatter @ inverse)[:2, :2]
-    chi2[n] = total
+    return (inverse @ scatter @ inverse)[:2, :2].copy(), total

@@ -1,3 +1,3 @@
-"""Forced photometry: the PSF flux at given sky positions, whether or not anything was detected there."""
+"""Forced photometry: the PSF flux at sky positions that are known, whether or not anything was detected there."""
 
 __all__ = ["diffim", "positions"]

@@ -1,7 +1,7 @@
-"""Forced photometry: the PSF flux at given sky positions, whether or not anything was detected there.
+"""Forced photometry on a difference image, and on its calexp, at the positions of DIAObjects.
 
-Positions of DIAObjects become pixels by the WCS of the difference image and are not fitted.  Every position on the
-image gives one row; where there is no usable pixel the fluxes are NaN and flagged, never 0.
+Positions become pixels by the WCS of the difference image and are not fitted.  Every position on the image gives one
+row; where there is no usable pixel the fluxes are NaN and flagged, never 0.
 """
 
 import numpy as np
@@ -18,7 +18,12 @@ UNRELIABLE = (*photometry.UNUSABLE, "INTRP", "SUSPECT", "STREAK")
 
 
 def forced_photometry(
-    difference: Exposure, science: Exposure, ra: np.ndarray, dec: np.ndarray, ids: np.ndarray
+    difference: Exposure,
+    science: Exposure,
+    ra: np.ndarray,
+    dec: np.ndarray,
+    ids: np.ndarray,
+    science_variance_factor: float,
 ) -> np.ndarray:
     """PSF fluxes on a difference image and its calexp at fixed positions.
 
@@ -30,11 +35,14 @@ def forced_photometry(
         Positions, ICRS [deg].
     ids : (n,) int64 array
         DIAObject at each position.
+    science_variance_factor : float
+        By which the variance plane of the calexp must be multiplied to agree with its sky: the column of
+        "diffim_summary".
 
     Returns
     -------
     table "dia_forced_source"
-        One row for each position on the pixels of the image, in the given order.
+        One row for each position on the pixels of the image, in the order of the positions.
     """
     ra, dec, ids = np.asarray(ra, float), np.asarray(dec, float), np.asarray(ids, np.int64)
     inside, x, y = positions_inside(difference.wcs, difference.shape, ra, dec)
@@ -45,9 +53,10 @@ def forced_photometry(
     table["visit"], table["detector"], table["band"] = metadata["visit"], metadata["detector"], metadata["band"]
     table["midpointMjdTai"] = metadata["mjd"]
     table["visitInTemplate"] = metadata.get("visit_in_template", False)
-    for column, exposure in (("psfFlux", difference), ("scienceFlux", science)):
-        fit = photometry.exposure_flux(exposure, x, y)
-        table[column], table[f"{column}Err"] = fit.flux, fit.err
+    on_difference, on_science = (photometry.exposure_flux(exposure, x, y) for exposure in (difference, science))
+    table["psfFlux"], table["psfFluxErr"] = on_difference.flux, on_difference.err
+    table["scienceFlux"] = on_science.flux
+    table["scienceFluxErr"] = on_science.err * np.sqrt(science_variance_factor)
     table["psfFlux_flag"] = ~np.isfinite(table["psfFlux"])
     centre = photometry.planes_within(difference.mask, x, y, photometry.CENTRE_RADIUS)
     table["pixelFlags"] = (centre & bits(*UNRELIABLE)) != 0

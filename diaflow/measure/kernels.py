@@ -1,6 +1,7 @@
 """Loops over the pixels of single sources, compiled: the arithmetic of `diaflow.measure`.
 
-A PSF stamp is moved to the sub-pixel phase of its source by a separable windowed sinc, the source's pixels are
+Arguments have the types that `photometry.as_pixels` and `as_positions` give; what a loop finds it writes into arrays
+that it is handed.  A PSF stamp is moved to the sub-pixel phase of its source (`subpixel`), the pixels of the source are
 copied to a block of the stamp's size with zeros where they do not count, and sums over blocks give flux or position.
 """
 
@@ -9,98 +10,14 @@ import math
 import numpy as np
 from numba import njit
 
-TAPS = 5  # the interpolation kernel has 2 TAPS + 1 weights
+from diaflow.measure.subpixel import FAST, TAPS, filter_columns, filter_rows, shift_weights
+
 MIN_WEIGHT = 0.1  # smallest share of sum(P**2) on usable pixels: less is extrapolation from the wings
-MAX_ITERATIONS = 20
-DAMPING, MAX_DAMPING = 1e-3, 1e6  # of a Levenberg-Marquardt step: at the start, and where no step helps any more
+MAX_ITERATIONS = 20  # of a centroid: at half a pixel each they reach beyond any distance that is allowed
 SINGULAR = 1e-6  # normalised determinant below which the position cannot be fitted
-CONVERGED = 1e-3  # centroid step at which the fit stops [pixel]; the next one would be its square
+CONVERGED = 1e-3  # step of a position at which a fit stops [pixel]; the next one would be its square
 LARGEST = 3e38  # beyond it a float32 pixel is infinite
 LANES = 16  # rows of blocks are filled up to a multiple of this, so that vector instructions do all of a row
-FAST = {"contract", "reassoc", "nsz"}  # sums may be vectorised; NaN and infinity keep their meaning
-
-
-@njit(cache=True, error_model="numpy")
-def shift_weights(shift, weight, slope):
-    """Weights that move samples by `shift` in [-0.5, 0.5], and their derivatives in `shift`.
-
-    A sinc with a Blackman window of half-width TAPS + 0.5 and unit sum.  It moves a Gaussian of FWHM >= 2.5 pixels
-    with 2e-4 of error in flux, where Lanczos-5 has 2.5e-3 because its response is not flat at low frequencies.
-    """
-    total, total_slope = 0.0, 0.0
-    for a in range(-TAPS, TAPS + 1):
-        t = a + shift
-        u, v = math.pi * t, math.pi * t / (TAPS + 0.5)
-        window = 0.42 + 0.5 * math.cos(v) + 0.08 * math.cos(2 * v)
-        window_slope = -(0.5 * math.sin(v) + 0.16 * math.sin(2 * v)) * math.pi / (TAPS + 0.5)
-        if abs(t) < 1e-4:  # series of the sinc about 0
-            sinc, sinc_slope = 1 - u * u / 6, -math.pi * u / 3
-        else:
-            sinc = math.sin(u) / u
-            sinc_slope = (math.cos(u) - sinc) / t
-        weight[a + TAPS] = sinc * window
-        slope[a + TAPS] = sinc_slope * window + sinc * window_slope
-        total += weight[a + TAPS]
-        total_slope += slope[a + TAPS]
-    for a in range(2 * TAPS + 1):
-        weight[a] /= total
-        slope[a] = (slope[a] - weight[a] * total_slope) / total
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def filter_rows(padded, weight, out):
-    """out[j, i] = sum_a weight[a] padded[j, i + a]: along x, the padding consumed."""
-    for j in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            total = 0.0
-            for a in range(2 * TAPS + 1):
-                total += weight[a] * padded[j, i + a]
-            out[j, i] = total
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def filter_columns(rows, weight, out):
-    """out[j, i] = sum_b weight[b] rows[j + b, i]: along y, the padding consumed."""
-    for j in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            total = 0.0
-            for b in range(2 * TAPS + 1):
-                total += weight[b] * rows[j + b, i]
-            out[j, i] = total
-
-
-@njit(cache=True)
-def damped_step(normal, projection, damping):
-    """Step of Levenberg and Marquardt; parameters without any effect do not move."""
-    n = len(projection)
-    matrix = normal.copy()
-    for a in range(n):
-        matrix[a, a] = normal[a, a] * (1 + damping) if normal[a, a] > 0 else 1.0
-    return np.linalg.solve(matrix, projection)
-
-
-@njit(cache=True, error_model="numpy")
-def place(stamp, dx, dy, work, out):
-    """out = (P, dP/dx, dP/dy) of a source (dx, dy) away from the centre pixel of a grid.
-
-    `out` is (3, m, m), `work` (2 m + 4 TAPS, m + 2 TAPS), m odd; what the stamp does not reach is zero.
-    """
-    m = out.shape[1]
-    padded, rows = work[: m + 2 * TAPS], work[m + 2 * TAPS :, :m]
-    h, ix, iy = stamp.shape[0] // 2, math.floor(dx + 0.5), math.floor(dy + 0.5)
-    first_x, first_y = TAPS + m // 2 + ix - h, TAPS + m // 2 + iy - h
-    padded[:] = 0.0
-    for j in range(max(0, -first_y), min(stamp.shape[0], padded.shape[0] - first_y)):
-        for i in range(max(0, -first_x), min(stamp.shape[1], padded.shape[1] - first_x)):
-            padded[first_y + j, first_x + i] = stamp[j, i]
-    wx, wy, sx, sy = (np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1))
-    shift_weights(dx - ix, wx, sx)
-    shift_weights(dy - iy, wy, sy)
-    filter_rows(padded, sx, rows)
-    filter_columns(rows, wy, out[1])
-    filter_rows(padded, wx, rows)
-    filter_columns(rows, wy, out[0])
-    filter_columns(rows, sy, out[2])
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -111,7 +28,22 @@ def _row_length(k):
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _cut_out(image, variance, good, ix, iy, data, noise, use):
-    """Copy the pixels around (ix, iy); `use` becomes 1 where they count, everything else 0.  Returns their number."""
+    """Copy the pixels around (ix, iy).
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    good : (ny, nx) bool array
+    ix, iy : int
+        Centre [pixel].
+    data, noise, use : (k, width) arrays
+        Set to pixel, variance and 1 where a pixel counts, and to 0 elsewhere.
+
+    Returns
+    -------
+    int
+        Number of the pixels that count.
+    """
     ny, nx = image.shape
     k = data.shape[0]
     h = k // 2
@@ -127,7 +59,18 @@ def _cut_out(image, variance, good, ix, iy, data, noise, use):
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _fit_amplitude(p, data, noise, use):
-    """(flux, err, chi2) of one stamp; NaN when too little of p is on usable pixels."""
+    """Amplitude of a stamp on one block.
+
+    Parameters
+    ----------
+    p, data, noise, use : (k, width) arrays
+        PSF at the sub-pixel phase, and what `_cut_out` sets.
+
+    Returns
+    -------
+    flux, err, chi2 : float
+        NaN when too little of p is on usable pixels.
+    """
     pp, pp_all, pd, ppv = 0.0, 0.0, 0.0, 0.0
     for j in range(p.shape[0]):
         for i in range(p.shape[1]):
@@ -148,6 +91,26 @@ def _fit_amplitude(p, data, noise, use):
 
 @njit(cache=True, error_model="numpy")
 def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data, flag_edge):
+    """Least-squares amplitudes of PSFs with equal weights at fixed positions.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    good : (ny, nx) bool array
+        Pixels that may be used.
+    stamps : (m, k, k) array
+        PSF of each of the sources that are measured, k odd; NaN where it is not known.
+    order : (m,) int array
+        Their places in the arrays that follow.
+    x, y : (n,) arrays
+        Positions [pixel].
+    flux, err, chi2 : (n,) arrays
+        Set where there is a flux [unit of the image].
+    n_data : (n,) int64 array
+        Set to the number of usable pixels of the stamp.
+    flag_edge : (n,) bool array
+        Set to whether the stamp leaves the image.
+    """
     ny, nx = image.shape
     k = stamps.shape[1]
     h, width = k // 2, _row_length(k)
@@ -174,7 +137,15 @@ def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def _normal_equations(model, data, weight, normal, projection):
-    """normal = sum(weight m m'), projection = sum(m data) over the pixels of the three model images."""
+    """normal = sum(weight m m'), projection = sum(m data) over the pixels of three model images.
+
+    Parameters
+    ----------
+    model : (3, k, width) array
+    data, weight : (k, width) arrays
+    normal : (3, 3) array
+    projection : (3,) array
+    """
     for a in range(3):
         total = 0.0
         for j in range(data.shape[0]):
@@ -191,7 +162,7 @@ def _normal_equations(model, data, weight, normal, projection):
 
 @njit(cache=True, error_model="numpy")
 def _invert(matrix, inverse):
-    """Set the inverse of a symmetric 3 x 3 matrix, by cofactors; returns the determinant."""
+    """Set the inverse of a symmetric (3, 3) matrix, by cofactors; returns the determinant."""
     for a in range(3):
         b, c = (a + 1) % 3, (a + 2) % 3
         for d in range(3):
@@ -204,7 +175,26 @@ def _invert(matrix, inverse):
 
 @njit(cache=True, error_model="numpy")
 def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y_err, failed):
-    """Model f P(i - x, j - y), linearised in (f, f dx, f dy) about the current position; x, y change in place."""
+    """Positions of point sources: f P(i - x, j - y), linearised in (f, f dx, f dy) about the current position.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    good : (ny, nx) bool array
+        Pixels that may be used.
+    stamps : (m, k, k) array
+        PSF of each of the sources that are fitted, k odd; NaN where it is not known.
+    order : (m,) int array
+        Their places in the arrays that follow.
+    max_shift : float
+        Distance from the start at which a fit has failed [pixel].
+    x, y : (n,) arrays
+        Starts, replaced by the fitted positions [pixel].
+    x_err, y_err : (n,) arrays
+        Set where a fit converged [pixel].
+    failed : (n,) bool array
+        Set to False there.
+    """
     ny, nx = image.shape
     k = stamps.shape[1]
     h, width = k // 2, _row_length(k)
@@ -255,6 +245,19 @@ def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y
 
 @njit(cache=True, error_model="numpy")
 def moments(image, x, y, sigma, out):
+    """Second moments about positions with a circular Gaussian weight, cut at 4 sigma.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        Pixels that are not finite do not count.
+    x, y : (n,) arrays
+        Positions [pixel].
+    sigma : float
+        Radius of the weight [pixel].
+    out : (3, n) array
+        Set to xx, yy, xy [pixel**2] where a position is on the image.
+    """
     ny, nx = image.shape
     h = math.ceil(4 * sigma)
     for n in range(x.size):
@@ -276,6 +279,18 @@ def moments(image, x, y, sigma, out):
 
 @njit(cache=True, error_model="numpy")
 def planes_within(mask, x, y, radius, out):
+    """All mask bits set within a distance of the pixel of each position.
+
+    Parameters
+    ----------
+    mask : (ny, nx) int32 array
+    x, y : (n,) arrays
+        Positions [pixel].
+    radius : float
+        [pixel]
+    out : (n,) int32 array
+        The bits are added to it where a position is on the image.
+    """
     ny, nx = mask.shape
     h = math.floor(radius)
     for n in range(x.size):

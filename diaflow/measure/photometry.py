@@ -1,4 +1,4 @@
-"""Fluxes and positions of sources at given places of an image: PSF fit, aperture, centroid, mask planes.
+"""Fluxes and positions of sources on an image: PSF fits, apertures, the mask planes around a position.
 
 In come an image, its variance, a PSF callable and arrays of positions; out go arrays, one value per position and
 NaN with a flag where nothing can be measured.  A PSF stamp is evaluated at each position and moved to its
@@ -21,7 +21,7 @@ UNUSABLE = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "SAT_TEMPLATE")
 
 CENTRE_RADIUS = 1.5  # [pixel]: the central 3 x 3 in `planes_within`
 
-BATCH = 2000  # sources whose PSF stamps are in memory at once
+BATCH = 2000  # sources whose PSF stamps are in memory at once: 16 MB of 31 x 31 pixels
 
 Psf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -71,14 +71,18 @@ def psf_flux(
     x, y : (n,) arrays
         Positions [pixel]; any may be outside the image or NaN.
 
+    Returns
+    -------
+    PsfFlux
+
     Notes
     -----
     With P the stamp moved to the position, flux = sum(P I) / sum(P**2) and err**2 = sum(P**2 V) / sum(P**2)**2
     over the usable pixels (LSST meas_base PsfFlux).  A masked pixel drops out of both sums, so the flux stays
     unbiased.  The error is right for noise that is not correlated between pixels.
     """
-    image, variance, good = _pixels(image), _pixels(variance), np.ascontiguousarray(good, bool)
-    x, y = _positions(x, y)
+    image, variance, good = as_pixels(image), as_pixels(variance), np.ascontiguousarray(good, bool)
+    x, y = as_positions(x, y)
     n = len(x)
     out = PsfFlux(*np.full((3, n), np.nan), np.zeros(n, np.int64), *np.zeros((2, n), bool))
     for rows, stamps in _stamps(psf, x, y):
@@ -93,6 +97,17 @@ def exposure_flux(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> PsfFlux:
     """PSF flux on an exposure, its `UNUSABLE` pixels left out.
 
     The error knows how the noise of the exposure is correlated.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With its PSF.
+    x, y : (n,) arrays
+        Positions [pixel]; any may be outside the image or NaN.
+
+    Returns
+    -------
+    PsfFlux
     """
     good = ~exposure.flagged(*UNUSABLE)
     fit = psf_flux(exposure.image, exposure.variance, good, exposure.psf, x, y)
@@ -104,6 +119,15 @@ def aperture_flux(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sum of the pixels in a circle, with the exact overlap of the circle and each pixel.
 
+    Parameters
+    ----------
+    image, variance : (ny, nx) arrays
+        Pixels and their variances.
+    x, y : (n,) arrays
+        Centres [pixel].
+    radius : float
+        Of the circle [pixel].
+
     Returns
     -------
     flux, err : (n,) arrays
@@ -111,8 +135,8 @@ def aperture_flux(
     truncated : (n,) bool array
         The circle leaves the image; the flux is that of the part inside.
     """
-    image, variance = _pixels(image), _pixels(variance)
-    x, y = _positions(x, y)
+    image, variance = as_pixels(image), as_pixels(variance)
+    x, y = as_positions(x, y)
     inside = is_inside(image.shape, x, y)
     flux, err, truncated = np.full(len(x), np.nan), np.full(len(x), np.nan), ~inside
     if inside.any():
@@ -154,9 +178,9 @@ def psf_centroid(
     failed : (n,) bool array
         Moved too far, did not converge or had too few pixels.
     """
-    image, variance = _pixels(image), _pixels(variance)
+    image, variance = as_pixels(image), as_pixels(variance)
     good = np.ones(image.shape, bool) if good is None else np.ascontiguousarray(good, bool)
-    x, y = _positions(x, y)
+    x, y = as_positions(x, y)
     x_fit, y_fit, failed = x.copy(), y.copy(), np.ones(len(x), bool)
     x_err, y_err = np.full((2, len(x)), np.nan)
     for rows, stamps in _stamps(psf, x, y):
@@ -165,15 +189,43 @@ def psf_centroid(
 
 
 def planes_within(mask: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
-    """All mask bits set within `radius` of the pixel of each position, (n,) int32; 1.5 pixels is the central 3 x 3."""
-    x, y = _positions(x, y)
+    """All mask bits set near positions.
+
+    Parameters
+    ----------
+    mask : (ny, nx) int32 array
+    x, y : (n,) arrays
+        Positions [pixel]; any may be outside the image or NaN.
+    radius : float
+        Distance of pixel centres from that of the pixel of a position [pixel]; 1.5 is the central 3 x 3.
+
+    Returns
+    -------
+    (n,) int32 array
+        0 off the image.
+    """
+    x, y = as_positions(x, y)
     out = np.zeros(len(x), np.int32)
     kernels.planes_within(np.ascontiguousarray(mask, np.int32), x, y, float(radius), out)
     return out
 
 
 def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, half: int) -> np.ndarray:
-    """Boxes of 2 half + 1 pixels around whole-pixel positions, (n, m, m); 0 outside the image."""
+    """Boxes around whole-pixel positions.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    x, y : (n,) int arrays
+        Centres [pixel].
+    half : int
+        Half of the side: m = 2 half + 1 [pixel].
+
+    Returns
+    -------
+    (n, m, m) array
+        Of the type of the image; 0 outside it.
+    """
     t = np.arange(-half, half + 1)
     rows, columns = np.asarray(y)[:, None, None] + t[:, None], np.asarray(x)[:, None, None] + t
     inside = is_inside(image.shape, columns, rows)
@@ -182,15 +234,50 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, half: int) -> np.nd
 
 
 def is_inside(shape: tuple[int, int], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether positions are on the pixels of an image (ny, nx): -0.5 <= x < nx - 0.5."""
+    """Whether positions are on the pixels of an image: -0.5 <= x < nx - 0.5.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+    x, y : arrays
+        Positions [pixel].
+
+    Returns
+    -------
+    bool array
+        Of the shape of the positions; False for NaN.
+    """
     return (x >= -0.5) & (x < shape[1] - 0.5) & (y >= -0.5) & (y < shape[0] - 0.5)
 
 
-def _pixels(array: np.ndarray) -> np.ndarray:
+def as_pixels(array: np.ndarray) -> np.ndarray:
+    """An image as the compiled loops want it.
+
+    Parameters
+    ----------
+    array : (ny, nx) array
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        Contiguous; the same where it is so already.
+    """
     return np.ascontiguousarray(array, np.float32)
 
 
-def _positions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def as_positions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions as the compiled loops want them.
+
+    Parameters
+    ----------
+    x, y : float or (n,) arrays
+        Broadcast against each other.
+
+    Returns
+    -------
+    x, y : (n,) float64 arrays
+        Contiguous.
+    """
     x, y = np.broadcast_arrays(np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float)))
     return np.ascontiguousarray(x), np.ascontiguousarray(y)
 

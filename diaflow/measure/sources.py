@@ -12,11 +12,12 @@ from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.measure.extraction import extract
 from diaflow.measure.matchedfilter import smooth_snr
-from diaflow.measure.moments import DECIDABLE_SNR, POINT_LIKE, SIZE_SIGMA, psf_moments, source_moments
+from diaflow.measure.moments import extendedness, psf_moments, source_moments
 from diaflow.psf.stampfield import moments_sigma
 from diaflow.store import ids, tables
 
-FLAGS = {  # column of the footprint's flag: planes
+# Column of each flag, and the planes that set it: in the footprint or the central 3 x 3, and in the latter alone.
+FLAGS = {
     "pixelFlags_edge": ("EDGE", "NO_DATA"),
     "pixelFlags_saturated": ("SAT",),
     "pixelFlags_cr": ("CR",),
@@ -53,7 +54,7 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
     snr = smooth_snr(exposure.image, exposure.variance, exposure.flagged("BAD", "NO_DATA"), stamp)
     found, segments = extract(snr, threshold, minarea=1, clean=False, segmentation_map=True)
     if not 0 < len(found) <= 2**ids.NUMBER_BITS:
-        raise BadData(f"{len(found)} sources detected")
+        raise BadData(f"{len(found)} sources detected", found=len(found))
     order = np.lexsort((found["xpeak"], found["ypeak"]))
     planes = _planes_in(segments, exposure.mask, len(found))[order]
     exposure.mask[segments > 0] |= bits("DETECTED")
@@ -73,7 +74,16 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
 
 
 def unflagged(table: np.ndarray) -> np.ndarray:
-    """Sources with a flux and without flawed pixels that matter, (n,) bool."""
+    """Sources with a flux and without flawed pixels that matter.
+
+    Parameters
+    ----------
+    table : (n,) table "source"
+
+    Returns
+    -------
+    (n,) bool array
+    """
     flaws = ("edge", "saturated", "bad", "cr", "interpolatedCenter")
     return np.isfinite(table["psfFlux"]) & ~np.any([table[f"pixelFlags_{flaw}"] for flaw in flaws], axis=0)
 
@@ -128,14 +138,11 @@ def _set_fluxes(table: np.ndarray, exposure: Exposure, aperture: float) -> None:
 def _set_shapes(table: np.ndarray, exposure: Exposure, sigma: float) -> None:
     """Moments, and whether they are those of the PSF at the place."""
     x, y = table["x"], table["y"]
-    ixx, iyy, ixy = source_moments(exposure.image, x, y, sigma)
-    table["ixx"], table["iyy"], table["ixy"] = ixx, iyy, ixy
-    pxx, pyy, pxy = psf_moments(exposure.psf, x, y, sigma)
+    moments, of_psf = source_moments(exposure.image, x, y, sigma), psf_moments(exposure.psf, x, y, sigma)
+    table["ixx"], table["iyy"], table["ixy"] = moments
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = table["psfFlux"] / table["psfFluxErr"]
-        broader = 0.25 * np.log((ixx * iyy - ixy**2) / (pxx * pyy - pxy**2))
-        decided = (snr > DECIDABLE_SNR) & np.isfinite(broader)
-        table["extendedness"] = np.where(decided, broader > POINT_LIKE + SIZE_SIGMA / snr, np.nan)
+    table["extendedness"] = extendedness(moments, of_psf, snr)
 
 
 def _set_flags(table: np.ndarray, mask: np.ndarray, planes: np.ndarray) -> None:

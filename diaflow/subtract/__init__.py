@@ -11,6 +11,7 @@ __all__ = [
     "model_error",
     "noise",
     "photometric",
+    "result",
     "sources",
     "subtraction",
     "summary",

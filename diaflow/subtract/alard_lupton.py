@@ -24,6 +24,7 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sig
 from diaflow.psfmatch.basis import alard_lupton_basis, delta_basis
 from diaflow.psfmatch.solution import KernelSolution, fit
 from diaflow.subtract import decorrelate, masks, noise
+from diaflow.subtract.result import Difference
 from diaflow.subtract.sources import kernel_sources
 
 OPTIONS = {
@@ -50,15 +51,12 @@ OPTIONS = {
 
 # By which frequencies are amplified after preconvolution; those that need more have 6 % of the power of a star.
 MAX_SHARPENING = 4.0
-# Of the fit: numbers in the Gram matrices of all stars.
-MAX_GRAM = 25_000_000
+MAX_GRAM = 25_000_000  # numbers in the Gram matrices of all stars of the fit: 200 MB
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
 
 
-def subtract(
-    science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict
-) -> tuple[Exposure, Exposure, dict]:
-    """Difference, matched template and summary of one detector image.
+def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict) -> Difference:
+    """Difference of one detector image.
 
     Parameters
     ----------
@@ -74,10 +72,8 @@ def subtract(
 
     Returns
     -------
-    difference, matched_template : Exposure
-    summary : dict
-        Columns of table "diffim_summary", `stars`, the positions (2, n) of the kernel stars, and `model_error`,
-        the rms residual of a star over its own rms.
+    Difference
+        Its variance plane is that of the noise; what `model_error` means for it has not been added.
 
     Raises
     ------
@@ -107,18 +103,16 @@ def subtract(
     scatter = replace(target, variance=target.variance * np.float32((smoothing.terms[0] ** 2).sum()))
     solution = fit(image, scatter, x, y, basis, *orders, bad=bad, penalty=penalty)
     pair = MatchedPair.matched(image, target, solution, smoothing, sky, +1 if mode == "convolve_science" else -1)
-    difference, matched = pair.decorrelated(sky)
-    summary = {
+    figures = {
         "mode": mode,
         "science_fwhm": FWHM_PER_SIGMA * science_sigma,
         "template_fwhm": FWHM_PER_SIGMA * template_sigma,
         "kernel_sum": solution.kernel_sum,
         "kernel_sum_scatter": solution.kernel_sum_scatter,
         "n_kernel_stars": int(solution.used.sum()),
-        "model_error": solution.model_error,
-        "stars": np.stack([x[solution.used], y[solution.used]]),
     }
-    return difference, matched, summary
+    stars = np.stack([x[solution.used], y[solution.used]])
+    return Difference(*pair.decorrelated(sky), stars, solution.model_error, figures)
 
 
 @dataclass

@@ -4,9 +4,13 @@ import numpy as np
 
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits, row_blocks
+from diaflow.pixels import cosmicrays
 from diaflow.pixels.growth import core_radius, grow
-from diaflow.psf.stampfield import StampField
+from diaflow.psf.stampfield import StampField, fwhm
 
+# Planes of a difference whose pixels say nothing about how well the images match.
+WITHOUT_MATCH = ("NO_DATA", "EDGE", "BAD", "SAT", "SAT_TEMPLATE")
+MIN_CR_FWHM = 2.0  # of the PSF, below which stars look like cosmic rays [pixel]
 # Planes of the template that the difference inherits; its saturation goes to a plane of its own.
 INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
 SATURATED = ("SAT", "SAT_TEMPLATE")
@@ -56,3 +60,16 @@ def _combined(
         lost |= grow(missing != 0, kernel.size // 2, border=kernel.size > 1)
     mask[lost] |= bits("EDGE")
     return mask, lost
+
+
+def flag_cosmic_rays(difference: Exposure) -> None:
+    """Set CR where a difference is steeper than its PSF: without stars, hits stand out that hid beside one.
+
+    Parameters
+    ----------
+    difference : Exposure
+        Its mask is changed in place.
+    """
+    if fwhm(difference.psf.centre()) > MIN_CR_FWHM:
+        hit = cosmicrays.find(difference.image, difference.variance, difference.flagged(*WITHOUT_MATCH))
+        difference.mask |= hit * np.int32(bits("CR"))

@@ -1,7 +1,8 @@
 """Difference images: science minus template matched to it.
 
 `subtract` prepares the two images (coverage, missing pixels, variance planes that agree with the sky), runs the
-algorithm that it gets and measures the result.  An algorithm is one file of this folder with `OPTIONS` and `subtract`.
+algorithm that it gets, and completes mask and variance of what it gave.  An algorithm is one file of this folder with
+`OPTIONS` and `subtract`.
 """
 
 from collections.abc import Callable
@@ -13,28 +14,22 @@ from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
-from diaflow.pixels import cosmicrays
 from diaflow.psf.coadd import CoaddPsf
-from diaflow.psf.stampfield import StampField, fit_stamps, fwhm
+from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.psfmatch.homogeneous import sample_psf
-from diaflow.subtract import model_error, noise
-from diaflow.units import NANOJANSKY_ZERO_POINT
+from diaflow.subtract import masks, model_error, noise
+from diaflow.subtract.result import Difference
 
+# Of the field through a `CoaddPsf`: samples along the longer side of the image, and degree.
 PSF_GRID, PSF_ORDER = 5, 2
-
-MAX_VARIANCE_FACTOR = 10.0
-
+MAX_VARIANCE_FACTOR = 10.0  # by which a variance plane may be wrong: beyond it is no noise of that image
 # A correction of the final variance is applied when it is this many times its own statistical error.
 SIGNIFICANCE = 3.0
-
-MIN_CR_FWHM = 2.0  # of the PSF, below which stars look like cosmic rays [pixel]
-
-MATCHED_PLANES = ("NO_DATA", "EDGE", "BAD", "SAT", "SAT_TEMPLATE")
 
 
 def subtract(
     science: Exposure, template: Exposure, sources: np.ndarray, algorithm: Callable, config: dict
-) -> tuple[Exposure, Exposure, dict]:
+) -> Difference:
     """Subtract a template from a science image.
 
     Parameters
@@ -53,15 +48,12 @@ def subtract(
 
     Returns
     -------
-    difference : Exposure
-        White noise, with the variance plane and the unit-sum PSF (`StampField`) that belong to it, in the photometric
-        scale of the science image.  The variance contains what matching is likely to miss of bright stars.  Pixels
-        without data in either image, and those within half a kernel of the border or of missing data in the convolved
-        image, are 0 with the median variance and have NO_DATA or EDGE set.
-    matched_template : Exposure
-        The template as subtracted; in mode convolve_science with its own, broader PSF.
-    summary : dict
-        The columns of table "diffim_summary" that are known here, for `summary_row`.
+    Difference
+        The variance contains what matching is likely to miss of bright stars.  Pixels without data in either image,
+        and those within half a kernel of the border or of missing data in the convolved image, are 0 with the median
+        variance and have NO_DATA or EDGE set.  In mode convolve_science the matched template has its own, broader PSF.
+        `science_variance_factor` in the figures is what the variance plane of the science image must be multiplied
+        by to agree with its sky.
 
     Raises
     ------
@@ -71,34 +63,40 @@ def subtract(
     """
     coverage = _coverage(science, template)
     if coverage < config["min_coverage"]:
-        raise BadData(f"template covers {100 * coverage:.0f} %, at least {100 * config['min_coverage']:.0f} % needed")
-    prior = {"template_coverage": coverage, "visit_in_template": _contains_visit(template, science.metadata)}
+        reason = f"template covers {100 * coverage:.0f} %, at least {100 * config['min_coverage']:.0f} % needed"
+        raise BadData(reason, found=coverage, needed=config["min_coverage"])
+    in_template = _contains_visit(template, science.metadata)
     science, science_factor, sky = _prepared(science, "science")
     template_psf = template.psf
     template, template_factor, template_sky = _prepared(template, "template")
     sky &= template_sky
-    difference, matched, found = algorithm(science, template, sources, sky, config)
-    stars, error = found.pop("stars"), found.pop("model_error")
-    difference.metadata["visit_in_template"] = prior["visit_in_template"]
-    _flag_cosmic_rays(difference)
-    quality = _verify(difference, sky)
-    model_error.add(difference, matched, error, model_error.psf_jumps(template_psf, template.shape))
-    summary = {
-        "status": "ok",
-        "reason": "",
-        **prior,
+    result = algorithm(science, template, sources, sky, config)
+    difference = result.exposure
+    difference.metadata["visit_in_template"] = in_template
+    # before the model error, which hides them beside stars
+    masks.flag_cosmic_rays(difference)
+    noise_figures = _verify(difference, sky)
+    jumps = model_error.psf_jumps(template_psf, template.shape)
+    model_error.add(difference, result.matched_template, result.model_error, jumps)
+    figures = {
+        "template_coverage": coverage,
+        "visit_in_template": in_template,
         "science_variance_factor": science_factor,
         "template_variance_factor": template_factor,
-        **found,
-        **quality,
-        "residual_ratio": _residual_ratio(difference, science, stars, found["science_fwhm"]),
-        "depth": _depth(difference),
     }
-    return difference, matched, summary
+    return replace(result, figures=figures | result.figures | noise_figures)
 
 
 def psf_field(exposure: Exposure) -> StampField:
     """The PSF as a polynomial field: itself, or a fit of order 2 (or what can be had) to samples of a `CoaddPsf`.
+
+    Parameters
+    ----------
+    exposure : Exposure
+
+    Returns
+    -------
+    StampField
 
     Raises
     ------
@@ -153,16 +151,9 @@ def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarra
     return exposure, factor, sky
 
 
-def _flag_cosmic_rays(difference: Exposure) -> None:
-    """Set CR where a difference is steeper than its PSF: without stars, hits stand out that hid beside one."""
-    if fwhm(difference.psf.centre()) > MIN_CR_FWHM:
-        hit = cosmicrays.find(difference.image, difference.variance, difference.flagged(*MATCHED_PLANES))
-        difference.mask |= hit * np.int32(bits("CR"))
-
-
 def _verify(difference: Exposure, sky: np.ndarray) -> dict:
     """Compare the noise of the difference with its variance plane, and scale the plane where it is off."""
-    sky = sky & ~difference.flagged(*MATCHED_PLANES)
+    sky = sky & ~difference.flagged(*masks.WITHOUT_MATCH)
     ratio = float(np.sqrt(noise.variance_factor(difference, sky)))
     factor, error = noise.matched_factor(difference, sky, difference.psf.centre())
     if abs(factor - 1) < SIGNIFICANCE * error:
@@ -171,20 +162,3 @@ def _verify(difference: Exposure, sky: np.ndarray) -> dict:
     if factor != 1:
         difference.variance *= np.float32(factor)
     return {"noise_ratio": ratio, "variance_scale": factor}
-
-
-def _residual_ratio(difference: Exposure, science: Exposure, stars: np.ndarray, fwhm: float) -> float:
-    """Median over kernel stars of |sum of the difference| / sum of the science image, in boxes of twice the FWHM."""
-    half = max(1, round(fwhm))
-    offsets = np.arange(-half, half + 1)
-    col, row = np.rint(stars).astype(int)
-    rows, cols = row[:, None, None] + offsets[:, None], col[:, None, None] + offsets
-    residual, flux = (exposure.image[rows, cols].sum((1, 2)) for exposure in (difference, science))
-    return float(np.median(np.abs(residual) / flux))
-
-
-def _depth(difference: Exposure) -> float:
-    """5-sigma point-source depth [mag]: median variance over the noise-equivalent area of the PSF."""
-    variance = noise.typical(difference.variance, ~difference.flagged(*MATCHED_PLANES))
-    flux = 5 * np.sqrt(variance / (difference.psf.centre() ** 2).sum())
-    return float(NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux))

@@ -29,6 +29,7 @@ from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import PhotometricMatch, match
+from diaflow.subtract.result import Difference
 from diaflow.subtract.sources import kernel_sources
 
 OPTIONS = {}
@@ -36,9 +37,9 @@ OPTIONS = {}
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "EDGE")
 # What is replaced by the pixels of the other image, because it would ring.
 REPLACED = ("NO_DATA", "BAD", "SAT", "CR")
-MAX_ORDER, SIDE = 3, 160
-# Of any frequency by either kernel.
-MAX_AMPLIFICATION = 12.0
+MAX_ORDER = 3  # of the kernels as polynomials in position
+SIDE = 160  # of the transforms, at least: more than twice the largest kernel [pixel]
+MAX_AMPLIFICATION = 12.0  # of any frequency by either kernel
 # Cut of the kernels: rms amplitude that may be lost, largest side [pixel], and the outer part that is tapered.
 TRUNCATION, MAX_SIZE, TAPER = 5e-4, 61, 0.4
 # Amplitude of the transform of a PSF below which it is noise: at least, at most, and frequencies that tell [1/pixel].
@@ -47,14 +48,33 @@ FLOOR, MAX_FLOOR, NOISE_FREQUENCY = 1e-3, 5e-3, 0.4
 BRIGHTEST, BOX = 20, 2.0
 
 
-def subtract(
-    science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict
-) -> tuple[Exposure, Exposure, dict]:
-    """Difference, matched template and summary of one detector image.
+def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict) -> Difference:
+    """Difference of one detector image.
 
-    Parameters, results and errors are those of `alard_lupton.subtract`.  The matched template is k_r (x) R; `mode` is
-    "both", because both images are convolved.  The flux ratio and the registration of the two images come from stars
-    of the science image, the background from the sky.
+    The flux ratio and the registration of the two images come from stars of the science image, the background from
+    the sky.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane times
+        ``metadata["covariance_factor"]`` is the variance of the noise at low frequencies.
+    sources : table "source"
+        Sources of the science image, from which the stars are chosen.
+    sky : (ny, nx) bool array
+        Pixels without sources in both images, which tell the noise.
+    config : dict
+        Section `subtract` of the configuration.
+
+    Returns
+    -------
+    Difference
+        The matched template is k_r (x) R; the figure `mode` is "both", because both images are convolved.
+
+    Raises
+    ------
+    BadData
+        When a PSF has no width or fewer than three stars can be used.
     """
     sigmas = [moments_sigma(exposure.psf.centre()) for exposure in (science, template)]
     if not np.isfinite(sum(sigmas)):
@@ -67,21 +87,20 @@ def subtract(
     kernels = kernel_fields(science, template, sky)
     difference, matched = difference_pair(science, template, kernels, found.registration)
     stars = np.stack([x[found.used], y[found.used]])
-    summary = {
+    figures = {
         "mode": "both",
         "science_fwhm": FWHM_PER_SIGMA * sigmas[0],
         "template_fwhm": FWHM_PER_SIGMA * sigmas[1],
         "kernel_sum": found.scale,
         "kernel_sum_scatter": found.scatter,
         "n_kernel_stars": int(found.used.sum()),
-        "model_error": _model_error(difference, stars, found.flux[found.used]),
-        "stars": stars,
     }
-    return difference, matched, summary
+    error = _model_error(difference, stars, found.flux[found.used])
+    return Difference(difference, matched, stars, error, figures)
 
 
 def kernel_fields(science: Exposure, template: Exposure, sky: np.ndarray) -> tuple[StampField, StampField, StampField]:
-    """k_n, k_r and P_D of two images of one photometric scale.
+    """Kernels k_n and k_r and the PSF P_D of two images of one photometric scale.
 
     Parameters
     ----------
@@ -92,7 +111,7 @@ def kernel_fields(science: Exposure, template: Exposure, sky: np.ndarray) -> tup
 
     Returns
     -------
-    StampField, StampField, StampField
+    k_n, k_r, P_D : StampField
         Of unit sum everywhere.
     """
     v_n, v_r = (noise.cell_variance(exposure.variance, sky) for exposure in (science, template))
@@ -117,11 +136,25 @@ def kernel_stamps(
     science_colour: np.ndarray = decorrelate.WHITE,
     template_colour: np.ndarray = decorrelate.WHITE,
 ) -> np.ndarray:
-    """Stamps of k_n, k_r and P_D, (3, n, side, side), for n pairs of unit-sum PSF stamps.
+    """Stamps of k_n, k_r and P_D.
 
     Where the transforms of both PSFs are no more than their noise, their ratio is meaningless, and both are set to
     the same small number: D is N - R there.  (DMTN-179 sets constants where the denominator underflows, which is far
     below the noise of a measured PSF.)  An image without noise is given some, lest its deconvolution be unlimited.
+
+    Parameters
+    ----------
+    science_psf, template_psf : (n, k, k) arrays
+        Unit-sum stamps, k odd.
+    science_variance, template_variance : (n,) arrays
+        Variance of the noise at low frequencies [nJy**2].
+    science_colour, template_colour : (m, m) arrays, optional
+        Unit-sum stamps that made the noise of each image from white noise.
+
+    Returns
+    -------
+    (3, n, side, side) array
+        Of unit sum.
     """
     side = scipy.fft.next_fast_len(SIDE, True) | 1
     p_n, p_r, a_n, a_r = (
@@ -175,7 +208,21 @@ def difference_pair(
     kernels: tuple[StampField, StampField, StampField],
     registration: tuple[float, float],
 ) -> tuple[Exposure, Exposure]:
-    """D and k_r (x) R, with their variances."""
+    """D and k_r (x) R, with their variances.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        Of one photometric scale.
+    kernels : (StampField, StampField, StampField)
+        Those of `kernel_fields`.
+    registration : (float, float)
+        Rms error of the registration in x and y [pixel].
+
+    Returns
+    -------
+    difference, subtracted : Exposure
+    """
     k_n, k_r, psf = kernels
     mask, lost = masks.combined((science, k_n), (template, k_r))
     pixels = _replaced(science, template)

@@ -170,7 +170,7 @@ def measure(
         ra, dec = _empty_positions(difference, objects, np.random.default_rng([visit, detector]))
         ids = np.concatenate([rows, len(truth) + np.arange(len(ra))])
         ra, dec = np.append(truth["ra"][rows], ra), np.append(truth["dec"][rows], dec)
-        table = forced_photometry(difference, science, ra, dec, ids)
+        table = forced_photometry(difference, science, ra, dec, ids, 1.0)  # no flux on the calexp is judged
         place = table["diaObjectId"]
         at_truth[place[place < len(truth)]] = table[place < len(truth)]
         at_nothing.append(table[place >= len(truth)])

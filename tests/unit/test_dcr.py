@@ -78,7 +78,7 @@ def test_stars_of_all_colours_vanish_at_any_airmass(sky, coadds, mjd):
     left = {}
     for method, (_, path) in coadds.items():
         static = template.assemble([path], GRID, SCIENCE_SHAPE, mjd)
-        difference = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
+        difference = subtract(science, static, table, alard_lupton.subtract, CONFIG).exposure
         bright = table["psfFlux"] > 1e4
         left[method] = rms(residuals(difference, table)[bright])
     # A Gaussian that is displaced by d leaves a root of the power of F d / (sqrt(8 pi) sigma^2).
@@ -177,7 +177,7 @@ def test_a_transient_on_a_coloured_star_survives(sky, coadds):
         extra[yi + t[:, None], xi + t] += flux * stamp
     science.image += extra.astype(np.float32)
     static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
-    difference = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
+    difference = subtract(science, static, table, alard_lupton.subtract, CONFIG).exposure
     stamps = difference.psf(x, y)
     t = np.arange(stamps.shape[-1]) - stamps.shape[-1] // 2
     rows, cols = y.astype(int)[:, None, None] + t[:, None], x.astype(int)[:, None, None] + t
@@ -205,10 +205,10 @@ def test_gaps_and_artefacts_do_not_hurt(sky, folder, warps, coadds):
     science = chromatic.exposure(sky, 100, mjd, SEEING, NOISE, GRID, SCIENCE_SHAPE)
     table = chromatic.sources(sky, GRID, SCIENCE_SHAPE, SEEING, NOISE)
     static = template.assemble([path], GRID, SCIENCE_SHAPE, mjd)
-    difference = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
+    difference = subtract(science, static, table, alard_lupton.subtract, CONFIG).exposure
     # That of the whole warps, from which eight stars lose one visit of eight, and one of the highest airmass: 20 %.
     static = template.assemble([coadds["dcr"][1]], GRID, SCIENCE_SHAPE, mjd)
-    whole = subtract(science, static, table, alard_lupton.subtract, CONFIG)[0]
+    whole = subtract(science, static, table, alard_lupton.subtract, CONFIG).exposure
     bright = table["psfFlux"] > 1e4
     left, before = (rms(residuals(image, table)[bright]) for image in (difference, whole))
     assert left < 1.2 * before

@@ -8,13 +8,25 @@ from scipy.stats import poisson
 from triplets import CONFIG, SCIENCE_NOISE, SIGMA, TEMPLATE_NOISE, scattered, stars, triplet, wcs_at, with_noise
 
 from diaflow.detect import footprints
-from diaflow.diasource import detection
+from diaflow.diasource import clean, detection, dipole
 from diaflow.errors import BadData
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.store import ids
+from diaflow.subtract.result import Difference
+
+
+def result_of(difference, template, x=(), y=()):
+    """What a subtraction gives that found the variances right and used the stars at x, y."""
+    return Difference(difference, template, np.array([x, y], float), 0.0, {"science_variance_factor": 1.0})
+
+
+def dia_sources(difference, science, template, config):
+    """Clean a difference and detect what is on it."""
+    clean.clean(difference)
+    return detection.dia_sources(result_of(difference, template), science, config)
 
 
 def ten_transients(sign=1, seed=0, wcs=None, shape=(300, 320)):
@@ -33,7 +45,7 @@ def matched(table, x, y):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
     difference, science, template, x, y = ten_transients(sign, seed)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert len(table) == 10 and len(set(rows)) == 10
     # Position error: sqrt(8 pi) sigma**2 noise / flux = 0.03 pixel for each axis.
@@ -56,7 +68,7 @@ def test_all_transients_of_either_sign_are_found_with_their_flux(sign, seed):
 def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
     wcs = wcs_at(12345, 67890)
     difference, science, template, x, y = ten_transients(wcs=wcs)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     ra, dec = wcs_at().all_pix2world(table["x"] + 12345, table["y"] + 67890, 0)
     np.testing.assert_allclose(table["ra"], ra, rtol=0, atol=1e-9)
@@ -70,7 +82,7 @@ def test_sky_positions_and_errors_follow_an_origin_far_from_zero():
 def test_identity_and_time_come_from_the_metadata():
     difference, science, template, *_ = ten_transients()
     difference.metadata["visit_in_template"] = True
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     np.testing.assert_array_equal(table["diaSourceId"], ids.source_ids(42, 7, 10))
     assert set(table["visit"]) == {42} and set(table["detector"]) == {7} and set(table["band"]) == {"r"}
     assert set(table["midpointMjdTai"]) == {60000.5} and set(table["exposureTime"]) == {30.0}
@@ -81,7 +93,7 @@ def test_sources_are_in_the_order_of_their_rows_and_the_same_every_time():
     tables = []
     for _ in range(2):
         difference, science, template, *_ = ten_transients()
-        tables.append(detection.dia_sources(difference, science, template, CONFIG))
+        tables.append(dia_sources(difference, science, template, CONFIG))
     for column in tables[0].dtype.names:
         np.testing.assert_array_equal(tables[0][column], tables[1][column])
     assert (np.diff(np.round(tables[0]["y"])) >= 0).all()
@@ -91,7 +103,7 @@ def test_a_transient_on_a_star_has_the_fluxes_of_both():
     shape = (300, 320)
     x, y = scattered(np.random.default_rng(5), shape, 10)
     difference, science, template = triplet(stars(shape, x, y, 1000.0), static=stars(shape, x, y, 3000.0))
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     # 0.03 pixel of position error costs 1e-4 of a star's flux.
     np.testing.assert_allclose(table["scienceFlux"][rows], 4000, atol=4 * 8.6)
@@ -106,7 +118,7 @@ def test_stars_subtracted_one_pixel_off_are_one_dipole_each():
     difference, science, template = triplet(np.zeros(shape), static=sky)
     template.image = np.roll(template.image, 1, axis=0)
     difference.image = science.image - template.image
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert len(table) == 10 and len(set(rows)) == 10
     assert table["isDipole"].all() and not table["isNegative"].any()
@@ -119,17 +131,17 @@ def test_a_bright_transient_with_a_faint_ring_is_no_dipole():
     snr = np.zeros((60, 60), np.float32)
     snr[30, 30], snr[30, 35] = 40.0, -6.0
     found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
-    assert len(found) == 1 and not found.is_balanced[0] and not found.is_negative[0]
+    assert len(found) == 1 and not dipole.is_balanced(found)[0] and not found.is_negative[0]
     assert (found.x[0], found.y[0]) == (30, 30)
     snr[30, 35] = -39.0
-    assert footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)).is_balanced[0]
+    assert dipole.is_balanced(footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32)))[0]
 
 
 def test_the_fainter_lobe_may_be_below_the_threshold_but_not_below_half_of_it():
     snr = np.zeros((60, 60), np.float32)
     snr[30, 30], snr[26, 33], snr[30, 40] = -6.0, 3.6, 4.9
     found = footprints.find(snr, 5.0, 1.8, np.zeros(snr.shape, np.int32))
-    assert len(found) == 1 and found.is_negative[0] and found.is_balanced[0]
+    assert len(found) == 1 and found.is_negative[0] and dipole.is_balanced(found)[0]
     assert found.positive[0] == np.float32(3.6) and found.positive_peak[:, 0].tolist() == [33, 26]
     assert found.negative_peak[:, 0].tolist() == [30, 30]
     snr[26, 33] = 2.4  # and the other is 10 pixels away
@@ -139,13 +151,13 @@ def test_the_fainter_lobe_may_be_below_the_threshold_but_not_below_half_of_it():
 def test_detection_planes_mark_the_footprints_of_each_sign():
     difference, science, template, x, y = ten_transients()
     difference.mask[:] = bits("DETECTED", "DETECTED_NEGATIVE", "SUSPECT")  # left over from the calexp
-    detection.dia_sources(difference, science, template, CONFIG)
+    dia_sources(difference, science, template, CONFIG)
     detected = difference.flagged("DETECTED")
     assert detected[np.round(y).astype(int), np.round(x).astype(int)].all()
     assert 0.01 < detected.mean() < 0.1 and not difference.flagged("DETECTED_NEGATIVE").any()
     assert difference.flagged("SUSPECT").all()
     difference, science, template, x, y = ten_transients(-1)
-    detection.dia_sources(difference, science, template, CONFIG)
+    dia_sources(difference, science, template, CONFIG)
     assert difference.flagged("DETECTED_NEGATIVE").any() and not difference.flagged("DETECTED").any()
 
 
@@ -154,7 +166,7 @@ def test_sources_covered_by_unusable_pixels_are_dropped(plane):
     difference, science, template, x, y = ten_transients()
     for xi, yi in np.round([x[:3], y[:3]]).astype(int).T:
         difference.mask[yi - 14 : yi + 15, xi - 14 : xi + 15] |= bits(plane)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     assert len(table) == 7
     assert matched(table, x[3:], y[3:])[1].max() < 0.5
     assert not table["pixelFlags"].any()
@@ -166,7 +178,7 @@ def test_a_saturated_star_flags_its_own_residual_and_not_a_transient_20_pixels_a
     difference, science, template = triplet(residual)
     yy, xx = np.mgrid[: shape[0], : shape[1]]
     difference.mask[np.hypot(xx - 150, yy - 150) < 6] |= bits("SAT")
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     wing = np.hypot(table["x"] - 150, table["y"] - 150) < 18
     assert wing.any() and table["pixelFlags"][wing].all() and table["pixelFlags_saturated"][wing].all()
     transient, distance = matched(table, np.array([174.0]), np.array([150.0]))
@@ -190,7 +202,7 @@ def test_a_masked_pixel_in_the_centre_or_the_footprint_sets_its_flags(plane, col
     ix, iy = np.round([x[:2], y[:2]]).astype(int)
     difference.mask[iy[0] + 1, ix[0] + 1] |= bits(plane)
     difference.mask[iy[1] + 4, ix[1]] |= bits(plane)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     np.testing.assert_array_equal(table[column][rows], [True, True] + [False] * 8)
     np.testing.assert_array_equal(table["pixelFlags"][rows], [True, not reliable_nearby] + [False] * 8)
@@ -245,14 +257,14 @@ def test_false_positives_of_either_sign_are_those_of_gaussian_noise(threshold):
 
 def test_nothing_but_noise_gives_an_empty_table():
     difference, science, template = triplet(np.zeros((200, 200)))
-    table = detection.dia_sources(difference, science, template, {"threshold": 8.0, "aperture": 12.0})
+    table = dia_sources(difference, science, template, {"threshold": 8.0, "aperture": 12.0})
     assert len(table) == 0 and table.dtype.names[0] == "diaSourceId"
 
 
 def test_errors_on_the_template_count_its_correlated_noise():
     difference, science, template, *_ = ten_transients()
     template.noise = Noise(4.0)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     np.testing.assert_allclose(table["templateFluxErr"], 2 * 0.25 * 2 * np.sqrt(np.pi) * SIGMA, rtol=0.02)
 
 
@@ -260,7 +272,7 @@ def test_two_transients_whose_wings_touch_are_two_sources():
     x, y = np.array([140.0, 156.0]), np.array([150.0, 152.0])
     for fluxes in ([2000.0, 1000.0], [2000.0, -1000.0]):
         difference, science, template = triplet(stars((300, 320), x, y, fluxes))
-        table = detection.dia_sources(difference, science, template, CONFIG)
+        table = dia_sources(difference, science, template, CONFIG)
         assert len(table) == 2 and not table["isDipole"].any()
         assert matched(table, x, y)[1].max() < 0.2
         np.testing.assert_array_equal(table["isNegative"], np.array(fluxes)[matched(table, x, y)[0]] < 0)
@@ -277,7 +289,7 @@ def test_a_psf_that_is_not_finite_is_bad_data():
     difference, science, template, *_ = ten_transients()
     difference.psf = constant_psf(np.full((31, 31), np.nan), difference.shape)
     with pytest.raises(BadData, match="PSF"):
-        detection.dia_sources(difference, science, template, CONFIG)
+        dia_sources(difference, science, template, CONFIG)
 
 
 def test_dipoles_are_at_the_middle_of_their_lobes_and_have_their_separation_and_direction():
@@ -288,7 +300,7 @@ def test_dipoles_are_at_the_middle_of_their_lobes_and_have_their_separation_and_
     difference, science, template = triplet(np.zeros(shape), static=stars(shape, x, y, flux))
     template.image = np.roll(template.image, 1, axis=0)
     difference.image = science.image - template.image
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y + 0.5)
     assert table["isDipole"].all() and table["dipoleFitAttempted"].all() and not table["pixelFlags"].any()
     # The centroid of a star on the science image is good to sqrt(8 pi) sigma**2 / 1000 = 0.03 pixel.
@@ -308,7 +320,7 @@ def test_a_variable_star_that_leaves_a_faint_ring_is_no_dipole():
     static = stars(shape, x, y, 4000.0)
     ring = stars(shape, x + 6, y, -120.0)
     difference, science, template = triplet(stars(shape, x, y, 1000.0) + ring, static=static)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert table["dipoleFitAttempted"][rows].any()
     assert not table["isDipole"].any() and distance.max() < 0.5
@@ -321,7 +333,7 @@ def test_trails_are_measured_on_the_sky():
     for t in 5 * ((np.arange(40) + 0.5) / 20 - 1):
         trails += stars(shape, x + t * np.cos(0.5), y + t * np.sin(0.5), 2000.0 / 40)
     difference, science, template = triplet(trails)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, _ = matched(table, x, y)
     assert len(table) == 10 and not (table["trail_flag"] | table["pixelFlags"] | table["isDipole"]).any()
     for column, truth in (("trailFlux", 2000.0), ("trailLength", 10 * 0.2)):
@@ -332,7 +344,7 @@ def test_trails_are_measured_on_the_sky():
     np.testing.assert_allclose([table["trailRa"][rows], table["trailDec"][rows]], [ra, dec], rtol=0, atol=0.05 / 3600)
     assert (table["extendedness"] == 1).all()
     _, science, template, *_ = ten_transients()
-    points = detection.dia_sources(ten_transients()[0], science, template, CONFIG)
+    points = dia_sources(ten_transients()[0], science, template, CONFIG)
     assert (points["extendedness"] == 0).all() and points["trail_flag"].all()
     np.testing.assert_array_equal(np.isnan(points["trailLength"]), True)
 
@@ -343,7 +355,7 @@ def test_a_trail_across_the_image_flags_what_is_on_it():
     yy, xx = np.mgrid[: shape[0], : shape[1]]
     off = (xx - 210) * np.sin(0.8) - (yy - 200) * np.cos(0.8)
     difference, science, template = triplet(stars(shape, x, y, 1000.0) + 3 * np.exp(-0.5 * (off / SIGMA) ** 2))
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     on_trail = np.abs((x - 210) * np.sin(0.8) - (y - 200) * np.cos(0.8)) < 3
     assert on_trail.tolist() == [False, True, False]
@@ -361,7 +373,7 @@ def test_a_sky_that_was_left_over_does_no_harm():
     v, u = np.mgrid[-1:1:512j, -1:1:512j]
     sky = 2.2 + 2.1 * u + 2.0 * v + 1.2 * (2 * u**2 - 1) + 1.1 * u * v + 1.0 * (2 * v**2 - 1)
     difference.image += sky.astype(np.float32)
-    table = detection.dia_sources(difference, science, template, CONFIG)
+    table = dia_sources(difference, science, template, CONFIG)
     rows, distance = matched(table, x, y)
     assert len(table) == 10 and len(set(rows)) == 10 and distance.max() < 5 * 0.03
     # A cell's mean is known to 0.026; times the PSF's noise-equivalent area of 74 pixels, 1.9 on the flux's 8.9.
@@ -381,7 +393,7 @@ def test_fluxes_of_dia_sources_pass_a_pull_test(sky):
         flux = rng.uniform(150, 400, 100) * rng.choice([-1, 1], 100)
         image = stars(xx.shape, x, y, flux) + rng.normal(size=xx.shape)
         difference = with_noise(image + sky * np.sin(xx / 70) * np.sin(yy / 90), 1.0)
-        table = detection.dia_sources(difference, with_noise(image, 1.0), with_noise(0 * image, 1.0), CONFIG)
+        table = dia_sources(difference, with_noise(image, 1.0), with_noise(0 * image, 1.0), CONFIG)
         rows, distance = matched(table, x, y)
         assert distance.max() < 2
         pulls.append((table["psfFlux"][rows] - flux) / table["psfFluxErr"][rows])
@@ -399,7 +411,7 @@ def test_flashes_of_a_satellite_are_flagged_and_a_transient_beside_them_is_not()
     y = np.append(100 + 25.0 * np.arange(6), 80.0)
     image = stars(shape, x, y, 600) + np.random.default_rng(4).normal(0, SCIENCE_NOISE, shape)
     blank = with_noise(np.zeros(shape), TEMPLATE_NOISE)
-    table = detection.dia_sources(with_noise(image, SCIENCE_NOISE), with_noise(image, SCIENCE_NOISE), blank, CONFIG)
+    table = dia_sources(with_noise(image, SCIENCE_NOISE), with_noise(image, SCIENCE_NOISE), blank, CONFIG)
     flash = np.hypot(table["x"][:, None] - x[:6], table["y"][:, None] - y[:6]).min(1) < 1
     assert flash.sum() == 6 and len(table) >= 7
     assert (table["glint_trail"] == flash).all()

@@ -27,7 +27,7 @@ def grid(shape, rng, step=32):
 
 def photometry(difference, science, x, y):
     ra, dec = difference.wcs.all_pix2world(x, y, 0)
-    return forced_photometry(difference, science, ra, dec, np.arange(1000, 1000 + len(x)))
+    return forced_photometry(difference, science, ra, dec, np.arange(1000, 1000 + len(x)), 1.0)
 
 
 def test_nothing_measures_nothing_within_its_errors():
@@ -73,8 +73,8 @@ def test_positions_on_the_pixels_give_rows_in_the_given_order():
 def test_the_other_side_of_the_sky_gives_no_row():
     image = with_noise(np.zeros((200, 200)))
     ra, dec = np.array([179.999, 0.0, 90.0, np.nan]), np.array([30.0, 90.0, 0.0, 0.0])
-    assert len(forced_photometry(image, image, ra, dec, np.arange(4))) == 0
-    assert len(forced_photometry(image, image, [], [], [])) == 0
+    assert len(forced_photometry(image, image, ra, dec, np.arange(4), 1.0)) == 0
+    assert len(forced_photometry(image, image, [], [], [], 1.0)) == 0
 
 
 def test_masked_places_are_nan_and_flagged_never_zero():

@@ -2,9 +2,10 @@
 
 import numpy as np
 from builders import source_table
+from test_detect import dia_sources, result_of
 from triplets import CONFIG, SIGMA, scattered, stars, triplet, with_noise
 
-from diaflow.diasource import detection, quality
+from diaflow.diasource import quality
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.store import tables
@@ -16,7 +17,7 @@ def test_sky_sources_have_zero_flux_unit_pulls_and_keep_away_from_sources_and_ma
     difference, science, template = triplet(stars(shape, x, y, 3000.0))
     difference.mask[:, :300] |= bits("NO_DATA")
     difference.image[:, :300] = 1e6
-    detection.dia_sources(difference, science, template, CONFIG)
+    dia_sources(difference, science, template, CONFIG)
     pulls = quality.sky_pulls(difference, science)
     assert len(pulls) == quality.N_SKY
     # A thousand places, of which the PSF (8 pi sigma**2 = 145 pixels for two fluxes) makes most independent.
@@ -50,8 +51,9 @@ def test_residual_ratio_tells_a_good_match_from_a_wrong_psf():
     flux = np.full(20, 20000.0)
     science = stars(shape, x, y, flux) + np.random.default_rng(4).normal(size=shape)
     for sigma, good in ((SIGMA, True), (9.5, False)):
-        difference = with_noise(science - stars(shape, x, y, flux, sigma), 1.0)
-        ratios = quality.residual_ratios(difference, with_noise(science, 1.0), source_table(x, y, flux, 8.0))
+        difference, image = with_noise(science - stars(shape, x, y, flux, sigma), 1.0), with_noise(science, 1.0)
+        bright = quality.bright_stars(source_table(x, y, flux, 8.0), image, difference)
+        ratios = quality.residual_ratios(difference, image, *bright)
         assert len(ratios) == 20
         assert ratios.mean() < 0.02 if good else ratios.mean() > 0.12
 
@@ -83,8 +85,9 @@ def test_metrics_fill_the_columns_of_the_summary():
     x, y = scattered(np.random.default_rng(5), shape, 10)
     flux = np.where(np.arange(10) < 6, 1000.0, -1000.0)
     difference, science, template = triplet(stars(shape, x, y, flux))
-    table = detection.dia_sources(difference, science, template, CONFIG)
-    metrics = quality.metrics(difference, science, template, source_table(x[:6], y[:6], flux[:6], 8.0), table)
+    table = dia_sources(difference, science, template, CONFIG)
+    result = result_of(difference, template, x[:6], y[:6])
+    metrics = quality.figures(result, science, source_table(x[:6], y[:6], flux[:6], 8.0), table)
     assert (metrics["n_positive"], metrics["n_negative"], metrics["n_dipoles"]) == (6, 4, 0)
     assert set(metrics) <= set(tables.columns("diffim_summary")) and set(metrics) <= set(tables.columns("visit"))
     assert np.isfinite(list(metrics.values())).all()

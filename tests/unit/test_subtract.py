@@ -4,22 +4,26 @@ from builders import constant_psf, gaussian, tan_wcs
 from scenes import CONFIG, add_stars, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
+from diaflow.diasource import clean, quality
 from diaflow.errors import BadData
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
+from diaflow.measure import extraction
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.pixels.convolution import convolve
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.store import tables
 from diaflow.subtract import alard_lupton
 from diaflow.subtract.subtraction import subtract
-from diaflow.subtract.summary import failed, summary_row
 
 NOISES = [(1.0, 1.0), (1.0, 0.1), (0.1, 0.1)]
 
 
 def run(science, template, table, **config):
-    return subtract(science, template, table, alard_lupton.subtract, CONFIG | config)
+    """(difference, matched template, figures) with what is left of the kernel stars."""
+    result = subtract(science, template, table, alard_lupton.subtract, CONFIG | config)
+    left = quality.residual_ratios(result.exposure, science, *result.stars)
+    return result.exposure, result.matched_template, result.figures | {"residual_ratio": np.median(left)}
 
 
 def check_noise(difference, sky, noise_science, noise_template):
@@ -145,6 +149,33 @@ def test_without_enough_sources_stars_are_found_in_the_image_or_it_is_bad_data()
     empty_template, _ = make_image(2.0, noise_seed=7, n_stars=1)
     with pytest.raises(BadData, match="1 kernel stars, at least 3 needed"):
         run(empty_science, empty_template, table[:0])
+    with pytest.raises(BadData, match="1 kernel stars, at least 3 needed") as caught:
+        run(empty_science, empty_template, table[:0], algorithm="zogy")
+    assert (caught.value.found, caught.value.needed) == (1, 3)
+
+
+def ridges(size=1500):
+    """Two images of 20 stars and broad ridges of 8 sigma, which are more pixels at a time than sep makes room for."""
+    lines = np.where(np.arange(size) % 120 < 18, 8, 0).astype(np.float32)
+    science, table = make_image(2.4, size=size)
+    template, _ = make_image(2.0, noise_seed=7, size=size)
+    science.image += lines
+    template.image += lines
+    return science, template, table
+
+
+@pytest.mark.parametrize("algorithm", ["alard_lupton", "zogy"])
+def test_stars_are_looked_for_among_broad_ridges(algorithm):
+    science, template, table = ridges()
+    assert run(science, template, table[:2], algorithm=algorithm)[2]["n_kernel_stars"] >= 3
+
+
+def test_a_detection_that_fails_is_bad_data_with_its_traceback_in_the_log(monkeypatch, caplog):
+    science, template, table = ridges()
+    monkeypatch.setattr(extraction, "PIXSTACKS", (1000,))
+    with pytest.raises(BadData, match="source detection failed: internal pixel buffer full"):
+        run(science, template, table[:2])
+    assert "Traceback" in caplog.text
 
 
 def test_masks_of_the_template_reach_the_difference():
@@ -283,16 +314,18 @@ def test_coadd_psf_of_the_template_is_used():
 def test_summary_becomes_a_row_of_the_table():
     science, table = make_image(2.4)
     template, _ = make_image(2.0, noise_seed=7)
-    difference, _, summary = run(science, template, table)
+    result = subtract(science, template, table, CONFIG)
+    difference = result.exposure
     dia_sources = tables.empty("dia_source", 3)
     dia_sources["pixelFlags"][0] = True
-    row = summary_row(difference, dia_sources, summary)
+    clean.clean(difference)
+    row = quality.summary_row(result, science, table, dia_sources)
     assert (row["visit"][0], row["detector"][0], row["band"][0], row["status"][0]) == (7, 3, "r", "ok")
     assert (row["n_dia_sources"][0], row["n_dia_sources_unflagged"][0]) == (3, 2)
     # 5 sigma of white noise of variance 2 under the decorrelated PSF
     flux = 5 * np.sqrt(2 / (difference.psf.centre() ** 2).sum())
     assert row["depth"][0] == pytest.approx(31.4 - 2.5 * np.log10(flux), abs=0.03)
-    lost = failed(row[0], "no template")
+    lost = quality.failed(row[0], "no template")
     assert lost["status"][0] == "failed" and lost["reason"][0] == "no template" and lost["visit"][0] == 7
 
 

@@ -8,7 +8,7 @@ from scenes import CONFIG, add_stars, psf_flux
 from starfield import moffat, painted
 
 from diaflow.detect import footprints
-from diaflow.diasource import detection
+from diaflow.diasource import clean, detection
 from diaflow.image.planes import bits
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.psf.stampfield import fit_stamps, moments_sigma
@@ -42,7 +42,7 @@ def test_false_positives_on_noise_are_those_of_the_theory(algorithm):
             add_stars(image, x, y, flux, width)
             pair.append(exposure(image, sigma**2, constant_psf(gaussian(width), image.shape), **IDENTITY))
         table = source_table(x, y, flux, 10.0)
-        difference, _, _ = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 0})
+        difference = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 0}).exposure
         stamp, bad = difference.psf.centre(), difference.mask != 0
         snr = smooth_snr(difference.image, difference.variance, bad, stamp)
         good = far & ~bad
@@ -93,7 +93,7 @@ def test_fluxes_are_unbiased_under_a_varying_kernel_and_on_galaxies_and_pulls_ar
                 add_source(image, x[row], y[row], flux[row], width[row])
         pair.append(exposure(image, noise**2, gaussian_field(sigma, slope, shape), **IDENTITY))
     table = source_table(x[kind == 3], y[kind == 3], static[kind == 3], 10.0)
-    difference, _, _ = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2})
+    difference = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2}).exposure
     inside = difference.mask[y, x] == 0
     measured, error = psf_flux(difference, x, y)
     pulls = (measured - flux) / error
@@ -127,8 +127,10 @@ def test_bright_stars_leave_less_than_half_a_percent_and_no_detection(algorithm,
         variance = variance * (1 + image / 100)
         pair.append(exposure(image + rng.normal(size=shape) * np.sqrt(variance), variance, psf, **IDENTITY))
     table = source_table(x, y, flux, flux / snr)
-    difference, matched, _ = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2})
-    found = detection.dia_sources(difference, pair[0], matched, {"threshold": 5.0, "aperture": 12.0})
+    result = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2})
+    difference = result.exposure
+    clean.clean(difference)
+    found = detection.dia_sources(result, pair[0], {"threshold": 5.0, "aperture": 12.0})
     assert found["pixelFlags"].all()
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     bright = (snr > 500) & (difference.mask[row, column] & ~bits("DETECTED", "DETECTED_NEGATIVE") == 0)

@@ -6,6 +6,7 @@ from builders import constant_psf, gaussian
 from scenes import CONFIG, add_stars, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
+from diaflow.diasource import quality
 from diaflow.errors import BadData
 from diaflow.image.planes import bits
 from diaflow.measure.matchedfilter import smooth_snr
@@ -15,7 +16,10 @@ from diaflow.subtract.subtraction import subtract
 
 
 def run(science, template, table, **config):
-    return subtract(science, template, table, zogy.subtract, CONFIG | config)
+    """(difference, matched template, figures) with what is left of the stars."""
+    result = subtract(science, template, table, zogy.subtract, CONFIG | config)
+    left = quality.residual_ratios(result.exposure, science, *result.stars)
+    return result.exposure, result.matched_template, result.figures | {"residual_ratio": np.median(left)}
 
 
 def difference_of(science, template):

@@ -181,7 +181,7 @@ def test_compressed_differences_have_the_same_forced_fluxes_and_a_third_of_the_s
         science.write(tmp_path / f"calexp_{path.name}", compress=True)
         ra, dec = science.wcs.all_pix2world(*rng.uniform(0, 511, (2, 1000)), 0)
         forced, forced_compressed = (
-            forced_photometry(d, s, ra, dec, np.arange(1000))
+            forced_photometry(d, s, ra, dec, np.arange(1000), 1.0)
             for d, s in (
                 (difference, science),
                 (Exposure.read(tmp_path / path.name), Exposure.read(tmp_path / f"calexp_{path.name}")),
