@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation
 
+from diaflow.jit import EXACT
+
 BIN = 4
 MIN_FILLED = 0.5  # smallest usable part of a bin
 MESH = 10  # side of the cells of the background [bin]: the 40 pixels of LSST's final background
@@ -170,7 +172,7 @@ def _cell_medians(bins: Bins) -> np.ndarray:
     return np.nan_to_num(np.take_along_axis(means, middle.clip(max=MESH**2 - 1), -1)[..., 0])
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _bin_sums(image, variance, bad):
     ny, nx = image.shape
     shape = ((ny + BIN - 1) // BIN, (nx + BIN - 1) // BIN)

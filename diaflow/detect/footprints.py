@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from diaflow.image.planes import bits, pixels_where
+from diaflow.jit import EXACT
 from diaflow.measure import photometry
 
 FAINT_LOBE = 0.5  # least S/N of the fainter lobe [threshold]
@@ -179,7 +180,7 @@ def _linked(positive: _Peaks, negative: _Peaks, distance: float, threshold: floa
     )
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _root(parent, i):
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -187,7 +188,7 @@ def _root(parent, i):
     return i
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _flood(x, y, height, least_rise, shape):
     """Index of its peak for each pixel; pixels come from the highest to the lowest, and a peak is its own.
 
@@ -215,7 +216,7 @@ def _flood(x, y, height, least_rise, shape):
     return parent
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _extent(x, y, root, radius, mask):
     """Mask bits and box of the grown pixels of each peak, in the rows of the peaks."""
     ny, nx = mask.shape
@@ -236,7 +237,7 @@ def _extent(x, y, root, radius, mask):
     return planes, box
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _paint(x, y, radius, bit, mask):
     """Set `bit` within `radius` of each pixel."""
     ny, nx = mask.shape

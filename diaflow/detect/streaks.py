@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, label
 from scipy.special import pdtrc
 
 from diaflow.detect.binned import BIN, Bins
+from diaflow.jit import EXACT
 
 VOTE = 2.0  # bins above this take part [sigma]
 CLIP = 4.0  # what one bin can say at most [sigma]
@@ -164,7 +165,7 @@ def least_votes(density: float, diagonal: float, n_angles: int, n_tiles: float) 
     return int(np.argmax(pdtrc(votes, 2 * density * diagonal) <= chance)) + 1
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _most_voted(x, y, cos, sin, diagonal):
     """(votes, index of the angle, offset) of the line, two bins wide, that passes through most points."""
     n = int(diagonal / 2) + 2
@@ -181,14 +182,14 @@ def _most_voted(x, y, cos, sin, diagonal):
     return best, best_angle, best_offset
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _sample(snr, x, y):
     """Value of the nearest bin; NaN where there is none."""
     i, j = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
     return snr[j, i] if 0 <= i < snr.shape[1] and 0 <= j < snr.shape[0] else np.nan
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _mean(snr, x, y, normal_x, normal_y, offsets):
     total, count = 0.0, 0
     for u in offsets:
@@ -199,7 +200,7 @@ def _mean(snr, x, y, normal_x, normal_y, offsets):
     return total / count if count else np.nan
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _longest(contrast, drift):
     """First and last index of the run with the largest sum of contrast - drift; what is NaN counts nothing."""
     best, start, end, total, first = 0.0, 0, -1, 0.0, 0
@@ -213,7 +214,7 @@ def _longest(contrast, drift):
     return start, end
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _follow(snr, line):
     """Whether there is a line at (x, y, angle of the normal, ...); sets them, its ends and half width in `line`.
 
@@ -250,7 +251,7 @@ def _follow(snr, line):
     return True
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _straighten(snr, line):
     """Least-squares course of the bright bins near a line."""
     c, s = np.cos(line[2]), np.sin(line[2])
@@ -274,7 +275,7 @@ def _straighten(snr, line):
         line[2] -= np.arctan(slope)
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _half_width(snr, line):
     """Where the profile across a line falls to `FADED` of its middle [bin]."""
     c, s = np.cos(line[2]), np.sin(line[2])
@@ -312,7 +313,7 @@ def _covers(streak: Streak, columns: np.ndarray, rows: np.ndarray) -> np.ndarray
     return (np.abs(off) < reach) & (along > -reach) & (along < length + reach)
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _paint(mask, x0, y0, x1, y1, half_width, bit):
     ny, nx = mask.shape
     dx, dy = x1 - x0, y1 - y0

@@ -14,6 +14,7 @@ from numba import njit
 from diaflow.detect.footprints import Footprints
 from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
+from diaflow.jit import EXACT
 from diaflow.measure import levenberg, photometry
 from diaflow.measure.subpixel import TAPS, place
 from diaflow.psf.stampfield import resized
@@ -259,7 +260,7 @@ class _Box:
         return cost, normal, projection
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _plane_weights(variance, use):
     """Weights (3,) of the squared residuals of the planes, from their variances (3, m, m), 0 where not in `use`."""
     count, weights = use.sum(), np.empty(3)
@@ -268,7 +269,7 @@ def _plane_weights(variance, use):
     return weights
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _evaluate(values, data, use, stamps, weights, work, lobes, design, residual, normal, projection):
     """Design matrix, residuals and normal equations at `values`; returns the weighted sum of squared residuals."""
     m = data.shape[-1]
@@ -315,7 +316,7 @@ def _evaluate(values, data, use, stamps, weights, work, lobes, design, residual,
     return cost
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _errors(design, residual, variance, use, weights, normal):
     """Covariance (2, 2) of the fluxes by propagation of the pixels' noise, and chi-squared on the difference."""
     m = design.shape[-1]

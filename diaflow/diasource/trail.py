@@ -13,6 +13,7 @@ from numba import njit
 
 from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
+from diaflow.jit import EXACT
 from diaflow.measure import levenberg, photometry
 from diaflow.measure.moments import source_moments
 from diaflow.measure.subpixel import TAPS, place
@@ -228,7 +229,7 @@ class _Box:
         return np.inf, np.empty((N_PARAMETERS, N_PARAMETERS)), np.empty(N_PARAMETERS)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _evaluate(values, data, use, stamp, rule, work, node, model):
     """Sum of squared residuals and normal equations; `model` becomes the derivatives in the five parameters."""
     flux, x, y, a, b = values
@@ -245,7 +246,7 @@ def _evaluate(values, data, use, stamp, rule, work, node, model):
     return (residual**2).sum(), design @ design.T, design @ residual
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _errors(flux, data, variance, use, model, normal):
     """Covariance (5, 5) by propagation of the pixels' noise, and chi-squared."""
     design = model.reshape(5, -1)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from diaflow.jit import EXACT, FAST
 from diaflow.measure.subpixel import FAST, TAPS, filter_columns, filter_rows, shift_weights
 
 MIN_WEIGHT = 0.1  # smallest share of sum(P**2) on usable pixels: less is extrapolation from the wings
@@ -20,13 +21,13 @@ LARGEST = 3e38  # beyond it a float32 pixel is infinite
 LANES = 16  # rows of blocks are filled up to a multiple of this, so that vector instructions do all of a row
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(inline="always", **EXACT)
 def _row_length(k):
     """Columns of a block for a stamp of k x k pixels; those beyond it are never used."""
     return (k + LANES - 1) // LANES * LANES
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def _cut_out(image, variance, good, ix, iy, data, noise, use):
     """Copy the pixels around (ix, iy).
 
@@ -57,7 +58,7 @@ def _cut_out(image, variance, good, ix, iy, data, noise, use):
     return count
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def _fit_amplitude(p, data, noise, use):
     """Amplitude of a stamp on one block.
 
@@ -89,7 +90,7 @@ def _fit_amplitude(p, data, noise, use):
     return flux, math.sqrt(ppv) / pp, chi2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data, flag_edge):
     """Least-squares amplitudes of PSFs with equal weights at fixed positions.
 
@@ -135,7 +136,7 @@ def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data
         flux[n], err[n], chi2[n] = _fit_amplitude(p, data, noise, use)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def _normal_equations(model, data, weight, normal, projection):
     """normal = sum(weight m m'), projection = sum(m data) over the pixels of three model images.
 
@@ -160,7 +161,7 @@ def _normal_equations(model, data, weight, normal, projection):
             normal[a, b] = normal[b, a] = total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def _invert(matrix, inverse):
     """Set the inverse of a symmetric (3, 3) matrix, by cofactors; returns the determinant."""
     for a in range(3):
@@ -173,7 +174,7 @@ def _invert(matrix, inverse):
     return determinant
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y_err, failed):
     """Positions of point sources: f P(i - x, j - y), linearised in (f, f dx, f dy) about the current position.
 
@@ -243,7 +244,7 @@ def psf_centroid(image, variance, good, stamps, order, max_shift, x, y, x_err, y
                 break
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def moments(image, x, y, sigma, out):
     """Second moments about positions with a circular Gaussian weight, cut at 4 sigma.
 
@@ -277,7 +278,7 @@ def moments(image, x, y, sigma, out):
         out[0, n], out[1, n], out[2, n] = mxx / total, myy / total, mxy / total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def planes_within(mask, x, y, radius, out):
     """All mask bits set within a distance of the pixel of each position.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from diaflow.errors import data_may_fail
+from diaflow.jit import EXACT
 from diaflow.measure.kernels import CONVERGED
 
 # Of the diagonal: at the start; the factor by which it falls when a step helps and grows when none does; where no step
@@ -88,7 +89,7 @@ def damped_step(normal: np.ndarray, projection: np.ndarray, damping: float) -> n
         return _damped_step(np.ascontiguousarray(normal), projection, damping)
 
 
-@njit(cache=True)
+@njit(**EXACT)
 def _damped_step(normal, projection, damping):
     n = len(projection)
     matrix = normal.copy()

@@ -5,11 +5,12 @@ import math
 import numpy as np
 from numba import njit
 
+from diaflow.jit import EXACT, FAST
+
 TAPS = 5  # the interpolation kernel has 2 TAPS + 1 weights: the error of a flux is 2e-4 then, see `shift_weights`
-FAST = {"contract", "reassoc", "nsz"}  # sums may be vectorised; NaN and infinity keep their meaning
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def shift_weights(shift, weight, slope):
     """Weights that move samples by `shift` in [-0.5, 0.5], and their derivatives in `shift`.
 
@@ -43,7 +44,7 @@ def shift_weights(shift, weight, slope):
         slope[a] = (slope[a] - weight[a] * total_slope) / total
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def filter_rows(padded, weight, out):
     """out[j, i] = sum_a weight[a] padded[j, i + a]: along x, the padding consumed.
 
@@ -61,7 +62,7 @@ def filter_rows(padded, weight, out):
             out[j, i] = total
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(**FAST)
 def filter_columns(rows, weight, out):
     """out[j, i] = sum_b weight[b] rows[j + b, i]: along y, the padding consumed.
 
@@ -79,7 +80,7 @@ def filter_columns(rows, weight, out):
             out[j, i] = total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**EXACT)
 def place(stamp, dx, dy, work, out):
     """out = (P, dP/dx, dP/dy) of a source (dx, dy) away from the centre pixel of a grid.
 
