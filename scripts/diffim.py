@@ -13,7 +13,7 @@ from diaflow.store import tables
 from diaflow.subtract.subtraction import subtract
 
 
-def difference(row, templates, sources, algorithm, config_subtract, config_detect, calexps, diffims, compress):
+def difference(row, templates, sources, algorithm, config, calexps, diffims, compress):
     """Write difference and matched template of one detector; return its DIASources and summary."""
     visit, detector = row["visit"], row["detector"]
     try:
@@ -22,9 +22,9 @@ def difference(row, templates, sources, algorithm, config_subtract, config_detec
         science = Exposure.read(calexps[visit] / f"{detector}.fits")
         static = template.assemble(templates[visit], science.wcs, science.shape, science.metadata.get("mjd"))
         stars = sources[(sources["visit"] == visit) & (sources["detector"] == detector)]
-        result = subtract(science, static, stars, algorithm, config_subtract)
+        result = subtract(science, static, stars, algorithm, config["subtract"])
         clean.clean(result.exposure)
-        dia_sources = detection.dia_sources(result, science, config_detect)
+        dia_sources = detection.dia_sources(result, science, config["detect"])
         summary = quality.summary_row(result, science, stars, dia_sources)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", visit, detector, error)
@@ -35,18 +35,16 @@ def difference(row, templates, sources, algorithm, config_subtract, config_detec
 
 
 def main(snakemake):
-    calexps, params = job.by_visit(snakemake.input.calexps), snakemake.params
-    rows = tables.concatenate(
-        "visit_summary", [tables.read("visit_summary", path) for path in snakemake.input.summaries]
-    )
-    sources = tables.concatenate("source", [tables.read("source", path) for path in snakemake.input.sources])
+    inputs, params = snakemake.input, snakemake.params
+    calexps = job.by_visit(inputs.calexps)
+    rows = tables.concatenate("visit_summary", [tables.read("visit_summary", path) for path in inputs.summaries])
+    sources = tables.concatenate("source", [tables.read("source", path) for path in inputs.sources])
     subtract_row = partial(
         difference,
-        templates={visit: snakemake.input[f"templates_{visit}"] for visit in calexps},
+        templates={visit: inputs[f"templates_{visit}"] for visit in calexps},
         sources=sources,
         algorithm=methods.load("subtract", params.subtract["algorithm"]).subtract,
-        config_subtract=params.subtract,
-        config_detect=params.detect,
+        config={"subtract": params.subtract, "detect": params.detect},
         calexps=calexps,
         diffims=job.folders(snakemake.output.diffims),
         compress=params.compress,

@@ -41,7 +41,15 @@ FADED = 0.2  # a line is as wide as it is brighter than this part of its middle
 
 @dataclass(frozen=True)
 class Streak:
-    """A line from (x0, y0) to (x1, y1) and half of its width [pixel]."""
+    """A line.
+
+    Attributes
+    ----------
+    x0, y0, x1, y1 : float
+        Its ends [pixel].
+    half_width : float
+        [pixel]
+    """
 
     x0: float
     y0: float

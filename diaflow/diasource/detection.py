@@ -20,7 +20,6 @@ from diaflow.psf.stampfield import moments_sigma
 from diaflow.sky import localplane
 from diaflow.store import ids, tables
 from diaflow.subtract.result import Difference
-from diaflow.units import ARCSEC_PER_DEGREE
 
 METADATA_COLUMNS = {
     "visit": "visit",
@@ -108,7 +107,7 @@ def _set_sky_position(table: np.ndarray, wcs: WCS, steps: np.ndarray) -> None:
     table["ra"], table["dec"] = wcs.all_pix2world(table["x"], table["y"], 0)
     errors = np.stack([table["xErr"], table["yErr"]], 1)
     across = np.hypot(*(steps * errors[:, None]).transpose(2, 1, 0))
-    table["raErr"], table["decErr"] = across / ARCSEC_PER_DEGREE
+    table["raErr"], table["decErr"] = across / 3600
 
 
 def _set_fluxes(table: np.ndarray, difference: Difference, science: Exposure, aperture: float) -> None:

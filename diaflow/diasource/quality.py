@@ -17,7 +17,7 @@ from diaflow.store import tables
 from diaflow.subtract import noise
 from diaflow.subtract.result import Difference
 from diaflow.subtract.sources import kernel_sources
-from diaflow.units import NANOJANSKY_ZERO_POINT
+from diaflow.units import magnitude
 
 DATA_ID = ("visit", "detector", "band", "mjd")
 N_SKY, TRIALS = 1000, 5  # sky sources, of which this many times more places are tried
@@ -236,7 +236,7 @@ def depth(exposure: Exposure) -> float:
     rows = slice(None, None, max(1, len(exposure.image) // DEPTH_ROWS))
     variance = noise.typical(exposure.variance[rows], (exposure.mask[rows] & bits(*OCCUPIED)) == 0)
     variance *= exposure.noise.covariance_factor
-    return _magnitude(DEPTH_SNR * np.sqrt(variance / (_central_stamp(exposure) ** 2).sum()))
+    return float(magnitude(DEPTH_SNR * np.sqrt(variance / (_central_stamp(exposure) ** 2).sum())))
 
 
 def lsst_limiting_magnitude(science: Exposure, matched_template: Exposure) -> float:
@@ -254,11 +254,7 @@ def lsst_limiting_magnitude(science: Exposure, matched_template: Exposure) -> fl
     float [mag]
     """
     radii = [moments_sigma(_central_stamp(exposure)) for exposure in (science, matched_template)]
-    return _magnitude(DEPTH_SNR * np.sqrt(np.pi) * np.hypot(*radii))
-
-
-def _magnitude(flux: float) -> float:
-    return float(NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux))
+    return float(magnitude(DEPTH_SNR * np.sqrt(np.pi) * np.hypot(*radii)))
 
 
 def _central_stamp(exposure: Exposure) -> np.ndarray:

@@ -3,8 +3,6 @@
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow.units import ARCSEC_PER_DEGREE
-
 
 def steps(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Steps to the east and to the north for one pixel in x and in y.
@@ -25,7 +23,7 @@ def steps(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for dx, dy in ((1, 0), (0, 1)):
         next_ra, next_dec = wcs.all_pix2world(x + dx, y + dy, 0)
         columns.append([((next_ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec)), next_dec - dec])
-    return ARCSEC_PER_DEGREE * np.transpose(columns, (2, 1, 0))
+    return 3600 * np.transpose(columns, (2, 1, 0))
 
 
 def pixel_side(steps: np.ndarray) -> np.ndarray:

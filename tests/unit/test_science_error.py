@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scenes import CONFIG, add_stars, make_image
-from test_detect import wcs_at
+from triplets import wcs_at
 
 from diaflow.diasource import clean, detection, quality
 from diaflow.forced.diffim import forced_photometry
+from diaflow.subtract import alard_lupton
 from diaflow.subtract.subtraction import subtract
 
 SIZE, SIGMA = 1000, 2.0
@@ -24,14 +25,13 @@ def measured():
     template, _ = make_image(1.8, 0.3, 7, 40, SIZE)
     science.variance *= np.float32(WRONG)
     science.wcs = template.wcs = wcs_at()
-    science.metadata["exptime"] = 30.0
     grid = np.arange(60.0, SIZE - 60, 25)
     x, y = (g.ravel() for g in np.meshgrid(grid, grid))
     far = np.hypot(stars["x"] - x[:, None], stars["y"] - y[:, None]).min(1) > 30
     x, y = (c[far] + rng.uniform(-0.5, 0.5, far.sum()) for c in (x, y))
     gone = np.arange(len(x)) % 2 == 0
     add_stars(template.image, x[gone], y[gone], np.full(gone.sum(), 1500.0), 1.8)
-    difference = subtract(science, template, stars, CONFIG)
+    difference = subtract(science, template, stars, alard_lupton.subtract, CONFIG)
     clean.clean(difference.exposure)
     dia_sources = detection.dia_sources(difference, science, {"threshold": 5.0, "aperture": 12.0})
     row = quality.summary_row(difference, science, stars, dia_sources)[0]

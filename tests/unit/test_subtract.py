@@ -13,7 +13,7 @@ from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.pixels.convolution import convolve
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.store import tables
-from diaflow.subtract import alard_lupton
+from diaflow.subtract import alard_lupton, zogy
 from diaflow.subtract.subtraction import subtract
 
 NOISES = [(1.0, 1.0), (1.0, 0.1), (0.1, 0.1)]
@@ -150,7 +150,7 @@ def test_without_enough_sources_stars_are_found_in_the_image_or_it_is_bad_data()
     with pytest.raises(BadData, match="1 kernel stars, at least 3 needed"):
         run(empty_science, empty_template, table[:0])
     with pytest.raises(BadData, match="1 kernel stars, at least 3 needed") as caught:
-        run(empty_science, empty_template, table[:0], algorithm="zogy")
+        subtract(empty_science, empty_template, table[:0], zogy.subtract, CONFIG)
     assert (caught.value.found, caught.value.needed) == (1, 3)
 
 
@@ -164,10 +164,10 @@ def ridges(size=1500):
     return science, template, table
 
 
-@pytest.mark.parametrize("algorithm", ["alard_lupton", "zogy"])
+@pytest.mark.parametrize("algorithm", [alard_lupton, zogy])
 def test_stars_are_looked_for_among_broad_ridges(algorithm):
     science, template, table = ridges()
-    assert run(science, template, table[:2], algorithm=algorithm)[2]["n_kernel_stars"] >= 3
+    assert subtract(science, template, table[:2], algorithm.subtract, CONFIG).figures["n_kernel_stars"] >= 3
 
 
 def test_a_detection_that_fails_is_bad_data_with_its_traceback_in_the_log(monkeypatch, caplog):
@@ -314,7 +314,7 @@ def test_coadd_psf_of_the_template_is_used():
 def test_summary_becomes_a_row_of_the_table():
     science, table = make_image(2.4)
     template, _ = make_image(2.0, noise_seed=7)
-    result = subtract(science, template, table, CONFIG)
+    result = subtract(science, template, table, alard_lupton.subtract, CONFIG)
     difference = result.exposure
     dia_sources = tables.empty("dia_source", 3)
     dia_sources["pixelFlags"][0] = True
