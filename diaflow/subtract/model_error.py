@@ -13,6 +13,7 @@ from numba import njit
 
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
+from diaflow.jit import FAST
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import fit_stamps, moments_sigma
 
@@ -129,7 +130,7 @@ def _blurred(image: np.ndarray, width: float) -> np.ndarray:
     return _separable(image.astype(np.float32, copy=False), (taps / taps.sum()).astype(np.float32))
 
 
-@njit(cache=True, fastmath=True)
+@njit(**FAST)
 def _separable(image, taps):
     """Convolution with the product of the taps along both axes."""
     ny, nx = image.shape
