@@ -20,6 +20,11 @@ SCHEMA = Path(__file__).parent / "config.schema.yaml"
 def schema() -> dict:
     """The whole schema: for every key that names a method, the names that there are and the options of all of them.
 
+    Returns
+    -------
+    dict
+        A JSON schema.
+
     Raises
     ------
     InputError
@@ -38,7 +43,18 @@ def schema() -> dict:
 
 
 def choices(schema: dict) -> dict[str, tuple[str, str]]:
-    """By section, the key that names a method and the room that has the methods."""
+    """The keys that name a method.
+
+    Parameters
+    ----------
+    schema : dict
+        Of the whole configuration.
+
+    Returns
+    -------
+    dict of str to (str, str)
+        By section, the key and the room that has the methods.
+    """
     return {
         section: (key, choice["room"])
         for section, entry in schema["properties"].items()
@@ -49,6 +65,16 @@ def choices(schema: dict) -> dict[str, tuple[str, str]]:
 
 def validated(config: dict) -> dict:
     """A copy of the configuration with every default filled in.
+
+    Parameters
+    ----------
+    config : dict
+        As in the file.
+
+    Returns
+    -------
+    dict
+        With every key of the schema.
 
     Raises
     ------
@@ -62,7 +88,18 @@ def validated(config: dict) -> dict:
 
 
 def of_chosen_methods(config: dict) -> dict:
-    """A validated configuration without the options of methods that it does not choose: no product depends on them."""
+    """The configuration without the options of methods that it does not choose: no product depends on them.
+
+    Parameters
+    ----------
+    config : dict
+        Whole and validated.
+
+    Returns
+    -------
+    dict
+        With all sections.
+    """
     kept = dict(config)
     for section, (_, room) in choices(schema()).items():
         of_any = {option for method in methods.listed(room).values() for option in method.options}
@@ -72,7 +109,20 @@ def of_chosen_methods(config: dict) -> dict:
 
 
 def method_options(config: dict, section: str) -> dict:
-    """Options of the method that a section of a validated configuration chooses, without what all methods share."""
+    """Options of the method that a section chooses, without what all methods share.
+
+    Parameters
+    ----------
+    config : dict
+        Whole and validated.
+    section : str
+        ``template``, for example.
+
+    Returns
+    -------
+    dict
+        Values by key.
+    """
     key, room = choices(schema())[section]
     return {option: config[section][option] for option in methods.listed(room)[config[section][key]].options}
 

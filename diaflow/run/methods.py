@@ -49,6 +49,10 @@ def listed(room: str) -> dict[str, Method]:
     room : str
         ``associate`` or ``sky.skymap``, for example.
 
+    Returns
+    -------
+    dict of str to Method
+
     Raises
     ------
     InputError
@@ -65,6 +69,16 @@ def listed(room: str) -> dict[str, Method]:
 
 def load(room: str, name: str) -> ModuleType:
     """Import the module of a method.
+
+    Parameters
+    ----------
+    room, name : str
+        ``associate`` and ``simple``, for example.
+
+    Returns
+    -------
+    module
+        With the function that the room asks of its methods.
 
     Raises
     ------
