@@ -10,6 +10,7 @@ from math import comb
 
 import numpy as np
 
+from diaflow.errors import data_may_fail
 from diaflow.statistics import robust_width
 
 MAX_ROUNDS = 10  # of a fit that leaves values out: a set that has not settled by then goes back and forth
@@ -179,6 +180,11 @@ def fit(
     coefficients : (n_terms,) array
     kept : (n,) bool array
         The values that they rest on.
+
+    Raises
+    ------
+    BadData
+        When the positions or the errors are not finite, or an error is zero.
     """
     errors = np.broadcast_to(np.asarray(errors, float), values.shape)
     kept = np.ones(values.shape, bool)
@@ -186,7 +192,8 @@ def fit(
         kept = _within(clip, (values - np.median(values)) / errors, kept)
     for _ in range(MAX_ROUNDS):
         used = kept
-        coefficients = np.linalg.lstsq((design[:, used] / errors[used]).T, values[used] / errors[used])[0]
+        with data_may_fail("fit of a polynomial"):
+            coefficients = np.linalg.lstsq((design[:, used] / errors[used]).T, values[used] / errors[used])[0]
         if clip is None:
             break
         kept = _within(clip, (values - coefficients @ design) / errors, used)

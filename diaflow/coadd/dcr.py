@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 
 from diaflow.coadd import artefacts, direct, spectra, stack, subbands
 from diaflow.coadd.cells import Node, Patch, cell_pixels
-from diaflow.errors import InputError
+from diaflow.errors import InputError, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.pixels.growth import core_radius, grow
@@ -106,7 +106,7 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile], dcr: dict) -
     InputError
         When a warp has no date, or the field is not above the horizon then.
     BadData
-        When no warp has a PSF on the patch.
+        When no warp has a PSF on the patch, or the sub-bands cannot be solved for.
     """
     model = Subbands.from_config(dcr, warps[0].metadata["band"])
     offsets = np.array([model.offsets(_date(warp), warp.wcs, warp.shape) for warp in warps])
@@ -174,7 +174,9 @@ class _Cell:
         prior = PRIOR * self.weights.sum() / (np.abs(psf) ** 2 + FLOOR)
         for k in range(1, len(normal)):
             normal[k, k] += prior
-        return np.linalg.inv(normal.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1), information
+        with data_may_fail("solution for the sub-bands"):
+            inverse = np.linalg.inv(normal.transpose(2, 3, 0, 1))
+        return inverse.transpose(2, 3, 0, 1), information
 
     def solve(
         self, images: np.ndarray, used: np.ndarray, inner: tuple[slice, slice], bright: np.ndarray

@@ -10,6 +10,7 @@ import sep
 from numba import njit
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
 from diaflow.jit import FAST
@@ -41,11 +42,17 @@ def subtract(exposure: Exposure, mesh: int) -> np.ndarray:
     -------
     (ny, nx) float32 array
         The background [unit of the image].
+
+    Raises
+    ------
+    BadData
+        When `sep` makes no mesh of the image.
     """
     unusable = exposure.flagged("BAD", "SAT", "CR", "NO_DATA")
     residual = exposure.image
-    first = sep.Background(np.ascontiguousarray(residual), mask=unusable, bw=mesh, bh=mesh)
-    sky = first.back(dtype=np.float32)
+    with data_may_fail("mesh of the background"):
+        first = sep.Background(np.ascontiguousarray(residual), mask=unusable, bw=mesh, bh=mesh)
+        sky = first.back(dtype=np.float32)
     residual -= sky
     weights_y, weights_x = (_spline_weights(n, mesh) for n in residual.shape)
     for _ in range(ITERATIONS):

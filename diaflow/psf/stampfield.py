@@ -10,6 +10,7 @@ import numpy as np
 from scipy import fft
 
 from diaflow import polynomials
+from diaflow.errors import data_may_fail
 
 FWHM_PER_SIGMA = 2.354820045  # of a Gaussian, 2 sqrt(2 ln 2)
 # The search for the size of a stamp begins with this variance [pixel**2] and ends when it changes by less than this
@@ -139,10 +140,16 @@ def fit_stamps(stamps: np.ndarray, x: np.ndarray, y: np.ndarray, order: int, sha
     Returns
     -------
     StampField
+
+    Raises
+    ------
+    BadData
+        When the positions are not finite.
     """
     field = StampField(np.zeros((0, *stamps.shape[1:])), order, shape)
     design = field.polynomials(x, y).T
-    terms = np.linalg.lstsq(design, stamps.reshape(len(stamps), -1), rcond=None)[0]
+    with data_may_fail("fit of a field of stamps"):
+        terms = np.linalg.lstsq(design, stamps.reshape(len(stamps), -1), rcond=None)[0]
     return StampField(terms.reshape(-1, *stamps.shape[1:]), order, shape)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.fft
 from scipy.linalg import cho_factor, cho_solve
 
+from diaflow.errors import data_may_fail
+
 # Added to the unit diagonal of the scaled normal matrix: suppresses combinations of basis functions that no star
 # constrains; a well constrained kernel changes by less than 1e-6 of its peak.
 RIDGE = 1e-9
@@ -80,13 +82,13 @@ def solve_ridge(matrix: np.ndarray, right: np.ndarray, ridge: float = RIDGE) -> 
 
     Raises
     ------
-    numpy.linalg.LinAlgError
-        When the matrix is not positive definite.
-    ValueError
-        When it is not finite.
+    BadData
+        When the matrix is not positive definite, or not finite.
     """
     scale = 1 / np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
     scaled = matrix * scale[:, None] * scale
     scaled[np.diag_indices_from(scaled)] += ridge
     right = (right.T * scale).T
-    return (cho_solve(cho_factor(scaled), right).T * scale).T
+    with data_may_fail("fit of the kernel"):
+        solution = cho_solve(cho_factor(scaled), right)
+    return (solution.T * scale).T

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow import polynomials
+from diaflow.errors import BadData
 
 ORDERS = st.integers(0, 5)
 SHAPES = st.tuples(st.integers(1, 300), st.integers(1, 300))
@@ -111,6 +112,13 @@ def test_values_count_by_their_errors():
     """The weighted mean of 1 and 4 with errors 1 and 2 is (1 + 4 / 4) / (1 + 1 / 4)."""
     found, _ = polynomials.fit(np.ones((1, 2)), np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     assert found == pytest.approx([1.6], rel=1e-14)
+
+
+@pytest.mark.parametrize("error", [np.nan, 0.0])
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_what_cannot_be_fitted_is_bad_data(error):
+    with pytest.raises(BadData, match="fit of a polynomial failed"):
+        polynomials.fit(np.ones((1, 3)), np.ones(3), np.array([1.0, 1.0, error]))
 
 
 @PROPERTY

@@ -13,6 +13,7 @@ from diaflow.pixels.growth import grow
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
 from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths, delta_basis
 from diaflow.psfmatch.homogeneous import homogenise, model_psf
+from diaflow.psfmatch.normal_equations import solve_ridge
 from diaflow.psfmatch.solution import fit
 
 
@@ -235,6 +236,12 @@ def test_too_few_stars_is_bad_data_with_their_number():
     image = exposure(np.zeros((200, 200)))
     with pytest.raises(BadData, match="2 kernel stars, at least 3 needed"):
         fit(image, image, np.array([50.0, 120]), np.array([50.0, 120]), alard_lupton_basis(2.4, 2.0))
+
+
+@pytest.mark.parametrize("matrix", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, np.nan], [np.nan, 1.0]]])
+def test_equations_without_a_solution_are_bad_data(matrix):
+    with pytest.raises(BadData, match="fit of the kernel failed"):
+        solve_ridge(np.array(matrix), np.ones(2))
 
 
 def test_masks_grow_by_a_square():
