@@ -2,7 +2,7 @@
 
 From the calexp and the patches of the template to the difference, the template as subtracted and the DIASources:
 template to the science grid, fit, convolution, decorrelation, detection, measurement.  The detectors are the same image
-under other numbers.  ``python diffim.py 62`` takes a visit of so many, which writes 0.4 GB for each.
+under other numbers.  ``python diffim.py 62`` takes a visit of 62, which writes 0.4 GB for each.
 """
 
 import json
@@ -46,15 +46,15 @@ CONFIG = {
 OURS = """
 import json, sys
 from types import SimpleNamespace
-class Given(SimpleNamespace):
+class Named(SimpleNamespace):
     def __getitem__(self, name):
         return getattr(self, name)
 sys.path.insert(0, "{scripts}")
 import diffim
 from diaflow.run import job
-given = json.load(open("{folder}/job.json"))
+files = json.load(open("{folder}/job.json"))
 job.run(diffim.main, SimpleNamespace(
-    rule="diffim", log=[], threads=1, **{{name: Given(**given[name]) for name in ("input", "output", "params")}}
+    rule="diffim", log=[], threads=1, **{{name: Named(**files[name]) for name in ("input", "output", "params")}}
 ))
 """
 
@@ -85,9 +85,9 @@ def make_job(folder: Path, n: int) -> list:
         copies[name] = visit / product / f"{VISIT}.parquet"
         copies[name].parent.mkdir()
         tables.write(name, np.concatenate(parts), copies[name])
-    made = {"diffims": f"diffim/{VISIT}"}
-    made |= {name: f"{name}/{VISIT}.parquet" for name in ("dia_sources", "summaries")}
-    for name in made.values():
+    outputs = {"diffims": f"diffim/{VISIT}"}
+    outputs |= {name: f"{name}/{VISIT}.parquet" for name in ("dia_sources", "summaries")}
+    for name in outputs.values():
         (visit / name).parent.mkdir()
     config = validated(CONFIG)
     job = {

@@ -11,19 +11,18 @@ from diaflow.sky.skymap.tract import Tract
 
 
 def main(snakemake):
-    patch, given = snakemake.wildcards.patch, snakemake.input
+    patch, folders = snakemake.wildcards.patch, zip(snakemake.input.warps, snakemake.input.matched)
     method = methods.load("coadd", snakemake.params.method)
-    warps = [Path(folder, f"{patch}.fits") for folder in given.warps]
-    matched = [Path(folder, f"{patch}.fits") for folder in given.matched]
-    reached = [warp.exists() and match.exists() for warp, match in zip(warps, matched)]
-    warps, matched = ([path for path, there in zip(paths, reached) if there] for paths in (warps, matched))
+    pairs = [(Path(warps, f"{patch}.fits"), Path(matched, f"{patch}.fits")) for warps, matched in folders]
+    reaching = [pair for pair in pairs if all(path.exists() for path in pair)]
     try:
+        warps, matched = [warp for warp, _ in reaching], [match for _, match in reaching]
         template = combine.combine_warps(warps, matched, method.combine, **snakemake.params.options)
     except BadData as error:
         template = combine.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), str(error))
     template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}
     template.write(snakemake.output.coadd)
-    logging.info("%d of %d visits reach the patch", len(warps), len(reached))
+    logging.info("%d of %d visits reach the patch", len(reaching), len(pairs))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,5 @@ __all__ = [
     "result",
     "sources",
     "subtraction",
-    "summary",
     "zogy",
 ]
