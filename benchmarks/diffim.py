@@ -97,7 +97,7 @@ def make_job(folder: Path, n: int) -> list:
             "summaries": [str(copies["visit_summary"])],
             f"templates_{VISIT}": sorted(map(str, (folder / RUN / "coadd").rglob("*.fits"))),
         },
-        "output": {name: [str(visit / path)] for name, path in made.items()},
+        "output": {name: [str(visit / path)] for name, path in outputs.items()},
         "params": {"subtract": config["subtract"], "detect": config["detect"], "compress": False},
     }
     (visit / "job.json").write_text(json.dumps(job))
