@@ -96,7 +96,7 @@ def configuration_keys() -> set[str]:
     return set(keys(config.schema(), ""))
 
 
-@pytest.mark.parametrize("path", ROOT.glob("diaflow/**/*.py"), ids=label)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("diaflow/**/*.py")), ids=label)
 def test_names_that_docstrings_shorten_exist(path):
     # `photometry.psf_flux` stands for the function of any module of that name; keys of the configuration look alike.
     for text in docstrings(path):
