@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from diaflow.jit import EXACT, FAST
-from diaflow.measure.subpixel import FAST, TAPS, filter_columns, filter_rows, shift_weights
+from diaflow.measure.subpixel import TAPS, filter_columns, filter_rows, shift_weights
 
 MIN_WEIGHT = 0.1  # smallest share of sum(P**2) on usable pixels: less is extrapolation from the wings
 MAX_ITERATIONS = 20  # of a centroid: at half a pixel each they reach beyond any distance that is allowed
