@@ -3,6 +3,8 @@
 import numpy as np
 from astropy.wcs import WCS
 
+from diaflow.sky import sphere
+
 
 def steps(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Steps to the east and to the north for one pixel in x and in y.
@@ -19,10 +21,7 @@ def steps(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         Rows are east and north, columns are x and y [arcsec].
     """
     ra, dec = wcs.all_pix2world(x, y, 0)
-    columns = []
-    for dx, dy in ((1, 0), (0, 1)):
-        next_ra, next_dec = wcs.all_pix2world(x + dx, y + dy, 0)
-        columns.append([((next_ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec)), next_dec - dec])
+    columns = [sphere.offsets(*wcs.all_pix2world(x + dx, y + dy, 0), ra, dec) for dx, dy in ((1, 0), (0, 1))]
     return 3600 * np.transpose(columns, (2, 1, 0))
 
 
