@@ -30,7 +30,7 @@ plan: $(INSTALLED)  ## what would run and why, for how long and on how much disk
 	$(BIN)/python -m planner $(ARGS)
 
 clean:  ## products and logs of all runs; the environment stays
-	rm -rf results demo logs .snakemake
+	rm -rf results demo simulated logs .snakemake
 
 clean-run:  ## products and logs of one run: make clean-run RUN=demo
 	@test -n "$(RUN)" || { echo "which run? make clean-run RUN=demo"; exit 1; }

@@ -12,6 +12,7 @@ from diaflow.refcat import convert, formats
 from diaflow.run import plan as planning
 from diaflow.run import select
 from diaflow.run.config import method_options, of_chosen_methods, validated
+from diaflow.simulate import pointing
 from diaflow.sky import refraction
 from diaflow.store import tables
 
@@ -28,6 +29,7 @@ except InputError as error:
     raise WorkflowError(str(error))
 
 SIMULATED = config["images"] == "simulated"
+SURVEY = pointing.folder(config["simulate"])
 INSTRUMENT = {key: value for key, value in maps.load(config["instrument"]).items() if key != "folder"}
 PIXELS = {key: INSTRUMENT[key] for key in ("hdu", "masks", "variance", "raw", "pointing")}
 DETRENDED = product("post_isr") if INSTRUMENT["raw"] is not None else None

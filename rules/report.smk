@@ -22,9 +22,9 @@ if SIMULATED:
     rule validate:
         input:
             **{name: product(f"tables/{name}.parquet") for name in TABLES},
-            objects="demo/truth_object.parquet",
-            fluxes="demo/truth_flux.parquet",
-            truth_images="demo/truth_image.parquet",
+            objects=f"{SURVEY}/truth_object.parquet",
+            fluxes=f"{SURVEY}/truth_flux.parquet",
+            truth_images=f"{SURVEY}/truth_image.parquet",
         output:
             figures=product("validation.json"),
             text=product("validation.txt"),

@@ -6,10 +6,10 @@ if SIMULATED:
     rule simulate:
         output:
             images=plan.exposures["path"].tolist(),
-            refcat="demo/refcat.parquet",
-            objects="demo/truth_object.parquet",
-            fluxes="demo/truth_flux.parquet",
-            truth_images="demo/truth_image.parquet",
+            refcat=f"{SURVEY}/refcat.parquet",
+            objects=f"{SURVEY}/truth_object.parquet",
+            fluxes=f"{SURVEY}/truth_flux.parquet",
+            truth_images=f"{SURVEY}/truth_image.parquet",
         log:
             log_of("simulate"),
         conda:

@@ -2,7 +2,7 @@
 
 Season one makes the template, season two has the transients.  Every night observes all bands, one visit each.
 The header knows each visit roughly: its WCS has a pointing error and no distortion, its seeing and zero point
-are estimates.  Only numpy is needed here.
+are estimates, and it does not know of clouds that the configuration names.  Only numpy is needed here.
 """
 
 import math
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diaflow.simulate import field
 from diaflow.sky import sphere
 
 # All of these are chosen.
-FIELD = (35.0, -4.5)  # ra, dec [deg]
 FIRST_NIGHT = {"template": 60200, "science": 60560}  # MJD (UTC)
 CADENCE = 6  # days between observing nights
 NIGHT_START, BAND_DELAY = 0.2, 0.02  # first exposure of a night, and time to the next band [d]
+REVISIT = 0.06  # time between visits of a band in one night [d]
 EXPTIME = 100.0  # s
-GAP = 24  # between neighbouring CCDs [pixel]
-DITHER, ROTATION = 20.0, 0.4  # largest dither per axis [arcsec] and position angle [deg]
+ROTATION = 0.4  # largest position angle [deg]
 GAIN, READ_NOISE, SATURATION, BIAS = 1.6, 6.0, 60000.0, 1000.0  # e/DN, e, DN, DN
 ZERO_POINT, CLOUDS = 30.0, 0.1  # mean AB mag of 1 DN in the exposure, and its scatter [mag]
 SKY = 800.0  # mean sky level [DN]
-SKY_RANGE, SKY_GRADIENT = (0.7, 1.3), 0.03  # of a visit over the mean; largest relative change to the camera's edge
+SKY_RANGE = (0.7, 1.3)  # of a visit over the mean
 START_JITTER = 0.01  # largest delay of an exposure [d]
 # Errors of the header: seeing over the true one, and largest error of the zero point [mag].
 HEADER_SEEING, HEADER_ZERO_POINT = (0.9, 1.1), 0.1
-POINTING_ERROR, ROTATION_ERROR = 1.5, 0.01  # rms of the header WCS, total [arcsec] and angle [deg]
+ROTATION_ERROR = 0.01  # rms of the header WCS's angle [deg]
 TAI_MINUS_UTC = 37.0  # since 2017 [s] (IERS Bulletin C 52)
 DAY = 86400.0  # [s]
 
@@ -40,9 +40,9 @@ class Pointing:
     Attributes
     ----------
     ra, dec : float
-        Of its centre [deg].
+        Of the reference point of its WCS [deg]: its centre, unless the configuration has it elsewhere.
     rotation : float
-        Angle of its y axis east of north [deg].
+        Angle of its y axis east of north at that point [deg].
     """
 
     ra: float
@@ -123,25 +123,30 @@ def visits(config: dict) -> list[Visit]:
     list of Visit
         In order of time.
     """
-    nights = [
-        FIRST_NIGHT[season] + CADENCE * night
-        for season in ("template", "science")
-        for night in range(config[f"{season}_visits"])
-    ]
-    slots = [(night + NIGHT_START + i * BAND_DELAY, band) for night in nights for i, band in enumerate(config["bands"])]
-    return [_visit(config, number, mjd, band) for number, (mjd, band) in enumerate(sorted(slots), start=1)]
+    slots = sorted(slot for i, band in enumerate(config["bands"]) for slot in _slots(config, i, band))
+    return [_visit(config, number, mjd, band) for number, (mjd, band) in enumerate(slots, start=1)]
+
+
+def _slots(config: dict, i: int, band: str) -> list[tuple[float, str]]:
+    """Times before which no exposure of the i-th band starts, MJD in UTC."""
+    slots = []
+    for season, first in FIRST_NIGHT.items():
+        wanted = config[f"{season}_visits"]
+        for k in range(wanted[band] if isinstance(wanted, dict) else wanted):
+            night, turn = divmod(k, config["visits_per_night"])
+            slots.append((first + CADENCE * night + NIGHT_START + i * BAND_DELAY + turn * REVISIT, band))
+    return slots
 
 
 def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
     rng = stream(config["seed"], "visit", number)
-    stretch = math.cos(math.radians(FIELD[1]))
-    dither_x, dither_y = rng.uniform(-DITHER, DITHER, 2) / 3600
-    true = Pointing(FIELD[0] + dither_x / stretch, FIELD[1] + dither_y, rng.uniform(-ROTATION, ROTATION))
-    error_x, error_y = rng.normal(0, POINTING_ERROR / math.sqrt(2), 2) / 3600
-    rotation_error = rng.normal(0, ROTATION_ERROR)
-    header = Pointing(true.ra + error_x / stretch, true.dec + error_y, true.rotation + rotation_error)
-    seeing = rng.uniform(*config["seeing"])
-    zero_point = rng.normal(ZERO_POINT, CLOUDS)
+    dither_x, dither_y = rng.uniform(-field.DITHER, field.DITHER, 2) / 3600
+    true = _pointing(config, dither_x, dither_y, rng.uniform(-ROTATION, ROTATION))
+    error_x, error_y = rng.normal(0, config["pointing_error"] / math.sqrt(2), 2) / 3600
+    header = _mistaken(config, true, error_x, error_y, rng.normal(0, ROTATION_ERROR))
+    seeing = _between(rng, *config["seeing"])
+    clear = rng.normal(ZERO_POINT, CLOUDS)
+    gradient = config["sky"]["gradient"]
     return Visit(
         visit=number,
         band=band,
@@ -150,14 +155,77 @@ def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
         header=header,
         seeing=seeing,
         header_seeing=round(seeing * rng.uniform(*HEADER_SEEING), 2),
-        zero_point=zero_point,
-        header_zero_point=round(zero_point + rng.uniform(-HEADER_ZERO_POINT, HEADER_ZERO_POINT), 3),
+        zero_point=clear - sum(mag for visit, mag in config["clouds"] if visit == number),
+        header_zero_point=round(clear + rng.uniform(-HEADER_ZERO_POINT, HEADER_ZERO_POINT), 3),
         sky=SKY * rng.uniform(*SKY_RANGE),
-        sky_gradient=tuple(rng.uniform(-SKY_GRADIENT, SKY_GRADIENT, 2)),
+        sky_gradient=tuple(rng.uniform(-gradient, gradient, 2)),
     )
 
 
-def boresight(config: dict, detector: int) -> tuple[float, float]:
+def _between(rng: np.random.Generator, smallest: float, *others: float) -> float:
+    """A random number from the smallest to the largest: uniform, or a power of that with a median in between."""
+    *median, largest = others
+    if not median:
+        return rng.uniform(smallest, largest)
+    power = math.log((median[0] - smallest) / (largest - smallest)) / math.log(0.5)
+    return smallest + (largest - smallest) * rng.uniform() ** power
+
+
+def _pointing(config: dict, east: float, north: float, rotation: float) -> Pointing:
+    """Of a camera whose centre is this far from that of the field [deg], turned by an angle at the field's centre."""
+    middle = field.centre(config)
+    ra, dec = field.moved(config, *middle, east, north)
+    rotation += field.convergence(config, *middle, ra, dec)
+    if any(config["reference_offset"]):
+        x, y = (-3600 / config["pixel_scale"] * part for part in config["reference_offset"])
+        reference = field.moved(config, ra, dec, *cd_matrix(config, rotation) @ (x, y))
+        rotation += field.convergence(config, ra, dec, *reference)
+        ra, dec = reference
+    return Pointing(float(ra), float(dec), float(rotation))
+
+
+def _mistaken(config: dict, true: Pointing, east: float, north: float, rotation: float) -> Pointing:
+    """What the header has for a pointing: it is off [deg] and turned by an angle [deg]."""
+    if config["field"] is None:
+        stretch = math.cos(math.radians(field.FIELD[1]))
+        return Pointing(true.ra + east / stretch, true.dec + north, true.rotation + rotation)
+    ra, dec = field.moved(config, true.ra, true.dec, east, north)
+    rotation += true.rotation + field.convergence(config, true.ra, true.dec, ra, dec)
+    return Pointing(float(ra), float(dec), float(rotation))
+
+
+def sky_sigma(visit: Visit) -> float:
+    """Standard deviation of an empty pixel in the middle of the camera: photons of the sky, read noise and rounding.
+
+    Parameters
+    ----------
+    visit : Visit
+
+    Returns
+    -------
+    float
+        [DN]
+    """
+    return math.sqrt(visit.sky / GAIN + (READ_NOISE / GAIN) ** 2 + 1 / 12)
+
+
+def folder(config: dict) -> str:
+    """Where the survey lies.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+
+    Returns
+    -------
+    str
+        ``demo``, or ``simulated/{name}`` of a survey with a name.
+    """
+    return "demo" if config["name"] is None else f"simulated/{config['name']}"
+
+
+def camera_centre(config: dict, detector: int) -> tuple[float, float]:
     """Centre of the camera in the pixels of a detector.
 
     Parameters
@@ -172,8 +240,27 @@ def boresight(config: dict, detector: int) -> tuple[float, float]:
         The first pixel is (0, 0).
     """
     size = config["size"]
-    shift = (detector - (config["detectors"] - 1) / 2) * (size + GAP)
+    shift = (detector - (config["detectors"] - 1) / 2) * (size + field.GAP)
     return (size - 1) / 2 - shift, (size - 1) / 2
+
+
+def reference_pixel(config: dict, detector: int) -> tuple[float, float]:
+    """Reference point of the WCS in the pixels of a detector.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    detector : int
+
+    Returns
+    -------
+    x, y : float
+        The first pixel is (0, 0).
+    """
+    x, y = camera_centre(config, detector)
+    offset_x, offset_y = config["reference_offset"]
+    return x - 3600 * offset_x / config["pixel_scale"], y - 3600 * offset_y / config["pixel_scale"]
 
 
 def cd_matrix(config: dict, rotation: float) -> np.ndarray:
@@ -210,7 +297,7 @@ def header(config: dict, visit: Visit, detector: int) -> dict[str, tuple]:
     dict
         (value, comment) by key; the WCS has the pointing of the header and no distortion.
     """
-    x0, y0 = boresight(config, detector)
+    x0, y0 = reference_pixel(config, detector)
     cd = cd_matrix(config, visit.header.rotation)
     return {
         "VISIT": (visit.visit, "number of the visit"),
@@ -249,7 +336,7 @@ def plan(config: dict) -> np.ndarray:
     Returns
     -------
     "exposure" table
-        One row per visit and detector; paths are ``demo/images/{visit}_{detector}.fits``.
+        One row per visit and detector; paths are ``images/{visit}_{detector}.fits`` in its folder.
     """
     from diaflow.store import tables
 
@@ -277,7 +364,7 @@ def plan(config: dict) -> np.ndarray:
         nx=size,
         ny=size,
         pixel_scale=config["pixel_scale"],
-        path=[f"demo/images/{visit.visit}_{detector}.fits" for visit, detector in exposures],
+        path=[f"{folder(config)}/images/{visit.visit}_{detector}.fits" for visit, detector in exposures],
         status="ok",
         **positions,
     )
@@ -285,6 +372,6 @@ def plan(config: dict) -> np.ndarray:
 
 def _tangent_to_sky(config: dict, pointing: Pointing, detector: int, points: np.ndarray) -> tuple:
     """Sky positions ra (n,), dec (n,) [deg] of pixels (n, 2) through a gnomonic projection."""
-    offset = points - boresight(config, detector)
+    offset = points - reference_pixel(config, detector)
     xi, eta = np.radians(cd_matrix(config, pointing.rotation) @ offset.T)
     return sphere.from_gnomonic(xi, eta, pointing.ra, pointing.dec)

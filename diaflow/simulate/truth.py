@@ -1,8 +1,8 @@
 """What the survey really contains, as tables; and the reference catalogue that an observer would have.
 
 In comes a survey, out go truth_object.parquet (the sky), truth_flux.parquet (the flux of everything that varies, in
-every image on which it lies), truth_image.parquet (zero point and WCS of every image), and a catalogue of stars with
-realistic errors, a plain parquet file.
+every image on which it lies), truth_image.parquet (zero point, WCS, seeing and noise of every image), and a catalogue
+of stars with realistic errors, a plain parquet file.
 """
 
 from pathlib import Path
@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.wcs import WCS
 
+from diaflow.simulate import field, optics
 from diaflow.simulate.optics import true_wcs
-from diaflow.simulate.pointing import stream
+from diaflow.simulate.pointing import sky_sigma, stream
 from diaflow.simulate.sky import Survey
 from diaflow.store import tables
 from diaflow.store.files import replacing
 
-VARYING = ("supernova", "variable", "asteroid")  # types of objects
+VARYING = ("supernova", "variable", "asteroid", "probe")  # types of objects
+FLEETING = ("asteroid", "probe")  # those that are nowhere in most visits
 # Of the catalogue, chosen: faintest star in the last band [mag]; errors per coordinate [arcsec] and in each band [mag].
 REFERENCE_LIMIT = 22.0
 REFERENCE_POSITION_ERROR, REFERENCE_MAG_ERROR = 0.015, 0.01
@@ -47,7 +49,7 @@ def write_truth(survey: Survey, folder: str | Path) -> None:
 
 
 def images(survey: Survey) -> np.ndarray:
-    """What is true of every image: zero point, pixel scale, shape and WCS.
+    """What is true of every image: zero point, pixel scale, shape, WCS, seeing, noise of the sky and what is unusual.
 
     Parameters
     ----------
@@ -69,7 +71,20 @@ def images(survey: Survey) -> np.ndarray:
         nx=survey.config["size"],
         ny=survey.config["size"],
         wcs=[header_text(true_wcs(survey.config, visit, detector)) for visit, detector in exposures],
+        psfFwhm=[optics.fwhm(survey.config, visit, detector) for visit, detector in exposures],
+        skySigma=[sky_sigma(visit) for visit, _ in exposures],
+        defect=[_defect(survey.config, visit.visit, detector) for visit, detector in exposures],
     )
+
+
+def _defect(config: dict, visit: int, detector: int) -> str:
+    """What is unusual about an image, in words; empty for most."""
+    images = {
+        "trailed": (visit,) in [row[:1] for row in map(tuple, config["psf"]["trailed"])],
+        "defocused": (visit, detector) in [row[:2] for row in map(tuple, config["psf"]["defocused"])],
+        "clouds": (visit,) in [row[:1] for row in map(tuple, config["clouds"])],
+    }
+    return ", ".join(word for word, here in images.items() if here)
 
 
 def header_text(wcs: WCS) -> str:
@@ -113,15 +128,16 @@ def fluxes(survey: Survey) -> np.ndarray:
     Returns
     -------
     "truth_flux" table
-        A supernova before its explosion has a row with flux 0; an asteroid has rows in its own visit only.
+        A supernova before its explosion has a row with flux 0; asteroids and probes have rows where they shine only.
     """
     varying = np.isin(survey.objects["type"].astype(str), VARYING)
     objects, flux = survey.objects[varying], survey.flux[varying]
-    fleeting = objects["type"] == "asteroid"
+    fleeting = np.isin(objects["type"].astype(str), FLEETING)
     parts = []
     for visit in survey.visits:
+        ra, dec = (axis[varying] for axis in survey.positions(visit.visit))
         for detector in range(survey.config["detectors"]):
-            x, y = true_wcs(survey.config, visit, detector).all_world2pix(objects["ra"], objects["dec"], 0)
+            x, y = true_wcs(survey.config, visit, detector).all_world2pix(ra, dec, 0)
             inside = (np.minimum(x, y) >= -0.5) & (np.maximum(x, y) < survey.config["size"] - 0.5)
             rows = inside & ((flux[:, visit.visit - 1] > 0) | ~fleeting)
             if rows.any():
@@ -132,8 +148,8 @@ def fluxes(survey: Survey) -> np.ndarray:
                         visit=visit.visit,
                         detector=detector,
                         band=visit.band,
-                        ra=objects["ra"][rows],
-                        dec=objects["dec"][rows],
+                        ra=ra[rows],
+                        dec=dec[rows],
                         x=x[rows],
                         y=y[rows],
                         flux=flux[rows, visit.visit - 1],
@@ -163,10 +179,11 @@ def write_refcat(survey: Survey, path: str | Path) -> None:
     point = (kind == "star") | ((kind == "variable") & (objects["hostId"] == 0))
     stars = objects[point & (objects[f"{bands[-1]}_mag"] < REFERENCE_LIMIT)]
     east, north = rng.normal(0, REFERENCE_POSITION_ERROR, (2, len(stars))) / 3600
+    ra, dec = field.moved(survey.config, stars["ra"], stars["dec"], east, north)
     columns = {
         "id": stars["objectId"],
-        "ra": stars["ra"] + east / np.cos(np.radians(stars["dec"])),
-        "dec": stars["dec"] + north,
+        "ra": ra,
+        "dec": dec,
         **{f"{b}_mag": stars[f"{b}_mag"] + rng.normal(0, REFERENCE_MAG_ERROR, len(stars)) for b in bands},
         "star": stars["type"] == "star",
     }

@@ -16,7 +16,7 @@ from diaflow.isr.detrend import detrend
 from diaflow.measure import photometry
 from diaflow.pixels import background
 from diaflow.psf.stampfield import moments_sigma
-from diaflow.simulate.pixels import add_gaussians
+from diaflow.simulate.gaussians import add_gaussians
 
 SIZE = 768
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from diaflow.image.exposure_file import write_fits
 from diaflow.instruments.ingest import ingest_images
 from diaflow.run import config
-from diaflow.simulate import lightcurves, optics, pixels, pointing, truth
+from diaflow.simulate import field, flaws, lightcurves, optics, pixels, pointing, profiles, sources, truth
 from diaflow.simulate.sky import Survey
 from diaflow.sky.wcs import read_wcs
 from diaflow.store import tables
@@ -43,7 +43,7 @@ def kinds(survey) -> np.ndarray:
 def only(survey, kind: str, mag: float = 18.0, **shape):
     """The survey with one object of a kind at the centre of its field."""
     row = survey.objects[kinds(survey) == kind][:1].copy()
-    row["ra"], row["dec"] = pointing.FIELD
+    row["ra"], row["dec"] = field.FIELD
     for name, value in shape.items():
         row[name] = value
     return replace(survey, objects=row, flux=np.full((1, len(survey.visits)), 10 ** (-0.4 * (mag - 31.4))))
@@ -72,7 +72,9 @@ def test_other_seed_is_another_sky_and_more_of_one_kind_leaves_the_others(small)
     assert not np.isin(small.objects["ra"], other.objects["ra"]).any()
     fewer = Survey.make(small.config | {"asteroids": 3, "variables": 5})
     for kind in ("star", "galaxy", "supernova"):
-        np.testing.assert_array_equal(small.objects[kinds(small) == kind], fewer.objects[kinds(fewer) == kind])
+        for column in small.objects.dtype.names:
+            before, after = (each.objects[kinds(each) == kind][column] for each in (small, fewer))
+            np.testing.assert_array_equal(before, after, err_msg=column)
 
 
 @pytest.mark.parametrize("kind", ["star", "galaxy"])
@@ -82,18 +84,18 @@ def test_drawn_flux_and_position_are_true(small, kind):
     zero_point = one.visit(2).zero_point
     # Boxes of 6 sigma hold all but 1e-8 of the flux; 1e-4 leaves room for sampling a core of 1 pixel.
     assert image.sum() == pytest.approx(10 ** (-0.4 * (18.0 - zero_point)), rel=1e-4)
-    x, y = optics.true_wcs(one.config, one.visit(2), 0).all_world2pix(*pointing.FIELD, 0)
+    x, y = optics.true_wcs(one.config, one.visit(2), 0).all_world2pix(*field.FIELD, 0)
     np.testing.assert_allclose(moments(image)[:2], (x, y), atol=1e-3)
 
 
 def test_star_has_the_seeing_of_its_visit(small):
     # Elliptical Gaussians of equal shape: the mean area inside half of the maximum is that of a circle of the FWHM.
     visit = small.visits[1]
-    centre = [a[0] for a in np.atleast_2d(pointing.boresight(small.config, 0)).T]
+    centre = [a[0] for a in np.atleast_2d(pointing.camera_centre(small.config, 0)).T]
     psf = optics.psf(small.config, visit, 0, *np.atleast_2d(centre).T)[0]
     sigma = np.sqrt(np.sqrt(psf[:, 0] * psf[:, 2] - psf[:, 1] ** 2))
     half = visit.seeing / small.config["pixel_scale"] / 2
-    profile = [(optics.PSF_WEIGHT / sigma**2 * np.exp(-(r**2) / (2 * sigma**2))).sum() for r in (0, half)]
+    profile = [(profiles.PSF_WEIGHT / sigma**2 * np.exp(-(r**2) / (2 * sigma**2))).sum() for r in (0, half)]
     assert profile[1] / profile[0] == pytest.approx(0.5, abs=1e-3)
 
 
@@ -104,11 +106,11 @@ def test_galaxy_is_elongated_along_its_position_angle(angle, ratio):
     shape = {"radius": 1.5, "axisRatio": ratio, "positionAngle": angle}
     galaxy, star = (moments(pixels.scene(only(survey, k, **s), 1, 0)) for k, s in (("galaxy", shape), ("star", {})))
     xx, xy, yy = np.subtract(galaxy[2:], star[2:])
-    disc = (pixels.DISC_WEIGHT * pixels.DISC_SIGMA**2).sum() * (1.5 / 0.5) ** 2
+    disc = (sources.DISC_WEIGHT * sources.DISC_SIGMA**2).sum() * (1.5 / 0.5) ** 2
     # The distortion changes shapes by 3 k r**2 < 1e-3 within the image, boxes cut 1e-7 of the second moments.
     np.testing.assert_allclose(np.linalg.eigvalsh([[xx, xy], [xy, yy]]), [disc * ratio**2, disc], rtol=5e-3)
     # A step along the position angle on the sky is a step along the major axis on the image.
-    ra, dec = pointing.FIELD
+    ra, dec = field.FIELD
     step = 1e-3 * np.array([np.sin(np.radians(angle)) / np.cos(np.radians(dec)), np.cos(np.radians(angle))])
     wcs = optics.true_wcs(survey.config, survey.visit(1), 0)
     (x0, x1), (y0, y1) = wcs.all_world2pix([ra, ra + step[0]], [dec, dec + step[1]], 0)
@@ -126,14 +128,14 @@ def test_noise_of_the_sky_is_photons_and_read_noise(small):
     low, median, high = np.percentile(difference[good], [25, 50, 75])
     assert (0.7413 * (high - low)) ** 2 == pytest.approx(expected, rel=0.05)
     assert median == pytest.approx(0, abs=0.7)
-    assert (image == 0).all(0).sum() == pixels.DEAD_COLUMNS
+    assert (image == 0).all(0).sum() == small.config["flaws"]["columns"][0]
 
 
 def test_bleeding_conserves_charge_within_the_column():
     electrons = np.full((200, 3), 10.0)
     electrons[100:103, 1] = 5e4
     before = electrons.sum(0)
-    pixels.bleed(electrons, 1e4)
+    flaws.bleed(electrons, 1e4)
     np.testing.assert_allclose(electrons.sum(0), before)
     assert electrons.max() == 1e4
     assert abs((electrons[:100, 1] > 10).sum() - (electrons[103:, 1] > 10).sum()) <= 1
@@ -159,12 +161,12 @@ def test_header_wcs_is_off_by_the_pointing_error_and_the_distortion(survey):
     for visit in survey.visits:
         header = pixels.fits.Header([(k, *card) for k, card in pointing.header(survey.config, visit, 0).items()])
         assert not read_wcs(header).sip
-        x0, y0 = pointing.boresight(survey.config, 0)
+        x0, y0 = pointing.camera_centre(survey.config, 0)
         for wcs in (read_wcs(header), optics.true_wcs(survey.config, survey.visit(visit.visit), 0)):
             offsets.append(wcs.all_pix2world(x0, y0, 0))
     error = 3600 * np.diff(np.reshape(offsets, (-1, 2, 2)), axis=1) * [np.cos(np.radians(-4.5)), 1]
     # 24 offsets in two coordinates: rms known to 1 / sqrt(2 * 48) = 10 %; three of those.
-    assert np.sqrt(2 * np.mean(error**2)) == pytest.approx(pointing.POINTING_ERROR, rel=0.3)
+    assert np.sqrt(2 * np.mean(error**2)) == pytest.approx(survey.config["pointing_error"], rel=0.3)
 
 
 def test_supernovae_are_dark_in_season_one_and_shine_in_season_two(survey):

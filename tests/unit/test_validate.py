@@ -6,7 +6,7 @@ from builders import constant_psf, exposure, gaussian
 
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.run import config
-from diaflow.simulate import optics, pixels
+from diaflow.simulate import gaussians, optics
 from diaflow.simulate.sky import Survey
 from diaflow.simulate.truth import write_truth
 from diaflow.store import tables
@@ -38,7 +38,7 @@ def repeated_sources(objects: np.ndarray) -> np.ndarray:
 def difference_image(rows: np.ndarray, flux: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = rng.normal(0, NOISE, (SIZE, SIZE))
     moments = np.full(len(rows), SIGMA**2)
-    pixels.add_gaussians(image, rows["x"], rows["y"], flux, moments, 0 * moments, moments)
+    gaussians.add_gaussians(image, rows["x"], rows["y"], flux, moments, 0 * moments, moments)
     return image
 
 
