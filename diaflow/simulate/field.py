@@ -6,10 +6,10 @@ field that the configuration names lies on the sphere, so that it may have a pol
 
 import numpy as np
 
+from diaflow.simulate.camera import GAP
 from diaflow.sky import sphere
 
 FIELD = (35.0, -4.5)  # of the demo: ra, dec [deg], chosen
-GAP = 24  # between neighbouring CCDs [pixel], chosen
 DITHER = 20.0  # largest dither per axis [arcsec], chosen
 
 

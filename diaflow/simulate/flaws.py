@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from diaflow.jit import EXACT
-from diaflow.simulate import gaussians, pointing
+from diaflow.simulate import camera, gaussians
 from diaflow.simulate.pointing import Visit, stream
 
 # Cosmic rays, chosen: number per pixel, mean length beyond the first pixel [pixel], median charge [electron/pixel] and
@@ -237,7 +237,7 @@ def add_satellites(image: np.ndarray, config: dict, visit: Visit, detector: int)
     """
     rng = stream(config["seed"], "satellites", visit.visit)
     width = visit.seeing / config["pixel_scale"] * SIGMA_PER_FWHM
-    x0, y0 = pointing.camera_centre(config, detector)
+    x0, y0 = camera.centre(config, detector)
     rows, columns = np.indices(image.shape)
     for _ in range(rng.poisson(config["flaws"]["satellites"])):
         angle, peak = rng.uniform(0, np.pi), rng.uniform(*SATELLITE_PEAK)

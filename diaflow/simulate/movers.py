@@ -9,6 +9,7 @@ from diaflow.sky import sphere
 
 MAGS, COLOURS = (19.0, 22.5), (0.4, 0.7)  # in the last band, and between neighbouring bands [mag]; chosen
 ARCSEC_PER_HOUR = 24 / 3600  # [deg/d]
+NIGHT = 0.5  # longest time for which motion is followed from the middle of a night [d]
 
 
 def population(config: dict, epochs: list[Visit]) -> Population:
@@ -53,7 +54,7 @@ def _at_edges(config: dict, rng: np.random.Generator, n: int) -> tuple[np.ndarra
 
 
 def positions(objects: np.ndarray, mjd: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where objects are at a time.
+    """Where objects are at a time; those that move stay in place in other nights than their own.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def positions(objects: np.ndarray, mjd: float) -> tuple[np.ndarray, np.ndarray]:
     ra, dec : (n,) arrays
         [deg]
     """
-    moving = objects["rate"] > 0
+    moving = (objects["rate"] > 0) & (np.abs(mjd - objects["mjd"]) < NIGHT)
     ra, dec = objects["ra"].copy(), objects["dec"].copy()
     some = objects[moving]
     way, angle = np.radians(some["rate"] * (mjd - some["mjd"]))[:, None], np.radians(some["direction"])[:, None]

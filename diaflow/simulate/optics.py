@@ -8,8 +8,9 @@ out to two FWHM; its size and ellipticity change smoothly over the focal plane, 
 import numpy as np
 from astropy.wcs import WCS, Sip
 
-from diaflow.simulate import gaussians, profiles
-from diaflow.simulate.pointing import Visit, camera_centre, cd_matrix, reference_pixel, stream
+from diaflow.simulate import camera, gaussians, profiles
+from diaflow.simulate.camera import cd_matrix, reference_pixel
+from diaflow.simulate.pointing import Visit, stream
 from diaflow.simulate.profiles import Profile
 
 RADIAL, TILT = 1.2e-9, 4e-7  # distortion of the demo [1/pixel**2, 1/pixel], chosen
@@ -65,7 +66,7 @@ def focal_plane(config: dict, detector: int, x: np.ndarray, y: np.ndarray) -> tu
     -------
     u, v : (n,) arrays
     """
-    x0, y0 = camera_centre(config, detector)
+    x0, y0 = camera.centre(config, detector)
     half = config["detectors"] * config["size"] / 2
     return (x - x0) / half, (y - y0) / half
 

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from diaflow.image.exposure_file import write_fits
-from diaflow.simulate import flaws, optics, pointing, sources
+from diaflow.simulate import camera, flaws, optics, pointing, sources
 from diaflow.simulate.pointing import Visit, stream
 from diaflow.simulate.sky import Survey
 from diaflow.units import NANOJANSKY_ZERO_POINT
@@ -140,6 +140,6 @@ def _add_stray_light(image: np.ndarray, survey: Survey, visit: int, detector: in
         mag = np.where(survey.objects["type"] == "star", survey.objects[f"{config['bands'][-1]}_mag"], np.inf)
         spiky, mirrored = mag < SPIKE_LIMIT, mag < GHOST_LIMIT
         flaws.add_spikes(image, x[spiky], y[spiky], share["spikes"] * flux[spiky])
-        axis = pointing.camera_centre(config, detector)
+        axis = camera.centre(config, detector)
         flaws.add_ghosts(image, x[mirrored], y[mirrored], share["ghosts"] * flux[mirrored], axis)
     flaws.add_satellites(image, config, survey.visit(visit), detector)

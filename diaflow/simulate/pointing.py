@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diaflow.simulate import field
+from diaflow.simulate.camera import cd_matrix, reference_pixel
 from diaflow.sky import sphere
 
 # All of these are chosen.
@@ -131,11 +132,34 @@ def _slots(config: dict, i: int, band: str) -> list[tuple[float, str]]:
     """Times before which no exposure of the i-th band starts, MJD in UTC."""
     slots = []
     for season, first in FIRST_NIGHT.items():
-        wanted = config[f"{season}_visits"]
-        for k in range(wanted[band] if isinstance(wanted, dict) else wanted):
+        for k in range(_number(config, season, band)):
             night, turn = divmod(k, config["visits_per_night"])
             slots.append((first + CADENCE * night + NIGHT_START + i * BAND_DELAY + turn * REVISIT, band))
     return slots
+
+
+def _number(config: dict, season: str, band: str) -> int:
+    """Visits of a band in a season."""
+    number = config[f"{season}_visits"]
+    return number[band] if isinstance(number, dict) else number
+
+
+def length(config: dict, season: str) -> int:
+    """Days from the first night of a season to the one after its last.
+
+    Parameters
+    ----------
+    config : dict
+        The `simulate` section.
+    season : str
+        ``template`` or ``science``.
+
+    Returns
+    -------
+    int
+    """
+    most = max(_number(config, season, band) for band in config["bands"])
+    return CADENCE * math.ceil(most / config["visits_per_night"])
 
 
 def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
@@ -223,63 +247,6 @@ def folder(config: dict) -> str:
         ``demo``, or ``simulated/{name}`` of a survey with a name.
     """
     return "demo" if config["name"] is None else f"simulated/{config['name']}"
-
-
-def camera_centre(config: dict, detector: int) -> tuple[float, float]:
-    """Centre of the camera in the pixels of a detector.
-
-    Parameters
-    ----------
-    config : dict
-        The `simulate` section.
-    detector : int
-
-    Returns
-    -------
-    x, y : float
-        The first pixel is (0, 0).
-    """
-    size = config["size"]
-    shift = (detector - (config["detectors"] - 1) / 2) * (size + field.GAP)
-    return (size - 1) / 2 - shift, (size - 1) / 2
-
-
-def reference_pixel(config: dict, detector: int) -> tuple[float, float]:
-    """Reference point of the WCS in the pixels of a detector.
-
-    Parameters
-    ----------
-    config : dict
-        The `simulate` section.
-    detector : int
-
-    Returns
-    -------
-    x, y : float
-        The first pixel is (0, 0).
-    """
-    x, y = camera_centre(config, detector)
-    offset_x, offset_y = config["reference_offset"]
-    return x - 3600 * offset_x / config["pixel_scale"], y - 3600 * offset_y / config["pixel_scale"]
-
-
-def cd_matrix(config: dict, rotation: float) -> np.ndarray:
-    """The linear part of a WCS.
-
-    Parameters
-    ----------
-    config : dict
-        The `simulate` section.
-    rotation : float
-        Angle of the y axis east of north [deg]; x points west and y north at zero.
-
-    Returns
-    -------
-    (2, 2) array
-        (xi, eta) per (x, y) [deg/pixel].
-    """
-    scale, angle = config["pixel_scale"] / 3600, math.radians(rotation)
-    return scale * np.array([[-math.cos(angle), math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def header(config: dict, visit: Visit, detector: int) -> dict[str, tuple]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diaflow.simulate import field, lightcurves, movers, probes
 from diaflow.simulate.field import DITHER
-from diaflow.simulate.pointing import CADENCE, FIRST_NIGHT, Visit, stream, visits
+from diaflow.simulate.pointing import FIRST_NIGHT, Visit, length, stream, visits
 from diaflow.simulate.population import Population, flux, rows
 from diaflow.store import tables
 
@@ -163,7 +163,7 @@ def _supernovae(config: dict, epochs: list[Visit], hosts: np.ndarray) -> Populat
     ra[: len(hosts)], dec[: len(hosts)] = field.moved(config, hosts["ra"], hosts["dec"], east, north)
     table = rows(config, "supernova", ra, dec, rng.uniform(*SUPERNOVA_MAGS, n), rng.uniform(*SUPERNOVA_COLOURS, n))
     table["hostId"][: len(hosts)] = hosts["objectId"]
-    season = FIRST_NIGHT["science"] + np.array([0, CADENCE * config["science_visits"]])
+    season = FIRST_NIGHT["science"] + np.array([0, length(config, "science")])
     peak = rng.uniform(*season, n)
     stretch = rng.uniform(*STRETCH, n)
     decline = dict(zip(config["bands"], np.linspace(*DECLINE, len(config["bands"]))))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from diaflow.image.exposure_file import write_fits
 from diaflow.instruments.ingest import ingest_images
 from diaflow.run import config
-from diaflow.simulate import field, flaws, lightcurves, optics, pixels, pointing, profiles, sources, truth
+from diaflow.simulate import camera, field, flaws, lightcurves, optics, pixels, pointing, profiles, sources, truth
 from diaflow.simulate.sky import Survey
 from diaflow.sky.wcs import read_wcs
 from diaflow.store import tables
@@ -91,7 +91,7 @@ def test_drawn_flux_and_position_are_true(small, kind):
 def test_star_has_the_seeing_of_its_visit(small):
     # Elliptical Gaussians of equal shape: the mean area inside half of the maximum is that of a circle of the FWHM.
     visit = small.visits[1]
-    centre = [a[0] for a in np.atleast_2d(pointing.camera_centre(small.config, 0)).T]
+    centre = [a[0] for a in np.atleast_2d(camera.centre(small.config, 0)).T]
     psf = optics.psf(small.config, visit, 0, *np.atleast_2d(centre).T)[0]
     sigma = np.sqrt(np.sqrt(psf[:, 0] * psf[:, 2] - psf[:, 1] ** 2))
     half = visit.seeing / small.config["pixel_scale"] / 2
@@ -161,7 +161,7 @@ def test_header_wcs_is_off_by_the_pointing_error_and_the_distortion(survey):
     for visit in survey.visits:
         header = pixels.fits.Header([(k, *card) for k, card in pointing.header(survey.config, visit, 0).items()])
         assert not read_wcs(header).sip
-        x0, y0 = pointing.camera_centre(survey.config, 0)
+        x0, y0 = camera.centre(survey.config, 0)
         for wcs in (read_wcs(header), optics.true_wcs(survey.config, survey.visit(visit.visit), 0)):
             offsets.append(wcs.all_pix2world(x0, y0, 0))
     error = 3600 * np.diff(np.reshape(offsets, (-1, 2, 2)), axis=1) * [np.cos(np.radians(-4.5)), 1]

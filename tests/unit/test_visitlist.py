@@ -8,7 +8,8 @@ from diaflow.errors import InputError
 from diaflow.run import plan as planning
 from diaflow.run import visitlist
 from diaflow.run.config import validated
-from diaflow.simulate import field, pointing
+from diaflow.simulate import pointing
+from diaflow.simulate.camera import GAP
 from diaflow.sky import sphere
 
 SURVEY = {"bands": ["g", "r"], "template_visits": 2, "science_visits": 2, "detectors": 3, "size": 256}
@@ -25,8 +26,7 @@ def simulated(tmp_path) -> tuple[np.ndarray, dict]:
     ]
     path = tmp_path / "visits.csv"
     path.write_text(HEADER + "".join(rows))
-    gap = field.GAP
-    camera = {"detectors": [3, 1], "size": [256, 256], "pixel_scale": config["pixel_scale"], "gap": gap}
+    camera = {"detectors": [3, 1], "size": [256, 256], "pixel_scale": config["pixel_scale"], "gap": GAP}
     return pointing.plan(config), {"images": str(path), "camera": camera}
 
 
