@@ -122,4 +122,4 @@ def test_surface_brightness_is_that_of_the_image(survey, rows):
         image = pixels.scene(one, visit.visit, int(rows["detector"][i])) * 10 ** (0.4 * (31.4 - visit.zero_point))
         x, y = round(rows["x"][i]), round(rows["y"][i])
         around = image[y - 1 : y + 2, x - 1 : x + 2] / survey.config["pixel_scale"] ** 2
-        assert around.min() <= light[i] <= around.max()
+        assert around.min() <= light[i] <= 1.02 * around.max()  # its maximum may be between pixels
