@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from diaflow.jit import EXACT
+from diaflow.psf.stampfield import FWHM_PER_SIGMA
 from diaflow.simulate import camera, gaussians
 from diaflow.simulate.pointing import Visit, stream
 
@@ -24,7 +25,6 @@ SLOW_STEPS, SLOW_TURN, SLOW_CHARGE, SLOW_SCATTER = 40, 0.4, 150.0, 0.5
 GHOST_RADII = (25.0, 70.0)
 SPIKE_LENGTH, SPIKE_WIDTH, SPIKE_ANGLE = 80, 1.2, 40.0
 SATELLITE_PEAK = (20.0, 500.0)
-SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 ADC_MAX = 65535  # of 16 bits [DN]
 
 
@@ -154,33 +154,6 @@ def amplifier_levels(nx: int, amplifiers: int, step: float, rng: np.random.Gener
     return levels[np.arange(nx) * amplifiers // nx]
 
 
-def blotches(shape: tuple[int, int], number: int, widths: tuple, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Round patches in which the sky is brighter or darker.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Of the image.
-    number : int
-    widths : (float, float)
-        Smallest and largest FWHM [pixel].
-    level : float
-        Largest change at the centre of a blotch.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array of that shape
-        In the unit of `level`.
-    """
-    image = np.zeros(shape)
-    variance = (rng.uniform(*widths, number) * SIGMA_PER_FWHM) ** 2
-    total = rng.uniform(-level, level, number) * 2 * np.pi * variance
-    x, y = rng.uniform(0, shape[1], number), rng.uniform(0, shape[0], number)
-    gaussians.add_gaussians(image, x, y, total, variance, np.zeros(number), variance)
-    return image
-
-
 def add_ghosts(image: np.ndarray, x: np.ndarray, y: np.ndarray, flux: np.ndarray, axis: tuple[float, float]) -> None:
     """Reflections of bright stars: discs with a hole, opposite to the star in the camera.
 
@@ -236,7 +209,7 @@ def add_satellites(image: np.ndarray, config: dict, visit: Visit, detector: int)
     detector : int
     """
     rng = stream(config["seed"], "satellites", visit.visit)
-    width = visit.seeing / config["pixel_scale"] * SIGMA_PER_FWHM
+    width = visit.seeing / config["pixel_scale"] / FWHM_PER_SIGMA
     x0, y0 = camera.centre(config, detector)
     rows, columns = np.indices(image.shape)
     for _ in range(rng.poisson(config["flaws"]["satellites"])):

@@ -10,8 +10,8 @@ import numpy as np
 from astropy.io import fits
 
 from diaflow.image.exposure_file import write_fits
-from diaflow.simulate import camera, flaws, optics, pointing, sources
-from diaflow.simulate.pointing import Visit, stream
+from diaflow.simulate import background, camera, flaws, optics, pointing, sources
+from diaflow.simulate.pointing import stream
 from diaflow.simulate.sky import Survey
 from diaflow.units import NANOJANSKY_ZERO_POINT
 
@@ -37,7 +37,7 @@ def render(survey: Survey, visit: int, detector: int) -> tuple[np.ndarray, fits.
     config, epoch = survey.config, survey.visit(visit)
     seed, spoilt = config["seed"], config["flaws"]
     rng = stream(seed, "pixels", visit, detector)
-    electrons = sky_image(config, epoch, detector) + scene(survey, visit, detector)
+    electrons = background.sky_image(config, epoch, detector) + scene(survey, visit, detector)
     _add_stray_light(electrons, survey, visit, detector)
     electrons *= pointing.GAIN
     flaws.add_cosmic_rays(electrons, rng)
@@ -71,33 +71,6 @@ def write(survey: Survey, visit: int, detector: int, path: str | Path) -> None:
         When the file cannot be written.
     """
     write_fits([fits.PrimaryHDU(*render(survey, visit, detector))], path)
-
-
-def sky_image(config: dict, visit: Visit, detector: int) -> np.ndarray:
-    """The sky background: a plane, and blotches where the configuration asks for them.
-
-    Parameters
-    ----------
-    config : dict
-        The `simulate` section.
-    visit : Visit
-    detector : int
-
-    Returns
-    -------
-    (size, size) array
-        [DN]
-    """
-    size, sky = config["size"], config["sky"]
-    t = np.arange(size)
-    u, v = optics.focal_plane(config, detector, t, t)
-    gx, gy = visit.sky_gradient
-    level = visit.sky * (1 + gx * u + gy * v[:, None])
-    if not sky["blotches"]:
-        return level
-    rng = stream(config["seed"], "blotches", visit.visit, detector)
-    uneven = flaws.blotches((size, size), sky["blotches"], sky["blotch_width"], sky["blotch_level"], rng)
-    return level + visit.sky * uneven
 
 
 def scene(survey: Survey, visit: int, detector: int) -> np.ndarray:

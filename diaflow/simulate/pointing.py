@@ -218,21 +218,6 @@ def _mistaken(config: dict, true: Pointing, east: float, north: float, rotation:
     return Pointing(float(ra), float(dec), float(rotation))
 
 
-def sky_sigma(visit: Visit) -> float:
-    """Standard deviation of an empty pixel in the middle of the camera: photons of the sky, read noise and rounding.
-
-    Parameters
-    ----------
-    visit : Visit
-
-    Returns
-    -------
-    float
-        [DN]
-    """
-    return math.sqrt(visit.sky / GAIN + (READ_NOISE / GAIN) ** 2 + 1 / 12)
-
-
 def folder(config: dict) -> str:
     """Where the survey lies.
 

@@ -2,14 +2,14 @@
 
 They stand on empty sky, on galaxies and on stars, far from each other and from all that varies.  Their signal to noise
 is flux * sqrt(sum P**2) / sigma, where P is the PSF on the pixels of that image at the place of the probe, and sigma
-the noise of its empty sky: that of a matched filter on the science image where nothing else shines and the template has
-no noise.
+the noise of its empty sky (`background.sky_sigma`): that of a matched filter on the science image where nothing else
+shines and the template has no noise.
 """
 
 import numpy as np
 
-from diaflow.simulate import movers, optics, sources
-from diaflow.simulate.pointing import FIRST_NIGHT, Visit, sky_sigma, stream
+from diaflow.simulate import background, movers, optics, sources
+from diaflow.simulate.pointing import FIRST_NIGHT, Visit, stream
 from diaflow.simulate.population import FIRST_ID, Population
 from diaflow.sky import sphere
 from diaflow.store import tables
@@ -122,9 +122,8 @@ def _rows(config: dict, visit: Visit, detector: int, objects: np.ndarray, parts:
     table["type"], table["place"], table["ra"], table["dec"] = "probe", place, ra, dec
     table["radius"], table["axisRatio"], table["positionAngle"] = 0, 1, 0
     scale = 10 ** (0.4 * (NANOJANSKY_ZERO_POINT - visit.zero_point))
-    flux = np.array(
-        [scale * s * sky_sigma(visit) / _psf_norm(config, visit, detector, *at) for s, *at in zip(snr, x, y)]
-    )
+    norm = np.array([_psf_norm(config, visit, detector, *at) for at in zip(x, y)])
+    flux = scale * snr * background.sky_sigma(config, visit, detector) / norm
     table[f"{visit.band}_mag"] = NANOJANSKY_ZERO_POINT - 2.5 * np.log10(flux)
     for row in np.flatnonzero(host >= 0):
         under = objects[host[row] : host[row] + 1]

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.wcs import WCS
 
-from diaflow.simulate import field, optics
+from diaflow.simulate import background, field, optics
 from diaflow.simulate.optics import true_wcs
-from diaflow.simulate.pointing import sky_sigma, stream
+from diaflow.simulate.pointing import stream
 from diaflow.simulate.sky import Survey
 from diaflow.store import tables
 from diaflow.store.files import replacing
@@ -72,7 +72,7 @@ def images(survey: Survey) -> np.ndarray:
         ny=survey.config["size"],
         wcs=[header_text(true_wcs(survey.config, visit, detector)) for visit, detector in exposures],
         psfFwhm=[optics.fwhm(survey.config, visit, detector) for visit, detector in exposures],
-        skySigma=[sky_sigma(visit) for visit, _ in exposures],
+        skySigma=[background.sky_sigma(survey.config, visit, detector) for visit, detector in exposures],
         defect=[_defect(survey.config, visit.visit, detector) for visit, detector in exposures],
     )
 

@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 from diaflow.image.exposure_file import write_fits
 from diaflow.instruments.ingest import ingest_images
 from diaflow.run import config
-from diaflow.simulate import camera, field, flaws, lightcurves, optics, pixels, pointing, profiles, sources, truth
+from diaflow.simulate import (
+    background,
+    camera,
+    field,
+    flaws,
+    lightcurves,
+    optics,
+    pixels,
+    pointing,
+    profiles,
+    sources,
+    truth,
+)
 from diaflow.simulate.sky import Survey
 from diaflow.sky.wcs import read_wcs
 from diaflow.store import tables
@@ -121,7 +133,7 @@ def test_galaxy_is_elongated_along_its_position_angle(angle, ratio):
 def test_noise_of_the_sky_is_photons_and_read_noise(small):
     empty = replace(small, objects=small.objects[:0], flux=small.flux[:0])
     image, header = pixels.render(empty, 1, 0)
-    difference = image - header["BIASLVL"] - pixels.sky_image(small.config, small.visits[0], 0)
+    difference = image - header["BIASLVL"] - background.sky_image(small.config, small.visits[0], 0)
     good = np.abs(difference) < 200  # leaves cosmic rays and bad columns out, at more than 6 sigma
     expected = small.visits[0].sky / header["GAIN"] + (header["RDNOISE"] / header["GAIN"]) ** 2 + 1 / 12
     # 65,000 pixels: relative error of the robust variance 0.9 %, of the mean sqrt(530 / 65000) = 0.09 DN.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diaflow.run import config
-from diaflow.simulate import camera, field, flaws, pixels, pointing
+from diaflow.simulate import background, camera, field, flaws, pixels, pointing
 from diaflow.simulate.sky import Survey
 
 OFF = {
@@ -37,8 +37,28 @@ def changed(clean: np.ndarray, section: str, **keys) -> np.ndarray:
 
 def test_an_even_sky_is_even(clean):
     visit = pointing.visits(settings_of(**OFF))[0]
-    level = pixels.sky_image(settings_of(**OFF), visit, 0)
+    level = background.sky_image(settings_of(**OFF), visit, 0)
     assert np.ptp(level) == 0 and level[0, 0] == visit.sky
+
+
+def test_noise_of_the_truth_is_that_of_the_middle_of_an_image():
+    settings = settings_of(sky={"gradient": 0.4})
+    visit = pointing.visits(settings)[1]
+    variances = [background.sky_sigma(settings, visit, detector) ** 2 for detector in (0, 1)]
+    levels = [np.median(background.sky_image(settings, visit, detector)) for detector in (0, 1)]
+    # The median of a plane is its level in the middle.
+    assert variances[1] - variances[0] == pytest.approx((levels[1] - levels[0]) / pointing.GAIN, rel=1e-6)
+    survey = Survey.make(settings)
+    empty = replace(survey, objects=survey.objects[:0], flux=survey.flux[:0])
+    images = [pixels.render(empty, 2, detector)[0].astype(float) for detector in (0, 1)]
+    for variance, image in zip(variances, images):
+        steps = (image[150:250, 151:250] - image[150:250, 150:249]) / np.sqrt(2)
+        low, high = np.percentile(steps, [25, 75])
+        # 10,000 steps: the robust width is known to 1.5 %; three of those.
+        assert 0.7413 * (high - low) == pytest.approx(np.sqrt(variance), rel=0.05)
+
+
+def test_clean_images_have_neither_dead_nor_hot_pixels(clean):
     assert (clean > 0).all() and (clean < flaws.ADC_MAX).all()
 
 
@@ -59,16 +79,16 @@ def test_amplifiers_shift_strips_of_columns(clean):
 
 def test_blotches_have_the_widths_and_levels_of_their_keys():
     rng = np.random.default_rng(1)
-    image = flaws.blotches((400, 400), 1, (30, 30), 0.02, rng)
+    image = background.blotches((400, 400), 1, (30, 30), 0.02, rng)
     height = np.abs(image).max()
     assert 0 < height <= 0.02
     area = (np.abs(image) > height / 2).sum()
     assert 2 * np.sqrt(area / np.pi) == pytest.approx(30, rel=0.05)
     settings = settings_of(sky={"gradient": 0, "blotches": 30})
     visit = pointing.visits(settings)[0]
-    level = pixels.sky_image(settings, visit, 0) / visit.sky
+    level = background.sky_image(settings, visit, 0) / visit.sky
     assert level.std() > 0.001 and abs(level.mean() - 1) < 0.02
-    assert not np.array_equal(level, pixels.sky_image(settings, visit, 1) / visit.sky)
+    assert not np.array_equal(level, background.sky_image(settings, visit, 1) / visit.sky)
 
 
 def test_columns_are_the_same_in_every_visit():

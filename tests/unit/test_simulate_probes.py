@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diaflow.run import config
-from diaflow.simulate import optics, pixels, pointing, probes, truth
+from diaflow.simulate import background, optics, pixels, probes, truth
 from diaflow.simulate.sky import Survey
 from diaflow.sky import sphere
 
@@ -85,7 +85,7 @@ def test_signal_to_noise_is_that_of_a_matched_filter(survey, rows):
         alone = survey.objects["objectId"] == row["objectId"]
         one = replace(survey, objects=survey.objects[alone], flux=survey.flux[alone])
         image = pixels.scene(one, visit.visit, int(row["detector"]))
-        snr.append(np.sqrt((image**2).sum()) / pointing.sky_sigma(visit))
+        snr.append(np.sqrt((image**2).sum()) / background.sky_sigma(survey.config, visit, int(row["detector"])))
     # flux * sqrt(sum P**2) / sigma is the root of the sum of squares of the drawn probe over sigma.
     low, high = survey.config["probes"]["snr"]
     bright = survey.config["probes"]["bright_snr"]
@@ -105,7 +105,7 @@ def test_signal_to_noise_is_uniform_and_a_share_is_bright():
             counts = here["flux"] * 10 ** (0.4 * (visit.zero_point - 31.4))
             # The norm of the PSF: its size changes by 1 % over an image.
             width = optics.fwhm(survey.config, visit, detector)
-            snr = np.append(snr, counts * 0.6 / width / pointing.sky_sigma(visit))
+            snr = np.append(snr, counts * 0.6 / width / background.sky_sigma(survey.config, visit, detector))
     faint = snr[snr < 14]
     assert len(faint) / len(snr) == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / len(snr)))
     assert np.percentile(faint, 75) - np.percentile(faint, 25) == pytest.approx(3.5, rel=0.2)
