@@ -92,11 +92,12 @@ def profile(config: dict, visit: Visit, detector: int) -> Profile:
         weight, sigma = profiles.double_gaussian(*shape["halo"])
     elif shape["beta"]:
         weight, sigma = profiles.moffat(rng.uniform(*shape["beta"]))
+    trailed, defocused = dict(shape["trailed"]), {(v, d): radius for v, d, radius in shape["defocused"]}
     copies = profiles.SINGLE
-    for length in (length for trailed, length in shape["trailed"] if trailed == number):
-        copies = profiles.trail(length, stream(config["seed"], "trail", number).uniform(0, np.pi))
-    for radius in (radius for v, d, radius in shape["defocused"] if (v, d) == (number, detector)):
-        copies = profiles.ring(radius)
+    if (number, detector) in defocused:
+        copies = profiles.ring(defocused[number, detector])
+    elif number in trailed:
+        copies = profiles.trail(trailed[number], stream(config["seed"], "trail", number).uniform(0, np.pi))
     return Profile(weight, sigma, copies)
 
 

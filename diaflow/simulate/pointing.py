@@ -179,7 +179,7 @@ def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
         header=header,
         seeing=seeing,
         header_seeing=round(seeing * rng.uniform(*HEADER_SEEING), 2),
-        zero_point=clear - sum(mag for visit, mag in config["clouds"] if visit == number),
+        zero_point=clear - dict(config["clouds"]).get(number, 0.0),
         header_zero_point=round(clear + rng.uniform(-HEADER_ZERO_POINT, HEADER_ZERO_POINT), 3),
         sky=SKY * rng.uniform(*SKY_RANGE),
         sky_gradient=tuple(rng.uniform(-gradient, gradient, 2)),

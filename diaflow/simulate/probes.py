@@ -7,6 +7,7 @@ shines and the template has no noise.
 """
 
 import numpy as np
+from astropy.wcs import WCS
 
 from diaflow.simulate import background, movers, optics, sources
 from diaflow.simulate.pointing import FIRST_NIGHT, Visit, stream
@@ -86,7 +87,7 @@ def _of_image(config: dict, visit: Visit, detector: int, objects: np.ndarray, ta
     return _rows(config, visit, detector, objects, parts, rng)
 
 
-def _candidates(config: dict, wcs: object, objects: np.ndarray, place: str, n: int, rng: np.random.Generator) -> tuple:
+def _candidates(config: dict, wcs: WCS, objects: np.ndarray, place: str, n: int, rng: np.random.Generator) -> tuple:
     """Random places x, y (n,) [pixel] of a kind and the rows of the objects under them, -1 for none."""
     first, last = MARGIN, config["size"] - 1 - MARGIN
     x, y = wcs.all_world2pix(objects["ra"], objects["dec"], 0)
@@ -109,7 +110,9 @@ def _candidates(config: dict, wcs: object, objects: np.ndarray, place: str, n: i
     return x, y, hosts
 
 
-def _rows(config: dict, visit: Visit, detector: int, objects: np.ndarray, parts: list, rng: object) -> Population:
+def _rows(
+    config: dict, visit: Visit, detector: int, objects: np.ndarray, parts: list, rng: np.random.Generator
+) -> Population:
     """Rows and flux of probes at the places that `_of_image` has chosen."""
     probes, bands = config["probes"], config["bands"]
     place = np.repeat([part[0] for part in parts], [len(part[1]) for part in parts])

@@ -79,12 +79,13 @@ def images(survey: Survey) -> np.ndarray:
 
 def _defect(config: dict, visit: int, detector: int) -> str:
     """What is unusual about an image, in words; empty for most."""
-    images = {
-        "trailed": (visit,) in [row[:1] for row in map(tuple, config["psf"]["trailed"])],
-        "defocused": (visit, detector) in [row[:2] for row in map(tuple, config["psf"]["defocused"])],
-        "clouds": (visit,) in [row[:1] for row in map(tuple, config["clouds"])],
+    defocused = (visit, detector) in [(v, d) for v, d, _ in config["psf"]["defocused"]]
+    here = {
+        "defocused": defocused,
+        "trailed": visit in dict(config["psf"]["trailed"]) and not defocused,
+        "clouds": visit in dict(config["clouds"]),
     }
-    return ", ".join(word for word, here in images.items() if here)
+    return ", ".join(word for word, present in here.items() if present)
 
 
 def header_text(wcs: WCS) -> str:
