@@ -91,6 +91,7 @@ def test_every_column_of_every_table_is_described(root, kind):
 UNITS = [
     "nJy",
     "nJy/d",
+    "nJy/arcsec2",
     "d",
     "s",
     "deg",
