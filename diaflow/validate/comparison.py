@@ -27,7 +27,7 @@ EMPTY = 5.0  # distance of an empty place from any object, and of a constant sta
 N_EMPTY = 500  # random places of an image, of which those far from all objects are kept
 FLEETING = ("asteroid",)  # types of objects that do not stay where they are: no template has them
 # Of a difference image: what was searched [deg2], peaks of noise alone in it, width of its PSF [pixel], error of a flux
-# on its empty sky [nJy].
+# on its empty sky [nJy], and its pixel scale [arcsec].
 IMAGE = [("visit", int), ("detector", int), *((c, float) for c in ("area", "noise", "fwhm", "error", "pixel_scale"))]
 
 
@@ -171,34 +171,18 @@ def _measured(
     at_stars, at_nothing, images = [], [], []
     for path in sorted(path for path in products.glob("diffim/*/*.fits") if path.stem.isdigit()):
         visit, detector = int(path.parent.name), int(path.stem)
-        difference = Exposure.read(path)
-        science = Exposure.read(products / "calexp" / path.parent.name / path.name)
+        pair = Exposure.read(path), Exposure.read(products / "calexp" / path.parent.name / path.name)
         rows = np.flatnonzero(matching.rows_of_image(truth, visit, detector))
-        measured = _forced(difference, science, truth["ra"][rows], truth["dec"][rows])
+        measured = _forced(*pair, truth["ra"][rows], truth["dec"][rows])
         rows = rows[measured["diaObjectId"]]
         at_truth[rows] = measured
-        empty = _forced(
-            difference, science, *_empty_places(difference, objects, np.random.default_rng([visit, detector]))
-        )
-        at_nothing.append(empty)
-        at_stars.append(_forced(difference, science, stars["ra"], stars["dec"]))
-        stamp = difference.psf(*(np.atleast_1d((n - 1) / 2) for n in difference.shape[::-1]))[0]
-        width = fwhm(stamp)
-        centre, around = (
-            photometry.planes_within(difference.mask, measured["x"], measured["y"], radius)
-            for radius in (photometry.CENTRE_RADIUS, max(width, photometry.CENTRE_RADIUS))
-        )
-        finite = ~measured["psfFlux_flag"]
-        usable[rows] = finite & (centre & bits(*photometry.UNUSABLE) == 0)
-        unmasked[rows] = finite & (around & bits(*UNRELIABLE) == 0)
+        at_stars.append(_forced(*pair, stars["ra"], stars["dec"]))
+        at_nothing.append(_forced(*pair, *_empty_places(pair[0], objects, np.random.default_rng([visit, detector]))))
+        image = np.array((visit, detector, *_image(pair[0], at_nothing[-1]["psfFluxErr"], threshold)), IMAGE)
+        images.append(image)
+        unmasked[rows], usable[rows] = _flawless(pair[0], measured, float(image["fwhm"]))
         mine = np.flatnonzero(matching.rows_of_image(sources, visit, detector))
-        to_edge[mine] = _distance_to_edge(difference, sources[mine])
-        n_searched = (~difference.flagged("NO_DATA", "EDGE", "BAD")).sum()
-        pixel_area = proj_plane_pixel_area(difference.wcs)
-        noise = n_searched * noise_peaks(stamp, threshold)
-        error = np.nanmedian(empty["psfFluxErr"]) if np.isfinite(empty["psfFluxErr"]).any() else np.nan
-        scale = 3600 * np.sqrt(pixel_area)
-        images.append((visit, detector, n_searched * pixel_area, noise, width, error, scale))
+        to_edge[mine] = _distance_to_edge(pair[0], sources[mine])
     return {
         "at_truth": at_truth,
         "at_stars": tables.concatenate("dia_forced_source", at_stars),
@@ -208,6 +192,26 @@ def _measured(
         "to_edge": to_edge,
         "images": np.array(images, IMAGE),
     }
+
+
+def _image(difference: Exposure, errors: np.ndarray, threshold: float) -> tuple[float, ...]:
+    """The columns of `IMAGE` after visit and detector; `errors` are those of fluxes on empty sky."""
+    ny, nx = difference.shape
+    stamp = difference.psf(np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))[0]
+    n_searched = int((~difference.flagged("NO_DATA", "EDGE", "BAD")).sum())
+    area = proj_plane_pixel_area(difference.wcs)
+    errors = errors[np.isfinite(errors)]
+    error = np.median(errors) if len(errors) else np.nan
+    return n_searched * area, n_searched * noise_peaks(stamp, threshold), fwhm(stamp), error, 3600 * np.sqrt(area)
+
+
+def _flawless(difference: Exposure, forced: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which places have no flawed pixel within the width of the PSF [pixel]; which have a usable centre."""
+    there = ~forced["psfFlux_flag"]
+    wide = np.fmax(width, photometry.CENTRE_RADIUS)
+    around = photometry.planes_within(difference.mask, forced["x"], forced["y"], wide) & bits(*UNRELIABLE)
+    centre = photometry.planes_within(difference.mask, forced["x"], forced["y"], photometry.CENTRE_RADIUS)
+    return there & (around == 0), there & (centre & bits(*photometry.UNUSABLE) == 0)
 
 
 def _forced(difference: Exposure, science: Exposure, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
