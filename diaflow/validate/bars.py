@@ -7,6 +7,7 @@ import numpy as np
 from diaflow.validate.figures import Figure
 
 SIGMAS = 3.0  # standard errors that a figure may be off where that is more than its bar
+ROUNDING = 1e-9  # of a bar: 0.95 of the images are enough
 
 DESCRIPTIONS = {
     "images_ok": "fraction of the images that are there",
@@ -111,8 +112,6 @@ class Bar:
     def _tolerance(self, figure: Figure) -> float:
         return self.tolerance + (self.share * figure.expected if self.share else 0.0)
 
-
-ROUNDING = 1e-9  # of a bar: 0.95 of the images are enough
 
 BARS = (
     Bar("images_ok", (), "below", 1.0, 0.05),

@@ -7,6 +7,7 @@ from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import photocal
+from diaflow.errors import BadData
 from diaflow.measure.sources import unflagged
 from diaflow.sky.sphere import offsets, unit_vectors
 from diaflow.sky.wcs import read_wcs, sky_to_pixel
@@ -107,12 +108,7 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     -------
     dict
         Rms (photometry_offset_rms) and largest (photometry_offset_max) error of an image, and repeatability [mag]; NaN
-        where there are too few stars.
-
-    Raises
-    ------
-    BadData
-        When the stars of an image do not agree on a zero point.
+        where there are too few stars; the errors also where the stars of an image do not agree on a zero point.
 
     Notes
     -----
@@ -131,21 +127,30 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     bands = tables.bands("truth_object", objects)
     mags = [stars[f"{band}_mag"][star] for band in bands]
     true = np.select([observed["band"] == band for band in bands], mags, np.nan)
-    zero_points = [
-        photocal.zero_point(observed["psfFlux"][rows], observed["psfFluxErr"][rows], true[rows], np.zeros(len(rows)))
-        for rows in _groups(observed["visit"], observed["detector"])
-        if len(rows) >= MIN_STARS
-    ]
-    offsets = np.array([zero_point.value - NANOJANSKY_ZERO_POINT for zero_point in zero_points])
+    offsets = np.array(
+        [
+            _offset(observed["psfFlux"][rows], observed["psfFluxErr"][rows], true[rows])
+            for rows in _groups(observed["visit"], observed["detector"])
+            if len(rows) >= MIN_STARS
+        ]
+    )
     steady = observed["psfFlux"] > REPEATABLE_SNR * observed["psfFluxErr"]
     observed, star = observed[steady], star[steady]
     mag = magnitude(observed["psfFlux"])
     series = [mag[rows] for rows in _groups(star, observed["band"]) if len(rows) >= MIN_VISITS]
     return {
         "photometry_offset_rms": np.sqrt(np.mean(offsets**2)) if len(offsets) else np.nan,
-        "photometry_offset_max": np.abs(offsets).max(initial=0) if len(offsets) else np.nan,
+        "photometry_offset_max": np.abs(offsets).max() if len(offsets) else np.nan,
         "repeatability": np.median([np.std(values, ddof=1) for values in series]) if series else np.nan,
     }
+
+
+def _offset(flux: np.ndarray, error: np.ndarray, mag: np.ndarray) -> float:
+    """Zero point that is left to calibrate [mag]; NaN where the stars do not agree on one."""
+    try:
+        return photocal.zero_point(flux, error, mag, np.zeros(len(flux))).value - NANOJANSKY_ZERO_POINT
+    except BadData:
+        return np.nan
 
 
 def _groups(*keys: np.ndarray) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from diaflow.sky.sphere import offsets
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.detections import PLACES
 from diaflow.validate.figures import Figure, pulls, weighted_bias, width_about_zero
+from diaflow.validate.scores import dia_object_fluxes, pull
 
 BRIGHT_SNR = 20.0  # true S/N from which biases and the fluxes of DIASources are judged
 # True S/N of the DIASources whose positions are judged: above, the WCS matters; below, which of them are detected.
@@ -36,7 +37,7 @@ def classes(run: Comparison) -> dict[str, np.ndarray]:
 
 
 def forced(run: Comparison) -> list[Figure]:
-    """Pulls and bias of forced photometry at the true places, at constant stars and at empty places.
+    """Pulls and bias of forced photometry: at the true places, as the run has it, at constant stars, at empty places.
 
     Parameters
     ----------
@@ -55,6 +56,10 @@ def forced(run: Comparison) -> list[Figure]:
             bright = rows & (np.abs(run.snr) > BRIGHT_SNR)
         ratio = run.at_truth["psfFlux"][bright] / run.expected[bright]
         out.append(weighted_bias("forced_bias", name, ratio, run.snr[bright]))
+    lasting = np.isin(run.kind, ("supernova", "variable"))
+    if lasting.any():
+        tabulated = dia_object_fluxes(run.dia_objects, run.forced, run.truth[lasting], run.expected[lasting])
+        out += pulls("forced_pull", "DIAObject as tabulated", pull(*tabulated))
     for name, table in (("constant star", run.at_stars), ("empty place", run.at_nothing)):
         table = table[_good(table)]
         out += pulls("forced_pull", name, table["psfFlux"] / table["psfFluxErr"])
@@ -101,8 +106,8 @@ def forced_pulls(run: Comparison) -> np.ndarray:
         NaN where there is no flux, a flawed pixel, or no truth.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        pull = (run.at_truth["psfFlux"] - run.expected) / run.at_truth["psfFluxErr"]
-    return np.where(_good(run.at_truth), pull, np.nan)
+        off = (run.at_truth["psfFlux"] - run.expected) / run.at_truth["psfFluxErr"]
+    return np.where(_good(run.at_truth), off, np.nan)
 
 
 def _position_errors(run: Comparison, matches: np.ndarray, rows: np.ndarray) -> np.ndarray:

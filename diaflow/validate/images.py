@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 
-from diaflow.errors import BadData
 from diaflow.store import tables
 from diaflow.validate import calibration
 from diaflow.validate.comparison import Comparison
@@ -76,13 +75,10 @@ def _images(run: Comparison) -> list[Figure]:
 
 
 def _stars(run: Comparison) -> list[Figure]:
-    """Errors of the stars' fluxes; of an image whose stars agree on nothing none is known."""
+    """Errors of the stars' fluxes."""
     sources = tables.read("source", run.products / "tables/source.parquet")
     n = len(np.unique(np.stack([sources["visit"], sources["detector"]]), axis=1).T)
-    try:
-        figures = calibration.photometric_errors(run.objects, sources)
-    except BadData:
-        figures = {"photometry_offset_rms": np.nan, "repeatability": np.nan}
+    figures = calibration.photometric_errors(run.objects, sources)
     offset = figures["photometry_offset_rms"]
     return [
         Figure("star_flux_rms", "", float(offset), float(offset / np.sqrt(2 * max(n, 1))), n),

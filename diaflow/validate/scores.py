@@ -67,8 +67,6 @@ def validate(run: Comparison) -> dict[str, float]:
     ------
     InputError
         When a table or an image is missing or unreadable.
-    BadData
-        When the stars of a calibrated image do not agree on a zero point.
     """
     truth, expected, measured = run.truth, run.expected, run.at_truth
     lasting = ~np.isin(run.kind, (*FLEETING, PROBE))

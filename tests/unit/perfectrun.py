@@ -39,7 +39,7 @@ def perfect(folder: Path) -> Comparison:
         summary=summary(),
         sources=sources,
         dia_objects=dia_objects(sources),
-        forced=tables.empty("dia_forced_source"),
+        forced=tabulated(truth, of_truth, rng),
         expected=truth["flux"],
         templates=[],
         at_truth=forced(truth["flux"], rng),
@@ -124,6 +124,14 @@ def forced(flux: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return tables.from_columns("dia_forced_source", psfFlux=measured, psfFluxErr=np.full(len(flux), ERROR))
 
 
+def tabulated(truth: np.ndarray, of_truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Forced photometry of the DIAObjects that last."""
+    rows = truth[np.isin(of_truth["type"].astype(str), ("supernova", "variable"))]
+    table = forced(rows["flux"], rng)
+    table["diaObjectId"], table["visit"] = rows["objectId"], rows["visit"]
+    return table
+
+
 def truth_images() -> np.ndarray:
     wcs = tan_header(*CALIBRATION_FIELD, SCALE, shape=(STAR_SIZE, STAR_SIZE)).tostring()
     visits = np.arange(N_VISITS) + 1
@@ -164,5 +172,8 @@ def write_calibration(objects: np.ndarray, folder: Path) -> None:
 
 
 def with_sources(run: Comparison, sources: np.ndarray) -> Comparison:
-    """The run with other DIASources, and the DIAObjects that they make."""
-    return replace(run, sources=sources, dia_objects=dia_objects(sources), to_edge=np.full(len(sources), 100.0))
+    """The run with other DIASources, the DIAObjects that they make, and the forced sources of these."""
+    objects = dia_objects(sources)
+    kept = run.forced[np.isin(run.forced["diaObjectId"], objects["diaObjectId"])]
+    to_edge = np.full(len(sources), 100.0)
+    return replace(run, sources=sources, dia_objects=objects, forced=kept, to_edge=to_edge)
