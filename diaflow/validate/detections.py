@@ -18,6 +18,7 @@ PLACES = ("sky", "galaxy", "star")  # of probes
 COMPLETE_SNR, REAL_SNR = 6.0, 3.0  # S/N above which sources must be found, and from which a detection is real, chosen
 MATCH_PIXELS, CENTROID_PIXELS, CENTROID_SIGMAS = 2.0, 1.5, 3.0  # of a detection from its source
 FALSE_MATCH = 1.5  # least distance of a false detection from any source [arcsec], chosen
+UNKNOWN = (np.nan, np.nan)
 KINDS = {
     "dipole": "flagged as a star at two places",
     "mover": "negative, where an asteroid was in a template visit",
@@ -99,9 +100,7 @@ def efficiencies(run: Comparison, found: np.ndarray, threshold: float) -> list[F
         judged = probes & run.usable & np.isfinite(run.snr)
         curve = efficiency.fit(np.abs(run.snr[judged]), found[judged])
         theory = efficiency.expected_half(run.truth_fwhm[judged], threshold)
-        half, plateau = (
-            (curve.half(), (curve.plateau, curve.covariance[0, 0] ** 0.5)) if curve else ((np.nan,) * 2,) * 2
-        )
+        half, plateau = (curve.half(), curve.top()) if curve else (UNKNOWN, UNKNOWN)
         out.append(Figure("efficiency_half", place, *half, int(judged.sum()), theory))
         out.append(Figure("efficiency_plateau", place, *plateau, int(judged.sum()), 1.0))
     return out

@@ -54,6 +54,15 @@ class Curve:
         """
         return _curve((self.plateau, self.middle, self.width), snr)
 
+    def top(self) -> tuple[float, float]:
+        """The plateau.
+
+        Returns
+        -------
+        value, error : float
+        """
+        return self.plateau, float(np.sqrt(self.covariance[0, 0]))
+
     def half(self) -> tuple[float, float]:
         """The S/N at which every second source is found.
 
