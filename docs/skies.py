@@ -35,6 +35,7 @@ LAST_LINES = 12  # of what a failed run says, where nothing in it looks like an 
 HALF = 15  # half side of a stamp [pixel]
 STRETCH = -3, 10  # of the pictures [sigma of the pixels]
 SEEN_SIZE = 300  # longer side of the picture of a frame [pixel]
+WORST = "The number is the S/N, for forced fluxes the pull"
 INTRODUCTION = """\
 # Skies
 
@@ -71,12 +72,22 @@ def measured(name: str, algorithm: str) -> dict:
     if not scores.exists():
         return entry | {"failure": failure(done.stdout)}
     entry |= json.loads(scores.read_text())
-    for picture, path in ((stamps, f"{name}_{algorithm}.png"), (frame, f"{name}_{algorithm}_frame.png")):
+    for picture, path in ((stamps, stamps_of(name, algorithm)), (frame, frame_of(name, algorithm))):
         try:
-            picture(products, entry["worst"], IMAGES / path)
+            picture(products, entry["worst"], path)
         except Exception as error:  # a picture that fails is no reason to lose the figures
             print(f"{path}: {error!r}")
     return entry
+
+
+def stamps_of(name: str, algorithm: str) -> Path:
+    """The picture of the worst cases."""
+    return IMAGES / f"{name}_{algorithm}_worst.png"
+
+
+def frame_of(name: str, algorithm: str) -> Path:
+    """The picture of a whole image."""
+    return IMAGES / f"{name}_{algorithm}.png"
 
 
 def failure(output: str) -> str:
@@ -109,7 +120,7 @@ def stamps(products: Path, worst: list[dict], path: Path) -> None:
     if not kinds:
         return
     per_kind = max(sum(case["kind"] == kind for case in worst) for kind in kinds)
-    size = (0.75 * 3 * per_kind, 0.9 * len(kinds))
+    size = (0.75 * 3 * per_kind, len(kinds))
     figure, axes = plt.subplots(len(kinds), 3 * per_kind, figsize=size, layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
@@ -120,7 +131,7 @@ def stamps(products: Path, worst: list[dict], path: Path) -> None:
                 axis.axis("on")
                 show(axis, *cutout(exposure, case["ra"], case["dec"]))
             cells[0].set_title(f"{case['value']:.1f}", fontsize=6, loc="left", pad=1)
-        row[0].text(0, 1.35, kind, fontsize=7, transform=row[0].transAxes)
+        row[0].text(0, 1.35, kind, fontsize=7, transform=row[0].transAxes).set_in_layout(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=70)
     plt.close(figure)
@@ -146,13 +157,13 @@ def frame(products: Path, worst: list[dict], path: Path) -> None:
     if not worst:
         return
     images = dict(exposures(products, worst[0]["visit"], worst[0]["detector"]))
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="constrained")
     for axis, (name, exposure) in zip(axes, images.items()):
         step = max(1, max(exposure.shape) // SEEN_SIZE)
         show(axis, exposure.image[::step, ::step], pixel_sigma(exposure))
         axis.set_title(name, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=70)
     plt.close(figure)
 
 
@@ -189,10 +200,12 @@ def section(name: str, by_algorithm: dict[str, dict]) -> Iterator[str]:
             yield f"{algorithm}, images that are not there:\n"
             yield "\n".join(f"- {count} × {reason}" for reason, count in entry["reasons"].items()) + "\n"
     for algorithm in scored:
-        for picture, what in (("_frame", "a frame, its template and the difference"), ("", "the worst cases")):
-            path = IMAGES / f"{name}_{algorithm}{picture}.png"
+        for path, what in (
+            (frame_of(name, algorithm), "a frame, its template and the difference"),
+            (stamps_of(name, algorithm), f"science, template and difference of the worst cases. {WORST}"),
+        ):
             if path.exists():
-                yield f"![{name}, {algorithm}: {what}]({path.relative_to(PAGE.parent)})\n"
+                yield f"{algorithm}, {what}:\n\n![{name}, {algorithm}]({path.relative_to(PAGE.parent)})\n"
 
 
 def table(scored: dict[str, dict]) -> Iterator[str]:
