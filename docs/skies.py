@@ -130,8 +130,8 @@ def stamps(products: Path, worst: list[dict], path: Path) -> None:
             for axis, (_, exposure) in zip(cells, exposures(products, case["visit"], case["detector"])):
                 axis.axis("on")
                 show(axis, *cutout(exposure, case["ra"], case["dec"]))
-            cells[0].set_title(f"{case['value']:.1f}", fontsize=6, loc="left", pad=1)
-        row[0].text(0, 1.35, kind, fontsize=7, transform=row[0].transAxes).set_in_layout(False)
+            what = f"{kind}: {case['value']:.1f}" if k == 0 else f"{case['value']:.1f}"
+            cells[0].set_title(what, fontsize=7, loc="left", pad=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=70)
     plt.close(figure)
