@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint benchmarks figures plan clean clean-run
+.PHONY: demo test lint benchmarks figures skies plan clean clean-run
 
 demo: $(INSTALLED)  ## simulate the demo survey and process it
 	$(BIN)/snakemake --cores $(CORES)
@@ -25,6 +25,9 @@ benchmarks: $(INSTALLED)  ## timings beside peer tools, as ratios; writes benchm
 
 figures: $(INSTALLED)  ## the pictures in the docs, from the demo run
 	$(BIN)/python docs/figures.py
+
+skies: $(INSTALLED)  ## simulate, process and score every sky of config/skies; make skies SKIES="crowded wide" for some
+	CORES=$(CORES) $(BIN)/python docs/skies.py $(SKIES)
 
 plan: $(INSTALLED)  ## what would run and why, for how long and on how much disk; e.g. make plan ARGS="--configfile my.yaml"
 	$(BIN)/python -m planner $(ARGS)

@@ -28,11 +28,15 @@ if SIMULATED:
         output:
             figures=product("validation.json"),
             text=product("validation.txt"),
+            scores=product("scores.json"),
         log:
             log_of("validate"),
         conda:
             "../envs/diaflow.yaml"
         resources:
             mem_mb=2000,
+        params:
+            threshold=config["detect"]["threshold"],
+            radius=config["associate"]["radius"],
         script:
             "../scripts/validate.py"

@@ -6,14 +6,18 @@ from pathlib import Path
 from diaflow.run import job
 
 from diaflow.store import files
-from diaflow.validate import scores
+from diaflow.validate import scorecard, scores
+from diaflow.validate.comparison import Comparison
 
 
 def main(snakemake):
     truth = snakemake.input.objects, snakemake.input.fluxes, snakemake.input.truth_images
-    figures = scores.validate(*truth, Path(snakemake.output.figures).parent)
-    files.write_text(scores.text(figures), snakemake.output.text)
+    threshold, radius = snakemake.params.threshold, snakemake.params.radius
+    run = Comparison.read(*truth, Path(snakemake.output.figures).parent, threshold)
+    figures, card = scores.validate(run), scorecard.score(run, threshold, radius)
+    files.write_text(scores.text(figures) + card.text(), snakemake.output.text)
     files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
+    files.write_text(json.dumps(card.as_dict(), indent=1) + "\n", snakemake.output.scores)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,23 @@
 """How good a run on a simulated survey is: its products against the tables that the simulation wrote of the truth.
 
-`scores` judges differences, DIASources and light curves, and puts all figures together; `difference_flux`
-says what a true source has left there; `calibration` judges calexps.
+`comparison` reads both and measures at the true places; `difference_flux` says what a true source has left there,
+`matching` which row is which.  `scores` gives the figures in short.  `scorecard` judges every class with errors
+(`figures`) against the table of `bars`: `images` and `calibration`, `detections` and the theory of their `efficiency`,
+`fluxes`, `objects`.
 """
 
-__all__ = ["calibration", "difference_flux", "scores"]
+__all__ = [
+    "bars",
+    "calibration",
+    "comparison",
+    "detections",
+    "difference_flux",
+    "efficiency",
+    "figures",
+    "fluxes",
+    "images",
+    "matching",
+    "objects",
+    "scorecard",
+    "scores",
+]

@@ -7,11 +7,13 @@ from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import photocal
+from diaflow.errors import BadData
 from diaflow.measure.sources import unflagged
-from diaflow.sky.sphere import unit_vectors
-from diaflow.sky.wcs import read_wcs
+from diaflow.sky.sphere import offsets, unit_vectors
+from diaflow.sky.wcs import read_wcs, sky_to_pixel
 from diaflow.store import tables
 from diaflow.units import ARCSEC, NANOJANSKY_ZERO_POINT, magnitude
+from diaflow.validate.matching import data_ids
 
 BRIGHT = 20.0  # faintest stars on which the astrometry is judged [mag], chosen
 CALIBRATED_SNR, REPEATABLE_SNR = 50.0, 200.0  # of the stars on which calibration and repeatability are judged, chosen
@@ -34,8 +36,8 @@ def zero_point_errors(images: np.ndarray, summary: np.ndarray) -> dict[str, floa
         Median (zero_point_error_median) and largest absolute value (zero_point_error_max) [mag]; NaN without images.
     """
     good = summary[summary["status"] == "ok"]
-    true = dict(zip(_data_ids(images), images["zero_point"]))
-    error = good["zero_point"] - np.array([true[data_id] for data_id in _data_ids(good)])
+    true = dict(zip(data_ids(images), images["zero_point"]))
+    error = good["zero_point"] - np.array([true[data_id] for data_id in data_ids(good)])
     if not len(error):
         return {"zero_point_error_median": np.nan, "zero_point_error_max": np.nan}
     return {"zero_point_error_median": np.median(error), "zero_point_error_max": np.abs(error).max()}
@@ -56,24 +58,43 @@ def astrometric_errors(images: np.ndarray, objects: np.ndarray, calexps: list[Pa
         The rms per coordinate [mas], its median (astrometry_rms_median) and largest value (astrometry_rms_max) over
         the images; NaN without any.
     """
+    rms = list(wcs_errors(images, objects, calexps).values())
+    if not rms:
+        return {"astrometry_rms_median": np.nan, "astrometry_rms_max": np.nan}
+    return {"astrometry_rms_median": np.median(rms), "astrometry_rms_max": max(rms)}
+
+
+def wcs_errors(images: np.ndarray, objects: np.ndarray, calexps: list[Path]) -> dict[tuple[int, int], float]:
+    """Rms per coordinate of where the WCS of the calibrated images puts bright stars minus where they are.
+
+    Parameters
+    ----------
+    images, objects : tables "truth_image", "truth_object"
+    calexps : list of Path
+        Calibrated images, {visit}/{detector}.fits.
+
+    Returns
+    -------
+    dict
+        By visit and detector [mas]; without images that have no bright star.
+    """
     stars = objects[objects["type"] == "star"]
-    true = dict(zip(_data_ids(images), images))
-    rms = []
+    true = dict(zip(data_ids(images), images))
+    rms = {}
     for path in calexps:
         image = true[int(path.parent.name), int(path.stem)]
         measured_wcs = read_wcs(fits.getheader(path, "IMAGE"))
         bright = stars[stars[f"{image['band']}_mag"] < BRIGHT]
         true_wcs = read_wcs(fits.Header.fromstring(image["wcs"]))
-        x, y = true_wcs.all_world2pix(bright["ra"], bright["dec"], 0)
+        x, y = sky_to_pixel(true_wcs, bright["ra"], bright["dec"], (0, 0, image["nx"] - 1, image["ny"] - 1))
         inside = (np.minimum(x, y) >= 0) & (x <= image["nx"] - 1) & (y <= image["ny"] - 1)
-        ra, dec = measured_wcs.all_pix2world(x[inside], y[inside], 0)
-        if len(ra):
-            east = (ra - bright["ra"][inside]) * np.cos(np.radians(dec))
-            north = dec - bright["dec"][inside]
-            rms.append(MAS_PER_DEGREE * np.sqrt(np.mean(np.stack([east, north]) ** 2)))
-    if not rms:
-        return {"astrometry_rms_median": np.nan, "astrometry_rms_max": np.nan}
-    return {"astrometry_rms_median": np.median(rms), "astrometry_rms_max": max(rms)}
+        if inside.any():
+            ra, dec = measured_wcs.all_pix2world(x[inside], y[inside], 0)
+            deviations = offsets(ra, dec, bright["ra"][inside], bright["dec"][inside])
+            rms[int(image["visit"]), int(image["detector"])] = float(
+                MAS_PER_DEGREE * np.sqrt(np.mean(np.square(deviations)))
+            )
+    return rms
 
 
 def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, float]:
@@ -87,12 +108,7 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     -------
     dict
         Rms (photometry_offset_rms) and largest (photometry_offset_max) error of an image, and repeatability [mag]; NaN
-        where there are too few stars.
-
-    Raises
-    ------
-    BadData
-        When the stars of an image do not agree on a zero point.
+        where there are too few stars; the errors also where the stars of an image do not agree on a zero point.
 
     Notes
     -----
@@ -111,26 +127,30 @@ def photometric_errors(objects: np.ndarray, sources: np.ndarray) -> dict[str, fl
     bands = tables.bands("truth_object", objects)
     mags = [stars[f"{band}_mag"][star] for band in bands]
     true = np.select([observed["band"] == band for band in bands], mags, np.nan)
-    zero_points = [
-        photocal.zero_point(observed["psfFlux"][rows], observed["psfFluxErr"][rows], true[rows], np.zeros(len(rows)))
-        for rows in _groups(observed["visit"], observed["detector"])
-        if len(rows) >= MIN_STARS
-    ]
-    offsets = np.array([zero_point.value - NANOJANSKY_ZERO_POINT for zero_point in zero_points])
+    offsets = np.array(
+        [
+            _offset(observed["psfFlux"][rows], observed["psfFluxErr"][rows], true[rows])
+            for rows in _groups(observed["visit"], observed["detector"])
+            if len(rows) >= MIN_STARS
+        ]
+    )
     steady = observed["psfFlux"] > REPEATABLE_SNR * observed["psfFluxErr"]
     observed, star = observed[steady], star[steady]
     mag = magnitude(observed["psfFlux"])
     series = [mag[rows] for rows in _groups(star, observed["band"]) if len(rows) >= MIN_VISITS]
     return {
         "photometry_offset_rms": np.sqrt(np.mean(offsets**2)) if len(offsets) else np.nan,
-        "photometry_offset_max": np.abs(offsets).max(initial=0) if len(offsets) else np.nan,
+        "photometry_offset_max": np.abs(offsets).max() if len(offsets) else np.nan,
         "repeatability": np.median([np.std(values, ddof=1) for values in series]) if series else np.nan,
     }
 
 
-def _data_ids(table: np.ndarray) -> list[tuple[int, int]]:
-    """(visit, detector) of the rows."""
-    return list(zip(table["visit"].tolist(), table["detector"].tolist()))
+def _offset(flux: np.ndarray, error: np.ndarray, mag: np.ndarray) -> float:
+    """Zero point that is left to calibrate [mag]; NaN where the stars do not agree on one."""
+    try:
+        return photocal.zero_point(flux, error, mag, np.zeros(len(flux))).value - NANOJANSKY_ZERO_POINT
+    except BadData:
+        return np.nan
 
 
 def _groups(*keys: np.ndarray) -> list[np.ndarray]:

@@ -1,30 +1,24 @@
-"""How good a run on a simulated survey is: its products against the truth.
+"""How good a run on a simulated survey is, in short: a dictionary of figures and a text table of them.
 
-In come the truth tables and the folder of a run, out go a dictionary of figures and a text table of them.
-The error of a true flux on a difference image is the one that forced photometry reports there, so that "true S/N" is
-expected flux (`difference_flux`) over error.
+In come a run and its truth side by side (`comparison`).  Every class of sources, with errors and bars, is judged by
+`scorecard`.
 """
 
-from pathlib import Path
-
 import numpy as np
-from astropy.wcs.utils import proj_plane_pixel_area
 
-from diaflow.forced.diffim import forced_photometry
-from diaflow.image.exposure import Exposure
-from diaflow.sky import sphere
 from diaflow.statistics import robust_width
 from diaflow.store import tables
 from diaflow.validate import calibration
-from diaflow.validate.difference_flux import expected_flux, read_template
+from diaflow.validate.comparison import FLEETING, Comparison
+from diaflow.validate.matching import nearest, row_of, rows_of_image
 
 # All of these are chosen.  True S/N that must be found, and true S/N from which a detection is real.
 COMPLETE_SNR, REAL_SNR = 6.0, 3.0
-# Distance of a detection from its source, of a false one from any source, and of an empty place from any object
-# [arcsec]; a detection also matches within this many pixels.
-MATCH, FALSE_MATCH, EMPTY = 1.0, 1.5, 5.0
+# Distance of a detection from its source, and of a false one from any source [arcsec]; a detection also matches within
+# this many pixels.
+MATCH, FALSE_MATCH = 1.0, 1.5
 MATCH_PIXELS = 2.0
-N_EMPTY = 500  # random places of an image, of which those far from all objects are kept
+PROBE = "probe"  # type of the objects that `scorecard` alone judges
 
 FIGURES = {
     "n_visits": "visits differenced",
@@ -57,17 +51,12 @@ FIGURES = {
 }
 
 
-def validate(
-    objects: str | Path, fluxes: str | Path, truth_images: str | Path, products: str | Path
-) -> dict[str, float]:
-    """Compare a run on a simulated survey with the truth.
+def validate(run: Comparison) -> dict[str, float]:
+    """The figures of a run on a simulated survey.
 
     Parameters
     ----------
-    objects, fluxes, truth_images : path
-        Tables "truth_object", "truth_flux" and "truth_image".
-    products : path
-        Folder of the run: ``visit_summary.parquet, tables/, calexp/, diffim/, coadd/template/``.
+    run : Comparison
 
     Returns
     -------
@@ -78,42 +67,30 @@ def validate(
     ------
     InputError
         When a table or an image is missing or unreadable.
-    BadData
-        When the stars of a calibrated image do not agree on a zero point.
     """
-    products = Path(products)
-    objects = tables.read("truth_object", objects)
-    truth = tables.read("truth_flux", fluxes)
-    truth_images = tables.read("truth_image", truth_images)
-    summary = tables.read("visit_summary", products / "visit_summary.parquet")
-    sources, dia_objects, forced_sources = (
-        tables.read(name, products / f"tables/{name}.parquet")
-        for name in ("dia_source", "dia_object", "dia_forced_source")
-    )
-    of_fluxes = objects[_index(objects["objectId"], truth["objectId"])]
-    lasting = of_fluxes["type"] != "asteroid"
-    hostless = (of_fluxes["type"] == "supernova") & (of_fluxes["hostId"] == 0)
-    templates = [read_template(path) for path in sorted(products.glob("coadd/template/*/*/*.fits"))]
-    expected = expected_flux(truth, lasting, templates)
-    images = sorted(path for path in products.glob("diffim/*/*.fits") if path.stem.isdigit())
-    measured, empty, area = measure(truth, objects, images, products / "calexp")
+    truth, expected, measured = run.truth, run.expected, run.at_truth
+    lasting = ~np.isin(run.kind, (*FLEETING, PROBE))
+    hostless = (run.kind == "supernova") & (run.of_truth["hostId"] == 0)
     pulls = {
         "all": pull(measured[lasting], expected[lasting]),
         "hostless": pull(measured[hostless], expected[hostless]),
-        "empty": pull(empty, np.zeros(len(empty))),
-        "object": pull(*dia_object_fluxes(dia_objects, forced_sources, truth[lasting], expected[lasting])),
+        "empty": pull(run.at_nothing, np.zeros(len(run.at_nothing))),
+        "object": pull(*dia_object_fluxes(run.dia_objects, run.forced, truth[lasting], expected[lasting])),
     }
+    area, scale = run.images["area"].sum(), float(np.median(run.truth_images["pixel_scale"]))
+    stars = tables.read("source", run.products / "tables/source.parquet")
+    calexps = sorted(run.products.glob("calexp/*/*.fits"))
     figures = {
-        "n_visits": len({path.parent.name for path in images}),
-        "n_images": len(images),
-        "n_dia_sources": len(sources),
-        "n_dia_sources_unflagged": int((~sources["pixelFlags"]).sum()),
-        "n_dia_objects": len(dia_objects),
-        **detections(truth, expected, measured, sources, area, float(np.median(truth_images["pixel_scale"]))),
-        **object_purity(dia_objects, truth[lasting]),
-        **calibration.zero_point_errors(truth_images, summary),
-        **calibration.photometric_errors(objects, tables.read("source", products / "tables/source.parquet")),
-        **calibration.astrometric_errors(truth_images, objects, sorted(products.glob("calexp/*/*.fits"))),
+        "n_visits": len(np.unique(run.images["visit"])),
+        "n_images": len(run.images),
+        "n_dia_sources": len(run.sources),
+        "n_dia_sources_unflagged": int((~run.sources["pixelFlags"]).sum()),
+        "n_dia_objects": len(run.dia_objects),
+        **detections(truth, expected, measured, run.sources, area, scale),
+        **object_purity(run.dia_objects, truth[lasting]),
+        **calibration.zero_point_errors(run.truth_images, run.summary),
+        **calibration.photometric_errors(run.objects, stars),
+        **calibration.astrometric_errors(run.truth_images, run.objects, calexps),
     }
     for name, values in pulls.items():
         median, width = (np.median(values), robust_width(values)) if len(values) else (np.nan, np.nan)
@@ -134,47 +111,6 @@ def text(figures: dict[str, float]) -> str:
     str
     """
     return "".join(f"{figures[name]:>12.6g}  {description}\n" for name, description in FIGURES.items())
-
-
-def measure(
-    truth: np.ndarray, objects: np.ndarray, images: list[Path], calexps: Path
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Forced photometry at true and at empty positions of all difference images.
-
-    Parameters
-    ----------
-    truth, objects : tables "truth_flux", "truth_object"
-    images : list of Path
-        Difference images, {visit}/{detector}.fits.
-    calexps : Path
-        Folder that holds the calibrated images under the same names.
-
-    Returns
-    -------
-    at_truth : (n,) structured array
-        Table "dia_forced_source" in the order of `truth`; fluxes NaN where there is no difference.
-    at_nothing : structured array
-        The same table at random positions at least `EMPTY` from any object.
-    area : float
-        Sum of the images' usable areas [square degree].
-    """
-    at_truth = tables.empty("dia_forced_source", len(truth))
-    at_nothing, area = [], 0.0
-    for path in images:
-        visit, detector = int(path.parent.name), int(path.stem)
-        difference = Exposure.read(path)
-        science = Exposure.read(calexps / path.parent.name / path.name)
-        usable = ~difference.flagged("NO_DATA", "EDGE", "BAD")
-        area += usable.sum() * proj_plane_pixel_area(difference.wcs)
-        rows = np.flatnonzero((truth["visit"] == visit) & (truth["detector"] == detector))
-        ra, dec = _empty_positions(difference, objects, np.random.default_rng([visit, detector]))
-        ids = np.concatenate([rows, len(truth) + np.arange(len(ra))])
-        ra, dec = np.append(truth["ra"][rows], ra), np.append(truth["dec"][rows], dec)
-        table = forced_photometry(difference, science, ra, dec, ids, 1.0)  # no flux on the calexp is judged
-        place = table["diaObjectId"]
-        at_truth[place[place < len(truth)]] = table[place < len(truth)]
-        at_nothing.append(table[place >= len(truth)])
-    return at_truth, tables.concatenate("dia_forced_source", at_nothing), area
 
 
 def detections(
@@ -210,10 +146,10 @@ def detections(
     unflagged = sources[~sources["pixelFlags"]]
     n_found, n_false = 0, 0
     for visit, detector in np.unique(np.stack([sources["visit"], sources["detector"]]), axis=1).T:
-        true, candidates, clean = (_of_image(table, visit, detector) for table in (truth, sources, unflagged))
+        true, candidates, clean = (rows_of_image(table, visit, detector) for table in (truth, sources, unflagged))
         radius = max(MATCH, MATCH_PIXELS * pixel_scale)
-        n_found += (_separation(truth[true & judged], sources[candidates]).min(1, initial=np.inf) < radius).sum()
-        n_false += (_separation(unflagged[clean], truth[true & real]).min(1, initial=np.inf) >= FALSE_MATCH).sum()
+        n_found += (nearest(truth[true & judged], sources[candidates])[0] < radius).sum()
+        n_false += (nearest(unflagged[clean], truth[true & real])[0] >= FALSE_MATCH).sum()
     return {
         "n_true_sources": judged.sum(),
         "completeness": _ratio(n_found, judged.sum()),
@@ -238,7 +174,7 @@ def object_purity(dia_objects: np.ndarray, lasting: np.ndarray) -> dict[str, flo
     """
     repeated = dia_objects[dia_objects["nDiaSources"] >= 2]
     places = lasting[np.unique(lasting["objectId"], return_index=True)[1]]
-    true = (_separation(repeated, places).min(1, initial=np.inf) < MATCH).sum()
+    true = (nearest(repeated, places)[0] < MATCH).sum()
     return {"n_repeated_objects": len(repeated), "object_purity": _ratio(true, len(repeated))}
 
 
@@ -267,9 +203,9 @@ def dia_object_fluxes(
     places = truth[np.unique(truth["objectId"], return_index=True)[1]]
     if not (len(places) and len(dia_objects) and len(forced_sources)):
         return forced_sources[:0], np.empty(0)
-    distance = _separation(dia_objects, places)
-    match = np.where(distance.min(1) < MATCH, places["objectId"][distance.argmin(1)], 0)
-    true_id = match[_index(dia_objects["diaObjectId"], forced_sources["diaObjectId"])]
+    distance, place = nearest(dia_objects, places)
+    match = np.where(distance < MATCH, places["objectId"][place], 0)
+    true_id = match[row_of(dia_objects["diaObjectId"], forced_sources["diaObjectId"])]
     true_flux = dict(zip(truth[["objectId", "visit", "detector"]].tolist(), expected))
     data_ids = zip(true_id.tolist(), forced_sources["visit"].tolist(), forced_sources["detector"].tolist())
     return forced_sources, np.array([true_flux.get(data_id, np.nan) for data_id in data_ids])
@@ -292,29 +228,6 @@ def pull(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """
     good = ~rows["psfFlux_flag"] & ~rows["pixelFlags"] & np.isfinite(rows["psfFlux"]) & np.isfinite(expected)
     return (rows["psfFlux"][good] - expected[good]) / rows["psfFluxErr"][good]
-
-
-def _empty_positions(difference: Exposure, objects: np.ndarray, rng: np.random.Generator) -> tuple:
-    ny, nx = difference.shape
-    ra, dec = difference.wcs.all_pix2world(rng.uniform(0, nx - 1, N_EMPTY), rng.uniform(0, ny - 1, N_EMPTY), 0)
-    places = np.rec.fromarrays([ra, dec], names="ra,dec")
-    empty = _separation(places, objects).min(1, initial=np.inf) > EMPTY
-    return ra[empty], dec[empty]
-
-
-def _separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Separations (n, m) of the rows of two tables with ra and dec, for small angles [arcsec]."""
-    return 3600 * np.hypot(*sphere.offsets(b["ra"], b["dec"], a["ra"][:, None], a["dec"][:, None]))
-
-
-def _of_image(table: np.ndarray, visit: int, detector: int) -> np.ndarray:
-    return (table["visit"] == visit) & (table["detector"] == detector)
-
-
-def _index(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Row of each wanted identifier in a column that has them all."""
-    order = np.argsort(ids, kind="stable")
-    return order[np.searchsorted(ids[order], wanted)]
 
 
 def _ratio(count: float, total: float) -> float:

@@ -11,11 +11,13 @@ from diaflow.simulate.sky import Survey
 from diaflow.simulate.truth import write_truth
 from diaflow.store import tables
 from diaflow.validate import scores
+from diaflow.validate.comparison import Comparison
 
 SIZE, SIGMA, NOISE = 256, 2.0, 50.0  # pixel, pixel, nJy
 FLUX_ERROR = NOISE * np.sqrt(4 * np.pi) * SIGMA  # of a Gaussian PSF in white noise
 WEIGHTS = {1: 1.0, 2: 3.0}  # template visits
 SCIENCE = (3, 4, 5)
+THRESHOLD = 5.0  # of the detection [sigma]
 SHIFT = 0.040  # error of the WCS in both coordinates [arcsec]
 PSF = constant_psf(gaussian(SIGMA, 25), (SIZE, SIZE))
 
@@ -126,7 +128,7 @@ def truth_tables(folder):
 
 @pytest.fixture(scope="module")
 def figures(run) -> dict:
-    return scores.validate(*truth_tables(run), run)
+    return scores.validate(Comparison.read(*truth_tables(run), run, THRESHOLD))
 
 
 def test_every_figure_is_there_and_printed(figures):
@@ -187,6 +189,6 @@ def test_nothing_detected_is_nothing_found(run, tmp_path):
         (tmp_path / name).symlink_to(run / name)
     for name, bands in (("source", ()), ("dia_source", ()), ("dia_object", ["r"]), ("dia_forced_source", ())):
         tables.write(name, tables.empty(name, 0, bands), tmp_path / f"tables/{name}.parquet")
-    found = scores.validate(*truth_tables(run), tmp_path)
+    found = scores.validate(Comparison.read(*truth_tables(run), tmp_path, THRESHOLD))
     assert found["completeness"] == 0 and found["n_false"] == 0
     assert np.isnan(found["object_purity"]) and np.isnan(found["object_pull_median"])

@@ -1,0 +1,80 @@
+"""The page of all skies: failures first, and what cannot be scored is shown with its reason."""
+
+import importlib.util
+import json
+
+import pytest
+
+
+@pytest.fixture
+def skies(root, tmp_path, monkeypatch):
+    """docs/skies.py, with a folder of its own for skies and results."""
+    spec = importlib.util.spec_from_file_location("skies", root / "docs/skies.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "IMAGES", tmp_path / "images")
+    monkeypatch.setattr(module, "PAGE", tmp_path / "skies.md")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "skies.json")
+    (tmp_path / "config/skies").mkdir(parents=True)
+    (tmp_path / "config/skies/murky.yaml").write_text("# Fog\n# and rain.\nrun: murky\n")
+    return module
+
+
+def row(name: str, value: float, met: bool | None, of: str = "") -> dict:
+    bar = "" if met is None else "≤ 1"
+    return {"name": name, "of": of, "value": value, "error": 0.1, "n": 7, "expected": 0.0, "bar": bar, "met": met}
+
+
+RESULTS = {
+    "murky": {
+        "alard_lupton": {
+            "seconds": 60,
+            "figures": [
+                row("repeatability", 0.004, None),
+                row("zero_point_rms", 0.5, True),
+                row("fwhm_rms", 2.0, False),
+                row("close_pairs", 0.0, True, "DIAObjects"),
+            ],
+            "reasons": {"calexp failed: no stars": 2},
+            "worst": [],
+        },
+        "zogy": {
+            "seconds": 30,
+            "figures": [row("close_pairs", float("nan"), False, "DIAObjects")],
+            "reasons": {},
+            "worst": [],
+        },
+    }
+}
+
+
+def test_figures_that_miss_their_bar_come_first(skies):
+    lines = [line for line in skies.page(RESULTS).splitlines() if line.endswith("|") and "(7)" in line]
+    assert [("**" in line) for line in lines] == [True, True, False, False]
+    assert lines[-1].startswith("| scatter of a bright star")
+    assert "**nan ± 0.1** (7)" in lines[1] and "0 ± 0.1 (7)" in lines[1]
+
+
+def test_the_page_says_what_a_sky_is_and_which_images_are_not_there(skies):
+    page = skies.page(RESULTS)
+    assert "Fog and rain." in page
+    assert "- 2 × calexp failed: no stars" in page
+    assert "| [murky](#murky) | alard_lupton | 2 of 3 | 2 | 1.0 |" in page
+
+
+def test_a_run_that_fails_is_shown_with_its_errors_and_keeps_the_others(skies, tmp_path, monkeypatch):
+    (tmp_path / "config/skies/calm.yaml").write_text("run: calm\n")
+    (tmp_path / "skies.json").write_text(json.dumps(RESULTS))
+    skies.main(["calm"])  # there is no workflow in this folder
+    results = json.loads((tmp_path / "skies.json").read_text())
+    assert set(results) == {"calm", "murky"}
+    assert "Snakefile" in results["calm"]["zogy"]["failure"]
+    page = (tmp_path / "skies.md").read_text()
+    assert "no score" in page and "Fog and rain." in page
+
+
+def test_errors_are_picked_from_what_a_run_says(skies):
+    output = "Building DAG\nError in rule calexp_3:\n    jobid: 2\nError in rule calexp_3:\nShutting down\n"
+    assert skies.failure(output) == "Error in rule calexp_3:"
+    assert skies.failure("nothing\n\nhelps\n") == "nothing\nhelps"
