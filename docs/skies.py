@@ -30,8 +30,8 @@ PAGE = Path(__file__).with_suffix(".md")
 RESULTS = Path(__file__).with_suffix(".json")
 IMAGES = Path(__file__).with_name("images") / "skies"
 ALGORITHMS = ("alard_lupton", "zogy")
-ERROR_LINE = re.compile(r"^(?:Error in rule|RuleException|\w*Error\b|\w*Exception\b|MissingInput)")
-LAST_LINES = 12  # of what a failed run says, where nothing in it looks like an error
+FAILED_JOB = re.compile(r"^Error in rule (\w+):\n(?: .*\n)*? +log: (\S+)", re.MULTILINE)
+LAST_LINES = 12  # of what a run says that fails before its jobs do
 HALF = 15  # half side of a stamp [pixel]
 STRETCH = -3, 10  # of the pictures [sigma of the pixels]
 SEEN_SIZE = 300  # longer side of the picture of a frame [pixel]
@@ -91,10 +91,16 @@ def frame_of(name: str, algorithm: str) -> Path:
 
 
 def failure(output: str) -> str:
-    """What a failed run says of its errors."""
+    """Which jobs failed and the last line of the log of each; without any, the last lines of what a run says."""
+    jobs = [f"{rule}: {last_line(ROOT / log)}" for rule, log in FAILED_JOB.findall(output)]
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = dict.fromkeys(line for line in lines if ERROR_LINE.match(line))
-    return "\n".join(list(errors)[:LAST_LINES] or lines[-LAST_LINES:])
+    return "\n".join(list(dict.fromkeys(jobs)) or lines[-LAST_LINES:])
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log."""
+    lines = log.read_text().strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else "stopped without a word"
 
 
 def exposures(products: Path, visit: int, detector: int) -> Iterator[tuple[str, Exposure]]:

@@ -10,7 +10,7 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA
 from diaflow.sky.sphere import offsets
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.detections import PLACES
-from diaflow.validate.figures import Figure, pulls, weighted_bias, width_about_zero
+from diaflow.validate.figures import FEWEST, Figure, pulls, weighted_bias, width_about_zero
 from diaflow.validate.scores import dia_object_fluxes, pull
 
 BRIGHT_SNR = 20.0  # true S/N from which biases and the fluxes of DIASources are judged
@@ -49,13 +49,13 @@ def forced(run: Comparison) -> list[Figure]:
     """
     out = []
     good = _good(run.at_truth) & np.isfinite(run.expected)
+    bright = _may_be_within(run, BRIGHT_SNR)
     for name, mine in classes(run).items():
-        rows = mine & good
-        out += pulls("forced_pull", name, forced_pulls(run)[rows])
-        with np.errstate(invalid="ignore"):
-            bright = rows & (np.abs(run.snr) > BRIGHT_SNR)
-        ratio = run.at_truth["psfFlux"][bright] / run.expected[bright]
-        out.append(weighted_bias("forced_bias", name, ratio, run.snr[bright]))
+        out += pulls("forced_pull", name, forced_pulls(run)[mine & good])
+        if (mine & bright).sum() >= FEWEST:
+            rows = mine & bright & good
+            ratio = run.at_truth["psfFlux"][rows] / run.expected[rows]
+            out.append(weighted_bias("forced_bias", name, ratio, run.snr[rows]))
     lasting = np.isin(run.kind, ("supernova", "variable"))
     if lasting.any():
         tabulated = dia_object_fluxes(run.dia_objects, run.forced, run.truth[lasting], run.expected[lasting])
@@ -80,16 +80,16 @@ def detected(run: Comparison, matches: np.ndarray) -> list[Figure]:
     list of Figure
     """
     out = []
-    snr = np.abs(run.snr)
-    with np.errstate(invalid="ignore"):
-        bright = (matches >= 0) & (snr > BRIGHT_SNR)
-        placed = (matches >= 0) & (snr > POSITION_SNR[0]) & (snr < POSITION_SNR[1])
+    bright, placed = _may_be_within(run, BRIGHT_SNR), _may_be_within(run, *POSITION_SNR)
+    there = (matches >= 0) & np.isfinite(run.snr)
     for name, mine in classes(run).items():
-        rows = mine & bright
-        flux, error = (run.sources[column][matches[rows]] for column in ("psfFlux", "psfFluxErr"))
-        out += pulls("detected_pull", name, (flux - run.expected[rows]) / error)
-        out.append(weighted_bias("detected_bias", name, flux / run.expected[rows], snr[rows]))
-        out.append(width_about_zero("position_error", name, _position_errors(run, matches, mine & placed)))
+        if (mine & bright).sum() >= FEWEST:
+            rows = mine & bright & there
+            flux, error = (run.sources[column][matches[rows]] for column in ("psfFlux", "psfFluxErr"))
+            out += pulls("detected_pull", name, (flux - run.expected[rows]) / error)
+            out.append(weighted_bias("detected_bias", name, flux / run.expected[rows], run.snr[rows]))
+        if (mine & placed).sum() >= FEWEST:
+            out.append(width_about_zero("position_error", name, _position_errors(run, matches, mine & placed & there)))
     return out
 
 
@@ -108,6 +108,12 @@ def forced_pulls(run: Comparison) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         off = (run.at_truth["psfFlux"] - run.expected) / run.at_truth["psfFluxErr"]
     return np.where(_good(run.at_truth), off, np.nan)
+
+
+def _may_be_within(run: Comparison, low: float, high: float = np.inf) -> np.ndarray:
+    """Rows of the truth in a range of S/N, and those whose S/N is not known: a class is judged that may have enough."""
+    with np.errstate(invalid="ignore"):
+        return ~((np.abs(run.snr) <= low) | (np.abs(run.snr) >= high))
 
 
 def _position_errors(run: Comparison, matches: np.ndarray, rows: np.ndarray) -> np.ndarray:

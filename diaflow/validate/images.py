@@ -1,5 +1,6 @@
 """Images against the truth: how many there are and why others are not, zero points, WCS and PSF."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,7 @@ from diaflow.validate.comparison import Comparison
 from diaflow.validate.figures import Figure, rms
 from diaflow.validate.matching import data_ids, row_of
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 WCS_SEEING = 2.0  # width of the PSF up to which the WCS is as good as in good seeing [arcsec]
 
 
@@ -25,7 +27,7 @@ def statuses(run: Comparison) -> tuple[list[Figure], dict[str, int]]:
     figures : list of Figure
         Of calexps: of all images of the truth; of differences: of all that were to be made.
     reasons : dict
-        Number of images by stage, status and reason.
+        Number of images by stage, status and reason, whose numbers are left out.
 
     Raises
     ------
@@ -39,7 +41,8 @@ def statuses(run: Comparison) -> tuple[list[Figure], dict[str, int]]:
     reasons = Counter()
     for stage in ("calexp", "diffim"):
         for row in visits[(visits[f"{stage}_status"] != "ok") & ((stage == "calexp") | planned)]:
-            reasons[f"{stage} {row[f'{stage}_status']}: {row[f'{stage}_reason']}"] += 1
+            reason = NUMBER.sub("...", row[f"{stage}_reason"])
+            reasons[f"{stage} {row[f'{stage}_status']}: {reason}"] += 1
     return [
         _share("calexps", n_calexps, len(run.truth_images)),
         _share("differences", n_differences, int(planned.sum())),

@@ -96,6 +96,17 @@ def test_a_class_that_is_not_detected_is_missed_by_name(run):
     assert {row["name"] for row in rows if row["of"] != "mover"} == {"completeness_over_theory"}
 
 
+def test_a_class_too_small_in_the_truth_is_not_judged_where_its_signal_to_noise_is_known(run):
+    at_truth, expected = run.at_truth.copy(), run.expected.copy()
+    faint = np.flatnonzero(run.kind == "variable")[4:]
+    expected[faint] = at_truth["psfFlux"][faint] = 5 * ERROR
+    few = replace(run, at_truth=at_truth, expected=expected)
+    assert ("forced_bias", "variable") not in {(row["name"], row["of"]) for row in card(few).rows()}
+    at_truth["psfFluxErr"][faint] = np.nan
+    unknown = card(replace(few, at_truth=at_truth)).rows()
+    assert ("forced_bias", "variable") in {(row["name"], row["of"]) for row in unknown}
+
+
 def test_fluxes_of_sources_one_per_cent_too_large_are_a_bias(run):
     sources = run.sources.copy()
     sources["psfFlux"] *= 1.01
@@ -134,10 +145,10 @@ def test_images_that_are_not_there_are_counted_with_their_reason(run, tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "tables/source.parquet").symlink_to(run.products / "tables/source.parquet")
     visits = tables.read("visit", run.products / "tables/visit.parquet")
-    visits["calexp_status"][0], visits["calexp_reason"][0] = "failed", "no stars"
+    visits["calexp_status"][:2], visits["calexp_reason"][:2] = "failed", ["3 of 17 stars", "12 of 20 stars"]
     tables.write("visit", visits, tmp_path / "tables/visit.parquet")
     scored = card(replace(run, products=tmp_path))
-    assert scored.reasons == {"calexp failed: no stars": 1}
+    assert scored.reasons == {"calexp failed: ... of ... stars": 2}
     assert {row["name"] for row in scored.rows() if row["met"] is False} == {"images_ok", "wcs_rms"}
 
 

@@ -74,7 +74,9 @@ def test_a_run_that_fails_is_shown_with_its_errors_and_keeps_the_others(skies, t
     assert "no score" in page and "Fog and rain." in page
 
 
-def test_errors_are_picked_from_what_a_run_says(skies):
-    output = "Building DAG\nError in rule calexp_3:\n    jobid: 2\nError in rule calexp_3:\nShutting down\n"
-    assert skies.failure(output) == "Error in rule calexp_3:"
+def test_jobs_that_failed_are_named_with_the_last_line_of_their_log(skies, tmp_path):
+    (tmp_path / "calexp.log").write_text("Traceback\nKeyError: 'x'\n")
+    job = "Error in rule {0}:\n    jobid: 2\n    log: {0}.log (check log file(s) for error details)\n"
+    output = "Building DAG\n" + job.format("calexp") * 2 + job.format("diffim") + "Shutting down\n"
+    assert skies.failure(output) == "calexp: KeyError: 'x'\ndiffim: stopped without a word"
     assert skies.failure("nothing\n\nhelps\n") == "nothing\nhelps"
