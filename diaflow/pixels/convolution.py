@@ -198,7 +198,12 @@ class _Tiles:
 
 
 def _from_centres(n: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the tiles, and of every pixel its distance from that of its tile, in units of `spanned` positions."""
+    """Centres of the tiles, and of every pixel its distance from that of its tile, in units of `spanned` positions.
+
+    The last tile may end beyond the image: its centre is that of its pixels.  Far from them, a polynomial about it is a
+    difference of large numbers.
+    """
     half, pixel = polynomials.half_length(n), np.arange(n)
-    centres = (np.arange(-(-n // step)) + 0.5) * step - 0.5
+    first = np.arange(0, n, step)
+    centres = (first + np.minimum(first + step, n) - 1) / 2
     return centres / half - 1, ((pixel - centres[pixel // step]) / half).astype(np.float32)
