@@ -57,8 +57,8 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     Parameters
     ----------
     science, template : Exposure
-        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane times
-        ``metadata["covariance_factor"]`` is the variance of the noise at low frequencies.
+        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane is that of
+        the pixels; `noise` tells its correlation.
     sources : table "source"
         Sources of the science image, from which the stars are chosen.
     sky : (ny, nx) bool array

@@ -80,8 +80,8 @@ class Cluster:
         (folder / "munge.key-file").write_bytes(os.urandom(1024))
         (folder / "munge.key-file").chmod(0o600)
         LINK.parent.mkdir(exist_ok=True)
-        if LINK.is_symlink() and not LINK.exists():
-            LINK.unlink()  # of a test that was killed
+        if _left_behind(LINK):
+            LINK.unlink()
         try:
             LINK.symlink_to(folder / "slurm.conf")
         except FileExistsError:
@@ -171,6 +171,14 @@ class Cluster:
                 return False
             time.sleep(0.1)
         return True
+
+
+def _left_behind(link: Path) -> bool:
+    """Whether a configuration is one that a killed test linked: its controller lives no more, its folder may be there."""
+    if not link.is_symlink():
+        return False
+    controller = link.readlink().parent / "slurmctld.pid"
+    return not controller.exists() or not psutil.pid_exists(int(controller.read_text()))
 
 
 def _install() -> None:
