@@ -34,6 +34,7 @@ FAILED_JOB = re.compile(r"^Error in rule (\w+):\n(?: .*\n)*? +log: (\S+)", re.MU
 LAST_LINES = 12  # of what a run says that fails before its jobs do
 HALF = 15  # half side of a stamp [pixel]
 STRETCH = -3, 10  # of the pictures [sigma of the pixels]
+JPEG_QUALITY = 75  # of the pictures: noise and all, 100 kB each
 SEEN_SIZE = 300  # longer side of the picture of a frame [pixel]
 WORST = "The number is the S/N, for forced fluxes the pull"
 INTRODUCTION = """\
@@ -82,12 +83,12 @@ def measured(name: str, algorithm: str) -> dict:
 
 def stamps_of(name: str, algorithm: str) -> Path:
     """The picture of the worst cases."""
-    return IMAGES / f"{name}_{algorithm}_worst.png"
+    return IMAGES / f"{name}_{algorithm}_worst.jpg"
 
 
 def frame_of(name: str, algorithm: str) -> Path:
     """The picture of a whole image."""
-    return IMAGES / f"{name}_{algorithm}.png"
+    return IMAGES / f"{name}_{algorithm}.jpg"
 
 
 def failure(output: str) -> str:
@@ -139,7 +140,7 @@ def stamps(products: Path, worst: list[dict], path: Path) -> None:
             what = f"{kind}: {case['value']:.1f}" if k == 0 else f"{case['value']:.1f}"
             cells[0].set_title(what, fontsize=7, loc="left", pad=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=70)
+    figure.savefig(path, dpi=70, pil_kwargs={"quality": JPEG_QUALITY})
     plt.close(figure)
 
 
@@ -169,7 +170,7 @@ def frame(products: Path, worst: list[dict], path: Path) -> None:
         show(axis, exposure.image[::step, ::step], pixel_sigma(exposure))
         axis.set_title(name, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=70)
+    figure.savefig(path, dpi=70, pil_kwargs={"quality": JPEG_QUALITY})
     plt.close(figure)
 
 
