@@ -74,7 +74,8 @@ def run(cluster, at_home, tmp_path_factory, root, workflow) -> Run:
     shutil.copytree(at_home / "demo", folder / "demo")
     log = folder / "output.txt"
     profile = ["--profile", str(root / "profiles/slurm")]
-    words = workflow.command(root, folder, workflow.TINY, *profile, *IMPATIENT)
+    # jobs of two visits, as a site has them: starting a job costs more than its work here
+    words = workflow.command(root, folder, workflow.TINY | {"visits_per_job": 2}, *profile, *IMPATIENT)
     cluster.control("PartitionName=main", "State=DOWN")
     with open(log, "w") as out:
         process = subprocess.Popen([*words, *SITE], cwd=folder, stdout=out, stderr=subprocess.STDOUT)

@@ -138,14 +138,14 @@ def test_stars_keep_their_flux_at_any_geometry(sky, noiseless):
 
 
 def test_noise_is_what_the_variance_plane_says(sky, folder, coadds, noiseless):
-    """The scatter of PSF fluxes of stars over three skies, in the sum and at the highest airmass."""
+    """The scatter of PSF fluxes of stars over two skies, in the sum and at the highest airmass."""
     grid = chromatic.wcs()
     stamp = sky.psf(SCIENCE_DATES[1], grid, SHAPE, SIGMAS.mean())
     t = np.arange(len(stamp)) - len(stamp) // 2
     rows, cols = (np.rint(p).astype(int)[:, None, None] for p in (sky.y, sky.x))
     pulls = {"sum": [], "template": []}
-    others = [make(folder / f"seed{k}", chromatic.warps(sky, TEMPLATE_DATES, SIGMAS, NOISE, k)) for k in (1, 2)]
-    for made in (coadds["dcr"], *others):
+    other = make(folder / "seed1", chromatic.warps(sky, TEMPLATE_DATES, SIGMAS, NOISE, 1))
+    for made in (coadds["dcr"], other):
         for kind in pulls:
             if kind == "sum":
                 noisy, true = made[0], noiseless[0]
@@ -159,8 +159,8 @@ def test_noise_is_what_the_variance_plane_says(sky, folder, coadds, noiseless):
             variance = np.median(noisy.variance[rows + t[6:-6, None], cols + t[6:-6]], axis=(1, 2)) / power
             pulls[kind].append(flux / np.sqrt(variance))
     for kind, values in pulls.items():
-        # 180 fluxes: 5 % of the width at one sigma.
-        assert np.std(values) == pytest.approx(1, abs=0.12), kind
+        # 120 fluxes: 6.5 % of the width at one sigma.
+        assert np.std(values) == pytest.approx(1, abs=0.15), kind
 
 
 def test_a_transient_on_a_coloured_star_survives(sky, coadds):

@@ -12,9 +12,9 @@ from diaflow.validate.bars import DESCRIPTIONS
 
 SHRUNK = {
     "detectors": 1,
-    "size": 512,
+    "size": 448,
     "template_visits": 3,
-    "science_visits": 3,
+    "science_visits": 2,
     "supernovae": 5,
     "variables": 8,
 }
