@@ -1,10 +1,10 @@
 """What subtraction leaves of stars beyond noise, as an error of PSF fluxes that is as large as stars show it to be.
 
 No kernel takes one image of a star of S/N 1000 to another within its photon noise.  At a star, the PSF flux of the
-difference scatters by a fraction f of the star's flux beyond its noise; beside it, it scatters as that of a star that
-was displaced by a fraction b of the radius of the PSF.  Both are told by the stars of the image themselves.  f may
-change with the flux as a power of it, and where inputs of the template begin or end, so that its PSF jumps away from
-the smooth field that a kernel can follow, the jump counts too.
+difference scatters by a fraction of the star's flux beyond its noise; beside it, it scatters as that of a star that was
+displaced by a part of the radius of the PSF; farther away, as the wings of PSF and kernel do.  All three are told by
+the stars of the image themselves.  The first may change with the flux as a power of it, and where inputs of the
+template begin or end, so that its PSF jumps away from the smooth field that a kernel can follow, the jump counts too.
 
 The errors belong to fluxes and not to pixels (`FluxError`): everywhere they are those of the structure that the
 template has on the scale of the PSF, so that smooth galaxies, which any kernel matches, get little of it.  Compare the
@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from diaflow.image.exposure import Exposure
-from diaflow.image.flux_error import FluxError
+from diaflow.image.flux_error import BIN, FluxError
 from diaflow.image.planes import row_blocks
 from diaflow.jit import FAST
 from diaflow.measure import photometry
@@ -32,10 +32,10 @@ MIN_SAMPLES = 30  # of the PSF: five for each of the six terms
 MEDIAN_STRIDE = 5  # the median PSF, a first guess, is that of every fifth sample
 
 LEAST_STRUCTURE = 3.0  # of the template, in errors of a flux: less is its noise
-# Share of the structure that is spread, and the width of the Gaussian that it is spread with [radius of the PSF]: that
-# of a kernel, whose errors reach as far.
-FAR_SHARE, FAR_WIDTH = 0.1, 2.0
 TRUNCATE = 3.0  # where the Gaussians end [their width]
+# Distance from a star at which its wings are told, and width of the Gaussian that they fall with [radius of the PSF]:
+# they end at three times that, where kernels do.
+FAR, FAR_WIDTH = 5.0, 3.0
 BESIDE = np.sqrt(2)  # distance from a displaced star at which its flux is most wrong [radius of the PSF]
 # Correlation of the noise of two PSF fluxes at twice that distance, on both sides of a star (Gaussian).
 CORRELATION = np.exp(-(BESIDE**2))
@@ -45,11 +45,91 @@ FRACTIONS = np.geomspace(1e-4, 0.5, 86)  # in steps of 10 %
 POWERS = (0.25, 0.5, 0.75, 1.0)
 # Without stars the fraction is taken to be USUAL, within a factor of SPREAD; three stars outweigh it.
 USUAL, SPREAD = 0.01, 3.0
+USUAL_WINGS = 0.001  # the same for the wings
 # Of the stars, this part may vary, or be none; their residuals are then wider by this factor.
 OUTLIERS, OUTLIER_WIDTH = 0.1, 30.0
 MAX_FRACTION = 0.5  # of its flux by which a star may be wrong, however faint: it has been subtracted
 MIN_SNR = 10.0  # of the stars
 REACH = 2  # around a star without unusable pixels [pixel]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a template has on the scale of its PSF, as a PSF fit feels it, in the bins of `FluxError`.
+
+    Attributes
+    ----------
+    flux : (my, mx) float32 array
+        That of a star at a star [unit of the flux].
+    slope : (my, mx) float32 array
+        Change of the PSF flux for a step as long as the radius of the PSF; 0 at a star [unit of the flux].
+    around : (my, mx) float32 array
+        The flux of a star at `FAR` from it, falling outwards [unit of the flux].
+    jump : (my, mx) float32 array
+        See `psf_jumps`.
+    """
+
+    flux: np.ndarray
+    slope: np.ndarray
+    around: np.ndarray
+    jump: np.ndarray
+
+    @classmethod
+    def of(cls, difference: Exposure, template: Exposure, jumps: np.ndarray) -> "Structure":
+        """The structure of a template.
+
+        Parameters
+        ----------
+        difference, template : Exposure
+            The template as it was subtracted.
+        jumps : (m, m) array
+            See `psf_jumps`.
+
+        Returns
+        -------
+        Structure
+        """
+        stamp = template.psf.centre()
+        sigma = moments_sigma(stamp)
+        margin = 2 + 2 * int(TRUNCATE * sigma + 0.5)
+        room = int((FAR + TRUNCATE * FAR_WIDTH) * sigma + 0.5) * BIN
+        star = np.pad(stamp, room).astype(np.float32)
+        peaked = _peaked(star, _blurred(star, sigma), sigma)
+        norm, slope_norm = 1 / peaked.max(), sigma / _blurred(star, sigma).max()
+        noise2 = np.float32(LEAST_STRUCTURE**2 / (difference.psf.centre() ** 2).sum())
+        flux, slope = [], []
+        for rows in row_blocks(difference.shape[0]):
+            first = max(0, rows.start - margin)
+            window, own = slice(first, rows.stop + margin), slice(rows.start - first, rows.stop - first)
+            image, least = template.image[window], noise2 * difference.variance[window]
+            smooth = _blurred(image, sigma)
+            for planes, square in (
+                (flux, (norm * _peaked(image, smooth, sigma)) ** 2),
+                (slope, slope_norm**2 * _gradient2(smooth)),
+            ):
+                planes.append(FluxError.binned(np.sqrt(np.maximum(square - least, 0)[own])).bins)
+        flux, slope = np.concatenate(flux), np.concatenate(slope)
+        wings = _wings(FluxError.binned(norm * peaked).bins, sigma)
+        middle = len(wings) // 2
+        around = _wings(flux, sigma) / wings[middle, middle + round(FAR * sigma / BIN)]
+        row, column = (np.arange(n) * len(jumps) // n for n in flux.shape)
+        return cls(flux, slope, around, jumps.astype(np.float32)[row][:, column])
+
+    def at(self, x: np.ndarray, y: np.ndarray) -> "Structure":
+        """The structure at positions.
+
+        Parameters
+        ----------
+        x, y : (n,) arrays
+            [pixel]
+
+        Returns
+        -------
+        Structure
+            Of (n,) arrays.
+        """
+        planes = (self.flux, self.slope, self.around, self.jump)
+        return Structure(*(FluxError(plane).at(x, y).astype(float) for plane in planes))
 
 
 @dataclass(frozen=True)
@@ -66,6 +146,8 @@ class StarErrors:
         Median flux of the stars [unit of the flux].
     displacement : float
         Rms in one coordinate [radius of the PSF].
+    wings : float
+        Of the flux, at `FAR` from the star.
     n_stars : int
     """
 
@@ -73,26 +155,27 @@ class StarErrors:
     power: float
     pivot: float
     displacement: float
+    wings: float
     n_stars: int
 
-    def of(self, structure: np.ndarray, slope: np.ndarray, jump: np.ndarray | float) -> np.ndarray:
+    def of(self, structure: Structure) -> np.ndarray:
         """Errors of PSF fluxes where the template has some structure.
 
         Parameters
         ----------
-        structure, slope : arrays
-            See `structure` [unit of the flux].
-        jump : array or float
-            See `psf_jumps`.
+        structure : Structure
 
         Returns
         -------
         array
             [unit of the flux]
         """
-        relative = np.maximum(structure, np.finfo(np.float32).tiny) / np.float32(self.pivot)
+        relative = np.maximum(structure.flux, np.finfo(np.float32).tiny) / np.float32(self.pivot)
         own = np.minimum(np.float32(self.fraction) * relative ** np.float32(self.power - 1), np.float32(MAX_FRACTION))
-        return np.sqrt((own**2 + np.float32(jump) ** 2) * structure**2 + (np.float32(self.displacement) * slope) ** 2)
+        square = (own**2 + structure.jump**2) * structure.flux**2
+        for factor, plane in ((self.displacement, structure.slope), (self.wings, structure.around)):
+            square += (np.float32(factor) * plane) ** 2
+        return np.sqrt(square)
 
 
 def flux_error(
@@ -114,67 +197,69 @@ def flux_error(
     error : FluxError
     stars : StarErrors
     """
-    maps = structure(difference, template)
-    stars = measured(difference, *maps, x, y, jumps)
-    ny, nx = difference.shape
-    row, column = _cells(np.arange(ny), ny, len(jumps)), _cells(np.arange(nx), nx, len(jumps))
-    pixels = np.empty((ny, nx), np.float32)
-    for rows in row_blocks(ny):
-        pixels[rows] = stars.of(maps[0][rows], maps[1][rows], jumps[row[rows]][:, column])
-    return FluxError.binned(pixels), stars
+    structure = Structure.of(difference, template, jumps)
+    stars = measured(difference, structure, x, y)
+    return FluxError(stars.of(structure)), stars
 
 
-def measured(
-    difference: Exposure,
-    structure: np.ndarray,
-    slope: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    jumps: np.ndarray,
-) -> StarErrors:
+def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.ndarray) -> StarErrors:
     """How wrong the fluxes of stars are.
 
     Parameters
     ----------
     difference : Exposure
-    structure, slope : (ny, nx) arrays
-        See `structure`.
+    structure : Structure
+        Of its template.
     x, y : (n,) arrays
         Positions of stars [pixel].
-    jumps : (m, m) array
-        See `psf_jumps`.
 
     Returns
     -------
     StarErrors
         The most likely ones for residuals of a normal distribution of which a tenth may be thirty times wider.
     """
-    ny, nx = difference.shape
     bad = difference.flagged(*photometry.UNUSABLE).astype(np.int32)
     inside = photometry.is_inside(difference.shape, x, y)
     inside[inside] = photometry.planes_within(bad, x[inside], y[inside], REACH) == 0
     x, y = x[inside], y[inside]
-    flux, beside = (FluxError.binned(pixels).at(x, y).astype(float) for pixels in (structure, slope))
     here = photometry.exposure_flux(difference, x, y)
-    known = np.isfinite(here.flux) & (flux > MIN_SNR * here.err)
-    x, y, flux, beside, residual, error = (a[known] for a in (x, y, flux, beside, here.flux, here.err))
-    displacement = _displacement(difference, x, y, flux, error)
-    pivot = float(np.median(flux)) if len(flux) else 1.0
-    jump = jumps[_cells(np.rint(y).astype(int), ny, len(jumps)), _cells(np.rint(x).astype(int), nx, len(jumps))]
-    noise2 = error**2 + (jump * flux) ** 2 + (displacement * beside) ** 2
-    likelihoods = [(_log_likelihood(residual, noise2, flux * (flux / pivot) ** (power - 1)), power) for power in POWERS]
-    best, power = max(likelihoods, key=lambda item: item[0].max())
-    return StarErrors(float(FRACTIONS[best.argmax()]), power, pivot, displacement, len(flux))
-
-
-def _displacement(difference: Exposure, x: np.ndarray, y: np.ndarray, flux: np.ndarray, error: np.ndarray) -> float:
-    """Rms displacement of stars in one coordinate that the fluxes on both sides of them show [radius of the PSF]."""
-    reach = BESIDE * moments_sigma(difference.psf.centre())
-    sides = [
-        photometry.exposure_flux(difference, x + dx, y + dy).flux
-        for dx, dy in ((reach, 0), (-reach, 0), (0, reach), (0, -reach))
+    known = np.isfinite(here.flux) & (structure.at(x, y).flux > MIN_SNR * here.err)
+    x, y, residual, error = (a[known] for a in (x, y, here.flux, here.err))
+    star, sigma = structure.at(x, y), moments_sigma(difference.psf.centre())
+    wings = _wing_fraction(difference, x, y, star.flux, sigma)
+    displacement = _displacement(difference, x, y, star.flux, error, sigma)
+    pivot = float(np.median(star.flux)) if len(x) else 1.0
+    noise2 = error**2 + StarErrors(0.0, 1.0, pivot, displacement, wings, len(x)).of(star) ** 2
+    tries = [
+        (_log_likelihood(residual, noise2, star.flux * (star.flux / pivot) ** (power - 1)), power) for power in POWERS
     ]
-    lopsided = np.concatenate([sides[0] - sides[1], sides[2] - sides[3]]) / 2
+    best, power = max(tries, key=lambda item: item[0].max())
+    return StarErrors(float(FRACTIONS[best.argmax()]), power, pivot, displacement, wings, len(x))
+
+
+def _around(
+    difference: Exposure, x: np.ndarray, y: np.ndarray, distance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """PSF fluxes to the right of positions, to the left, above and below."""
+    steps = (distance, 0), (-distance, 0), (0, distance), (0, -distance)
+    return tuple(photometry.exposure_flux(difference, x + dx, y + dy).flux for dx, dy in steps)
+
+
+def _wing_fraction(difference: Exposure, x: np.ndarray, y: np.ndarray, flux: np.ndarray, sigma: float) -> float:
+    """Rms flux at `FAR` from stars beyond its noise, over that of the star."""
+    fluxes = np.concatenate(_around(difference, x, y, FAR * sigma))
+    error = np.tile(photometry.exposure_flux(difference, x + FAR * sigma, y).err, 4)
+    seen = np.isfinite(fluxes) & np.isfinite(error)
+    likelihood = _log_likelihood(fluxes[seen], error[seen] ** 2, np.tile(flux, 4)[seen], USUAL_WINGS)
+    return float(FRACTIONS[likelihood.argmax()])
+
+
+def _displacement(
+    difference: Exposure, x: np.ndarray, y: np.ndarray, flux: np.ndarray, error: np.ndarray, sigma: float
+) -> float:
+    """Rms displacement of stars in one coordinate that the fluxes on both sides of them show [radius of the PSF]."""
+    right, left, above, below = _around(difference, x, y, BESIDE * sigma)
+    lopsided = np.concatenate([right - left, above - below]) / 2
     seen = np.isfinite(lopsided)
     # of a Gaussian star that is displaced by its radius
     pattern = np.tile(flux, 2) * BESIDE / 2 * np.exp(-(BESIDE**2) / 4)
@@ -182,62 +267,24 @@ def _displacement(difference: Exposure, x: np.ndarray, y: np.ndarray, flux: np.n
     return float(FRACTIONS[_log_likelihood(lopsided[seen], noise2[seen], pattern[seen]).argmax()])
 
 
-def _log_likelihood(residual: np.ndarray, noise2: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _log_likelihood(residual: np.ndarray, noise2: np.ndarray, scale: np.ndarray, usual: float = USUAL) -> np.ndarray:
     """Log of the probability of residuals for each of `FRACTIONS` of their scale beyond noise, times the prior."""
     variance = noise2 + (FRACTIONS[:, None] * scale) ** 2
     square = residual**2 / variance
     density = (1 - OUTLIERS) * np.exp(-square / 2) + OUTLIERS / OUTLIER_WIDTH * np.exp(-square / 2 / OUTLIER_WIDTH**2)
-    prior = -((np.log(FRACTIONS / USUAL) / np.log(SPREAD)) ** 2) / 2
+    prior = -((np.log(FRACTIONS / usual) / np.log(SPREAD)) ** 2) / 2
     tiny = np.finfo(float).tiny
     return (np.log(np.maximum(density, tiny)) - np.log(variance) / 2).sum(1) + prior
 
 
-def structure(difference: Exposure, template: Exposure) -> tuple[np.ndarray, np.ndarray]:
-    """What a template has on the scale of its PSF, as a PSF fit feels it.
-
-    Parameters
-    ----------
-    difference, template : Exposure
-        The template as it was subtracted.
-
-    Returns
-    -------
-    structure : (ny, nx) float32 array
-        The flux of a star at a star; with a part of it as far as a kernel reaches [unit of the flux].
-    slope : (ny, nx) float32 array
-        Change of the PSF flux for a step as long as the radius of the PSF; 0 at a star [unit of the flux].
-    """
-    stamp = template.psf.centre()
-    sigma = moments_sigma(stamp)
-    margin = 1 + sum(int(TRUNCATE * width * sigma + 0.5) for width in (1, 1, FAR_WIDTH))
-    star = np.pad(stamp, margin).astype(np.float32)
-    peaked = _peaked(star, _blurred(star, sigma), sigma)
-    square = (peaked / peaked.max()) ** 2
-    norm = 1 / np.sqrt(_spread(square, sigma).max()) / peaked.max()
-    slope_norm = 1 / _blurred(star, sigma).max()
-    noise2 = (LEAST_STRUCTURE**2 / (difference.psf.centre() ** 2).sum()).astype(np.float32)
-    ny, nx = difference.shape
-    out = np.empty((2, ny, nx), np.float32)
-    for rows in row_blocks(ny):
-        first = max(0, rows.start - margin)
-        window, own = slice(first, rows.stop + margin), slice(rows.start - first, rows.stop - first)
-        image, least = template.image[window], noise2 * difference.variance[window]
-        smooth = _blurred(image, sigma)
-        square = np.maximum((norm * _peaked(image, smooth, sigma)) ** 2 - least, 0)
-        np.sqrt(_spread(square, sigma)[own], out=out[0][rows])
-        slope2 = (slope_norm * sigma) ** 2 * _gradient2(smooth)
-        np.sqrt(np.maximum(slope2 - least, 0)[own], out=out[1][rows])
-    return out[0], out[1]
+def _wings(flux: np.ndarray, sigma: float) -> np.ndarray:
+    """Root of the squares of binned fluxes, spread as far as wings reach; not normalised."""
+    return np.sqrt(_blurred(flux**2, FAR_WIDTH * sigma / BIN))
 
 
 def _peaked(image: np.ndarray, smooth: np.ndarray, sigma: float) -> np.ndarray:
     """An image without what is smooth on the scale of the PSF, seen through the matched filter."""
     return _blurred(image - smooth, sigma)
-
-
-def _spread(square: np.ndarray, sigma: float) -> np.ndarray:
-    """Squares of which a part is as far as a kernel reaches."""
-    return (1 - FAR_SHARE) * square + np.float32(FAR_SHARE) * _blurred(square, FAR_WIDTH * sigma)
 
 
 def _gradient2(image: np.ndarray) -> np.ndarray:
@@ -246,11 +293,6 @@ def _gradient2(image: np.ndarray) -> np.ndarray:
     square[:, 1:-1] += ((image[:, 2:] - image[:, :-2]) / 2) ** 2
     square[1:-1] += ((image[2:] - image[:-2]) / 2) ** 2
     return square
-
-
-def _cells(position: np.ndarray, length: int, n_cells: int) -> np.ndarray:
-    """Cells in which pixels lie, of a number of them along an axis."""
-    return position * n_cells // length
 
 
 def psf_jumps(psf, shape: tuple[int, int]) -> np.ndarray:

@@ -92,6 +92,7 @@ def subtract(
         "background_scatter": background_scatter,
         "star_error": star_error.fraction,
         "star_displacement": star_error.displacement,
+        "star_wings": star_error.wings,
         "n_error_stars": star_error.n_stars,
     }
     return replace(result, figures=figures | result.figures | noise_figures)

@@ -44,19 +44,23 @@ def residuals(fraction=0.0, power=1.0, displacement=0.0, outliers=0, seed=0):
 @pytest.mark.parametrize("phase", [0.0, 0.25, 0.5])
 def test_structure_at_a_star_is_its_flux(phase):
     difference, template = images_with([100 + phase], [100 - phase], [1e6])
-    structure, slope = star_errors.structure(difference, template)
-    # between four pixels the highest has 9 % less
-    assert structure.max() == pytest.approx(1e6, rel=0.02 + 0.09 * (phase / 0.5))
+    structure = star_errors.Structure.of(difference, template, JUMPS)
+    star = structure.at(np.array([100 + phase]), np.array([100 - phase]))
+    # a bin is 2 x 2 pixels about or beside it
+    assert star.flux == pytest.approx(1e6, rel=0.16)
     # exp(-1/2) / sqrt(2) of the flux at sqrt(2) sigma from the star, none at it
-    assert slope.max() == pytest.approx(0.43e6, rel=0.06)
-    assert slope[100, 100] < 0.25e6
-    assert structure[100, 140] == slope[100, 140] == 0
+    assert structure.slope.max() == pytest.approx(0.43e6, rel=0.08)
+    assert star.slope < 0.25e6
+    far = star_errors.FAR * SIGMA
+    assert structure.at(np.array([100 + far]), np.array([100.0])).around == pytest.approx(1e6, rel=0.25)
+    empty = structure.at(np.array([140.0]), np.array([100.0]))
+    assert empty.flux == empty.slope == empty.around == 0
 
 
 def test_a_smooth_galaxy_has_little_structure():
     """One of 10 pixels sigma and the flux of the star: a hundredth of it in flux."""
-    structure, slope = star_errors.structure(*images_with([100], [100], [1e6], sigma=10.0))
-    assert structure.max() < 0.01 * 1e6 and slope.max() < 0.02 * 1e6
+    structure = star_errors.Structure.of(*images_with([100], [100], [1e6], sigma=10.0), JUMPS)
+    assert structure.flux.max() < 0.01 * 1e6 and structure.slope.max() < 0.02 * 1e6
 
 
 @pytest.mark.parametrize("outliers", [0, 40])
@@ -92,6 +96,21 @@ def test_displaced_stars_have_errors_beside_them():
     beside, here = error.at(x[bright] + np.sqrt(2) * SIGMA, y[bright]), error.at(x[bright], y[bright])
     assert np.median(beside / flux[bright]) == pytest.approx(0.43 * 0.03, rel=0.2)
     assert np.median(here) < 0.6 * np.median(beside)
+
+
+def test_wings_that_are_left_have_errors_around_a_star():
+    """Rings of 1 % of the flux of every star at 5 sigma: as wrong there, and little at twice the distance."""
+    difference, template, x, y, flux = residuals()
+    rng = np.random.default_rng(3)
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    for a in angle:
+        left = 0.01 * flux * rng.choice([-1, 1], 400)
+        add_stars(difference.image, x + 5 * SIGMA * np.cos(a), y + 5 * SIGMA * np.sin(a), left, SIGMA)
+    error, found = star_errors.flux_error(difference, template, x, y, JUMPS)
+    assert found.wings == pytest.approx(0.01, rel=0.3)
+    bright = flux > 3000
+    assert np.median(error.at(x[bright] + 5 * SIGMA, y[bright]) / flux[bright]) == pytest.approx(0.01, rel=0.4)
+    assert np.median(error.at(x[bright] + 22, y[bright]) / flux[bright]) < 1.5e-3
 
 
 def test_without_stars_errors_are_the_usual_ones():
