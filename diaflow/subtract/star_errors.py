@@ -46,8 +46,8 @@ POWERS = (0.25, 0.5, 0.75, 1.0)
 # Without stars the fraction is taken to be USUAL, within a factor of SPREAD; three stars outweigh it.
 USUAL, SPREAD = 0.01, 3.0
 USUAL_WINGS = 0.001  # the same for the wings
-# Of the stars, this part may vary, or be none; their residuals are then wider by this factor.
-OUTLIERS, OUTLIER_WIDTH = 0.1, 30.0
+# Of the stars, one of these parts may vary, or be none; their residuals are then wider by this factor.
+OUTLIERS, OUTLIER_WIDTH = (0.02, 0.1, 0.3), 30.0
 MAX_FRACTION = 0.5  # of its flux by which a star may be wrong, however faint: it has been subtracted
 MIN_SNR = 10.0  # of the stars
 REACH = 2  # around a star without unusable pixels [pixel]
@@ -216,7 +216,7 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     Returns
     -------
     StarErrors
-        The most likely ones for residuals of a normal distribution of which a tenth may be thirty times wider.
+        The most likely ones for residuals of a normal distribution of which up to a third may be thirty times wider.
     """
     bad = difference.flagged(*photometry.UNUSABLE).astype(np.int32)
     inside = photometry.is_inside(difference.shape, x, y)
@@ -271,10 +271,11 @@ def _log_likelihood(residual: np.ndarray, noise2: np.ndarray, scale: np.ndarray,
     """Log of the probability of residuals for each of `FRACTIONS` of their scale beyond noise, times the prior."""
     variance = noise2 + (FRACTIONS[:, None] * scale) ** 2
     square = residual**2 / variance
-    density = (1 - OUTLIERS) * np.exp(-square / 2) + OUTLIERS / OUTLIER_WIDTH * np.exp(-square / 2 / OUTLIER_WIDTH**2)
+    own, outlying = np.exp(-square / 2), np.exp(-square / 2 / OUTLIER_WIDTH**2) / OUTLIER_WIDTH
     prior = -((np.log(FRACTIONS / usual) / np.log(SPREAD)) ** 2) / 2
     tiny = np.finfo(float).tiny
-    return (np.log(np.maximum(density, tiny)) - np.log(variance) / 2).sum(1) + prior
+    likelihoods = [np.log(np.maximum((1 - part) * own + part * outlying, tiny)).sum(1) for part in OUTLIERS]
+    return np.max(likelihoods, axis=0) - np.log(variance).sum(1) / 2 + prior
 
 
 def _wings(flux: np.ndarray, sigma: float) -> np.ndarray:

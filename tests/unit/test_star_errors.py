@@ -47,10 +47,10 @@ def test_structure_at_a_star_is_its_flux(phase):
     structure = star_errors.Structure.of(difference, template, JUMPS)
     star = structure.at(np.array([100 + phase]), np.array([100 - phase]))
     # a bin is 2 x 2 pixels about or beside it
-    assert star.flux == pytest.approx(1e6, rel=0.16)
+    assert star.flux == pytest.approx(1e6, rel=0.18)
     # exp(-1/2) / sqrt(2) of the flux at sqrt(2) sigma from the star, none at it
     assert structure.slope.max() == pytest.approx(0.43e6, rel=0.08)
-    assert star.slope < 0.25e6
+    assert star.slope < 0.27e6
     far = star_errors.FAR * SIGMA
     assert structure.at(np.array([100 + far]), np.array([100.0])).around == pytest.approx(1e6, rel=0.25)
     empty = structure.at(np.array([140.0]), np.array([100.0]))
@@ -63,7 +63,7 @@ def test_a_smooth_galaxy_has_little_structure():
     assert structure.flux.max() < 0.01 * 1e6 and structure.slope.max() < 0.02 * 1e6
 
 
-@pytest.mark.parametrize("outliers", [0, 40])
+@pytest.mark.parametrize("outliers", [0, 40, 100])
 @pytest.mark.parametrize("fraction, power", [(0.02, 1.0), (0.03, 0.5)])
 def test_errors_at_stars_are_what_these_show_at_every_brightness(fraction, power, outliers):
     difference, template, x, y, flux = residuals(fraction, power, outliers=outliers)
