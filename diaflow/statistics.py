@@ -6,6 +6,8 @@ SIGMA_PER_IQR = 0.7413  # standard deviation over interquartile range of a norma
 SIGMA_PER_MEDIAN = 1.4826  # the same over the median absolute deviation: 1 / 0.67449
 # Of one coordinate of a normal distribution in two, over the median length (Rayleigh).
 SIGMA_PER_MEDIAN_LENGTH = 1 / 1.1774
+QUARTER_OF_NORMAL = 0.3186  # a quarter of a normal distribution is within this many standard deviations of its centre
+MAX_CANDIDATES = 200  # values that are tried as the one that most agree with: enough to come within 1 % of a width
 
 
 def robust_width(values: np.ndarray) -> float:
@@ -59,3 +61,34 @@ def excess_scatter(values: np.ndarray, errors: np.ndarray, least: float) -> floa
     better = errors <= np.median(errors)
     excess = robust_width(values[better]) ** 2 - np.median(errors[better]) ** 2
     return float(np.sqrt(max(excess, least**2)))
+
+
+def agreeing(values: np.ndarray, errors: np.ndarray, among: np.ndarray, clip: float) -> np.ndarray:
+    """Values that agree with the one that most agree with; up to half of the others may be anywhere.
+
+    Parameters
+    ----------
+    values, errors : (n,) arrays
+        Values of one quantity and their standard errors; not finite where there is none.
+    among : (n,) bool array
+        Those that decide what most agree with.
+    clip : float
+        Errors within which a value agrees; where those near the centre scatter by more than theirs, this many widths.
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    among = among & np.isfinite(values) & np.isfinite(errors)
+    if not among.any():
+        return among
+    deciding, their_errors = values[among], errors[among]
+    candidates = np.sort(deciding)[np.linspace(0, len(deciding) - 1, min(len(deciding), MAX_CANDIDATES)).astype(int)]
+    near = np.abs(deciding - candidates[:, None]) < clip * their_errors
+    # the middle of the candidates that most agree with, of which there may be several
+    support = near.sum(1)
+    centre = np.median(candidates[support == support.max()])
+    with np.errstate(invalid="ignore"):
+        pulls = np.abs(values - centre) / errors
+    width = max(1.0, np.percentile(pulls[among], 25) / QUARTER_OF_NORMAL)
+    return pulls < clip * width

@@ -6,7 +6,8 @@ from functools import partial
 from diaflow.run import job, methods, parallel
 
 from diaflow.coadd import template
-from diaflow.diasource import clean, detection, quality
+from diaflow.detect import streaks
+from diaflow.diasource import detection, quality
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.store import tables
@@ -23,7 +24,7 @@ def difference(row, templates, sources, algorithm, config, calexps, diffims, com
         static = template.assemble(templates[visit], science.wcs, science.shape, science.metadata.get("mjd"))
         stars = sources[(sources["visit"] == visit) & (sources["detector"] == detector)]
         result = subtract(science, static, stars, algorithm, config["subtract"])
-        clean.clean(result.exposure)
+        streaks.mark(result.exposure)
         dia_sources = detection.dia_sources(result, science, config["detect"])
         summary = quality.summary_row(result, science, stars, dia_sources)
     except BadData as error:

@@ -10,7 +10,9 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation
 
+from diaflow.image.exposure import Exposure
 from diaflow.jit import EXACT
+from diaflow.measure import photometry
 
 BIN = 4
 MIN_FILLED = 0.5  # smallest usable part of a bin
@@ -124,6 +126,27 @@ def background(bins: Bins) -> Background:
     level *= level**2 / (level**2 + 1 / weight)
     cells = level + (mean - level) * scatter2 / (scatter2 + error2)
     return Background(cells, float(np.sqrt(scatter2)), float(np.sqrt(noise2)))
+
+
+def remove_sky(exposure: Exposure) -> float:
+    """Subtract the sky that is left in an image, as far as it stands out of the noise.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its image is changed in place; pixels without data are 0 afterwards.
+
+    Returns
+    -------
+    float
+        Scatter of the sky per pixel beyond its noise [unit of the image].
+    """
+    left = background(Bins.of(exposure.image, exposure.variance, exposure.flagged(*photometry.UNUSABLE)))
+    # the same everywhere where nothing scatters
+    cells = left.cells if left.scatter else left.cells[:1, :1]
+    exposure.image -= expanded(cells, exposure.shape, MESH * BIN)
+    exposure.image[exposure.flagged("NO_DATA")] = 0
+    return left.scatter
 
 
 def expanded(cells: np.ndarray, shape: tuple[int, int], side: int) -> np.ndarray:

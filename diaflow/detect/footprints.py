@@ -98,7 +98,7 @@ def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> F
 def _add_faint_lobes(found: Footprints, snr: np.ndarray, distance: float) -> None:
     """Where there are peaks of one sign only, what the other has nearby above half the threshold.
 
-    The model error in the variance of a bright star often leaves one lobe of its dipole below the threshold.
+    The error of the flux of a bright star often leaves one lobe of its dipole below the threshold.
     """
     half = int(distance)
     t = np.arange(-half, half + 1)

@@ -16,7 +16,10 @@ from scipy.ndimage import binary_dilation, label
 from scipy.special import pdtrc
 
 from diaflow.detect.binned import BIN, Bins
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
 from diaflow.jit import EXACT
+from diaflow.measure import photometry
 
 VOTE = 2.0  # bins above this take part [sigma]
 CLIP = 4.0  # what one bin can say at most [sigma]
@@ -56,6 +59,19 @@ class Streak:
     x1: float
     y1: float
     half_width: float
+
+
+def mark(difference: Exposure) -> None:
+    """Set STREAK where lines cross a difference.
+
+    Parameters
+    ----------
+    difference : Exposure
+        Without sky; its mask is changed in place.
+    """
+    bins = Bins.of(difference.image, difference.variance, difference.flagged(*photometry.UNUSABLE))
+    difference.mask &= ~np.int32(bits("STREAK"))
+    paint(difference.mask, find(bins), bits("STREAK"))
 
 
 def find(bins: Bins) -> list[Streak]:

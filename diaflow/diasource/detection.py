@@ -1,9 +1,9 @@
 """Detection on a difference image: what is above the threshold, of either sign, becomes a DIASource.
 
-The difference has been cleaned (`clean`).  The matched filter of the PSF turns it into a signal-to-noise image,
-`footprints` finds the peaks in it, and each becomes one source, placed and measured by PSF fits on the difference, and
-on the calexp and the template at the same place.  `dipole` and `trail` fit what is no point, `shapes` tells it,
-`glints` finds sources on a line, `flags` says what to trust; `quality` sums up the image.
+Streaks have been marked on the difference (`detect.streaks`).  The matched filter of the PSF turns it into a
+signal-to-noise image, `footprints` finds the peaks in it, and each becomes one source, placed and measured by PSF fits
+on the difference, and on the calexp and the template at the same place.  `dipole` and `trail` fit what is no point,
+`shapes` tells it, `glints` finds sources on a line, `flags` says what to trust; `quality` sums up the image.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     Parameters
     ----------
     difference : Difference
-        Cleaned.  The mask of its exposure gets DETECTED and DETECTED_NEGATIVE.
+        With its streaks marked.  The mask of its exposure gets DETECTED and DETECTED_NEGATIVE.
     science : Exposure
         The calexp.
     config_detect : dict
@@ -63,7 +63,7 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     stamp = _central_stamp(image)
     sigma = moments_sigma(stamp)
     unusable = image.flagged(*photometry.UNUSABLE)
-    snr = smooth_snr(image.image, image.variance, unusable, stamp)
+    snr = smooth_snr(image.image, image.variance, unusable, stamp, image.flux_error)
     found = footprints.find(snr, config_detect["threshold"], sigma, image.mask)
     if len(found) > MAX_SOURCES:
         raise BadData(f"{len(found)} sources on the difference image", found=len(found))
@@ -125,6 +125,6 @@ def _set_fluxes(table: np.ndarray, difference: Difference, science: Exposure, ap
     table["templateFlux"], table["templateFluxErr"] = on_template.flux, on_template.err
     flux, err, truncated = photometry.aperture_flux(image.image, image.variance, x, y, aperture)
     missing = (photometry.planes_within(image.mask, x, y, aperture) & bits("NO_DATA")) != 0
-    table["apFlux"], table["apFluxErr"] = flux, err
+    table["apFlux"], table["apFluxErr"] = flux, photometry.with_flux_error(image, err, x, y)
     table["apFlux_flag_apertureTruncated"] = truncated
     table["apFlux_flag"] = truncated | missing | ~np.isfinite(flux)

@@ -104,7 +104,6 @@ def figures(difference: Difference, science: Exposure, sources: np.ndarray, dia_
         "n_positive": int((~dia_sources["isNegative"]).sum()),
         "n_negative": int(dia_sources["isNegative"].sum()),
         "n_dipoles": int(dia_sources["isDipole"].sum()),
-        "background_scatter": image.metadata["background_scatter"],
         "n_sky_sources": len(pulls),
         "sky_pull_median": float(np.median(pulls)) if len(pulls) > 1 else np.nan,
         "sky_pull_width": robust_width(pulls) if len(pulls) > 1 else np.nan,

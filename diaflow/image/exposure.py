@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 
 from diaflow.errors import InputError
 from diaflow.image.exposure_file import from_hdus, to_hdus, write_fits
+from diaflow.image.flux_error import FluxError
 from diaflow.image.noise import WHITE, Noise
 from diaflow.image.planes import bits, in_planes
 from diaflow.psf.coadd import CoaddPsf
@@ -33,6 +34,8 @@ class Exposure:
         Called with pixel positions x, y of shape (n,), gives unit-sum stamps (n, k, k).
     noise : Noise
         What the variance plane does not tell of the noise; has to be said.
+    flux_error : FluxError or None
+        Of PSF fluxes, what is not noise of the pixels; a difference has it.
     metadata : dict
         Scalars by lower-case name: visit, detector, band, mjd, exptime, ...
     extra : dict
@@ -45,6 +48,7 @@ class Exposure:
     wcs: WCS
     psf: StampField | CoaddPsf | None = None
     noise: Noise = field(kw_only=True)
+    flux_error: FluxError | None = field(default=None, kw_only=True)
     metadata: dict = field(default_factory=dict)
     extra: dict[str, np.ndarray] = field(default_factory=dict)
 

@@ -1,8 +1,9 @@
 """Exposures on disk: FITS files that DS9, Firefly and the LSST stack read, as a whole or in parts.
 
-The metadata are in the primary header; the HDUs are IMAGE, MASK (planes named by MP_* keywords), VARIANCE, and PSF or
-INPUTS (see `diaflow.psf.coadd`).  An `ExposureFile` checks a file once when it is opened and keeps only where its
-pixels begin; rows are then read straight into the caller's arrays, so that a stack needs no whole image in memory.
+The metadata are in the primary header; the HDUs are IMAGE, MASK (planes named by MP_* keywords), VARIANCE, PSF or
+INPUTS (see `diaflow.psf.coadd`), and FLUX_ERROR (`diaflow.image.flux_error`, in bins of 2 x 2 pixels).  An
+`ExposureFile` checks a file once when it is opened and keeps only where its pixels begin; rows are then read straight
+into the caller's arrays, so that a stack needs no whole image in memory.
 """
 
 import os
@@ -15,6 +16,7 @@ from astropy.io.fits.hdu.compressed import DITHER_SEED_CHECKSUM, SUBTRACTIVE_DIT
 from astropy.wcs import WCS
 
 from diaflow.errors import InputError
+from diaflow.image.flux_error import FluxError
 from diaflow.image.noise import Noise
 from diaflow.image.planes import PLANES
 from diaflow.psf.coadd import CoaddPsf
@@ -30,6 +32,7 @@ PIXEL_TYPES = {"IMAGE": -32, "VARIANCE": -32, "MASK": 32}
 
 # Further images of the same shape, which a coadd may have, are read as the image is; their names begin with this.
 SUBBAND = "SUBBAND_"
+FLUX_ERROR = "FLUX_ERROR"  # HDU of the errors of PSF fluxes
 
 # Of compressed planes: quantisation steps per standard deviation of the noise, and rows of a tile.
 STEPS = 16
@@ -77,6 +80,8 @@ def to_hdus(exposure: "Exposure", compress: bool = False) -> list:
         hdus += exposure.psf.to_hdus()
     elif exposure.psf is not None:
         hdus.append(stampfield_to_hdu(exposure.psf))
+    if exposure.flux_error is not None:
+        hdus.append(fits.ImageHDU(exposure.flux_error.bins, name=FLUX_ERROR))
     return hdus + [fits.ImageHDU(array, name=name) for name, array in exposure.extra.items()]
 
 
@@ -106,6 +111,7 @@ def from_hdus(hdus: fits.HDUList) -> dict:
         "wcs": wcs,
         "psf": _read_psf(hdus, wcs),
         "noise": Noise.from_metadata(metadata),
+        "flux_error": FluxError(_native(hdus[FLUX_ERROR].data, np.float32)) if FLUX_ERROR in hdus else None,
         "metadata": metadata,
     }
 

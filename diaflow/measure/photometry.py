@@ -96,7 +96,7 @@ def psf_flux(
 def exposure_flux(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> PsfFlux:
     """PSF flux on an exposure, its `UNUSABLE` pixels left out.
 
-    The error knows how the noise of the exposure is correlated.
+    The error knows how the noise of the exposure is correlated, and what of it is no noise.
 
     Parameters
     ----------
@@ -111,7 +111,26 @@ def exposure_flux(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> PsfFlux:
     """
     good = ~exposure.flagged(*UNUSABLE)
     fit = psf_flux(exposure.image, exposure.variance, good, exposure.psf, x, y)
-    return replace(fit, err=exposure.noise.psf_flux_error(fit.err))
+    return replace(fit, err=with_flux_error(exposure, exposure.noise.psf_flux_error(fit.err), x, y))
+
+
+def with_flux_error(exposure: Exposure, err: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Errors of fluxes on an exposure with what of them is no noise of its pixels.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    err : (n,) array
+        That of the noise [unit of the image].
+    x, y : (n,) arrays
+        Positions [pixel].
+
+    Returns
+    -------
+    (n,) array
+        [unit of the image]
+    """
+    return err if exposure.flux_error is None else np.hypot(err, exposure.flux_error.at(x, y))
 
 
 def aperture_flux(

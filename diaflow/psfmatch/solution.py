@@ -1,42 +1,47 @@
 """Least-squares fit of the spatially varying matching kernel and background (Alard & Lupton 1998; Alard 2000).
 
-In come an image, the target it is to look like, and star positions; out comes a `KernelSolution`.  Every star
-contributes the Gram matrix of its stamp (see `normal_equations`); the spatial fit, its residuals and the rejection of
-stars work on these matrices alone and never return to the pixels.  Selection follows LSST's ip_diffim: cells of 128
-pixels, the five brightest good stars of each, cuts on residuals and on the kernel sum.
+In come an image, the target it is to look like, their flux ratio, and star positions; out comes a `KernelSolution`.
+Every star contributes the Gram matrix of its stamp (see `kernel_stars`); the spatial fit, its residuals and the
+rejection of stars work on these matrices alone and never return to the pixels.  Selection follows LSST's ip_diffim:
+cells of 128 pixels, the five brightest good stars of each, cuts on residuals and on the flux.
+
+The flux ratio is not part of the fit.  The brightest star of an image would decide it, whose flux is no better known
+than that of others, and noise of the image that is convolved biases what the faint ones say.  So the sum of the kernel
+is fixed beforehand and the stars tell its shape.  Few stars leave much of it open, which is then taken from the PSF
+models of the two images: the weight of these against the stars is the one with which stars that did not take part are
+predicted best.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from diaflow import polynomials
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import StampField, fit_stamps
-from diaflow.psfmatch.normal_equations import gram_matrices, normal_matrix, solve_ridge
-from diaflow.statistics import robust_width
+from diaflow.psfmatch.kernel_stars import KernelStars
+from diaflow.psfmatch.normal_equations import normal_matrix, solve_ridge
+from diaflow.statistics import agreeing, robust_width
 
 # As in the configuration of ip_diffim (PsfMatchConfig): sizeCellX [pixel], nStarPerCell, maxSpatialIterations,
-# candidateResidualMeanMax and candidateResidualStdMax [sigma of a pixel], maxKsumSigma [sigma], candidateCoreRadius
-# [pixel].
+# candidateResidualMeanMax and candidateResidualStdMax [sigma of a pixel], maxKsumSigma [sigma].
 CELL, STARS_PER_CELL, MAX_ITERATIONS = 128, 5, 3
 MAX_RESIDUAL_MEAN, MAX_RESIDUAL_RMS = 0.25, 1.5
 KERNEL_SUM_CLIP = 3.0
-CORE_RADIUS = 3  # half-width of what must be free of bad pixels in a star
 
 MIN_STARS = 3  # the median of the kernel sums of fewer does not tell which is wrong
 STARS_PER_TERM = 2  # of a polynomial in position: each star has a stamp full of pixels
-MIN_GOOD_FRACTION = 0.6  # of the pixels of a star that can be fitted
 # A matched star may be off by this fraction of its own rms: at high S/N, any model is.
 MODEL_ERROR = 0.05
 # A star fits a kernel sum no better than this whatever its S/N: colours, flat field.
 KERNEL_SUM_FLOOR = 0.01
 # Before the fit, the ratio of two stars of different PSF is known no better than this.
 PSF_RATIO_FLOOR = 0.05
-# Parts of the stars left out in turn, and how many of the brightest then tell the error of the model.
-FOLDS, BRIGHTEST = 4, 20
+FOLDS = 4  # parts of the stars that are left out in turn
+# Weights of the PSF models that are tried, over that of all stars together, and the one to begin with.
+PSF_WEIGHTS, FIRST_WEIGHT = (0.0, 0.01, 0.1, 1.0, 10.0), 0.1
+PSF_GRID = 5  # points along each axis of the image at which the PSF models are compared
 
 
 @dataclass(frozen=True)
@@ -46,28 +51,25 @@ class KernelSolution:
     Attributes
     ----------
     kernel : StampField
-        Matching kernel at pixel positions; its sum is a polynomial of degree `scale_order`, constant for 0.
+        Matching kernel at pixel positions.
     background : (n_terms,) array
         Coefficients of a polynomial (`diaflow.polynomials`) of the `spanned` position.
     used : (n,) bool array
         Stars that the solution rests on.
     chi2 : (n,) array
         Mean squared residual over variance in the stamp of each star; NaN where it could not be used.
-    scale_order : int
-    kernel_sum, kernel_sum_scatter : float
-        Sum of the kernel at the centre, and robust scatter of the sums that single stars ask for about the fit.
-    model_error : float
-        Rms residual of a bright star, beyond noise, over its own rms when the kernel is fitted without it.
+    scale : (n_terms,) array
+        Sum of the kernel, coefficients of a polynomial of the `spanned` position.
+    kernel_sum_scatter : float
+        Robust scatter of the sums that single stars ask for about that of the kernel.
     """
 
     kernel: StampField
     background: np.ndarray
     used: np.ndarray
     chi2: np.ndarray
-    scale_order: int
-    kernel_sum: float
+    scale: np.ndarray
     kernel_sum_scatter: float
-    model_error: float
 
     def background_image(self) -> np.ndarray:
         """The background in every pixel.
@@ -86,9 +88,9 @@ class KernelSolution:
         -------
         (ny, nx) float32 array, or float32 where it is the same everywhere
         """
-        if self.scale_order == 0:
-            return np.float32(self.kernel_sum)
-        return polynomials.image(self.kernel.terms.sum((1, 2)), self.kernel.shape)
+        if len(self.scale) == 1:
+            return np.float32(self.scale[0])
+        return polynomials.image(self.scale, self.kernel.shape)
 
     def unit_kernel(self) -> StampField:
         """The kernel over its sum.
@@ -98,9 +100,9 @@ class KernelSolution:
         StampField
             Of unit sum everywhere, and of a higher order where the sum varies.
         """
-        kernel, order = self.kernel, self.kernel.order + self.scale_order
-        if self.scale_order == 0:
-            return StampField(kernel.terms / self.kernel_sum, order, kernel.shape)
+        kernel, order = self.kernel, self.kernel.order + polynomials.order_of(self.scale)
+        if len(self.scale) == 1:
+            return StampField(kernel.terms / self.scale[0], order, kernel.shape)
         x, y = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, order + 3) for n in kernel.shape[::-1])))
         stamps = kernel(x, y)
         return fit_stamps(stamps / stamps.sum((1, 2), keepdims=True), x, y, order, kernel.shape)
@@ -112,9 +114,9 @@ def fit(
     x: np.ndarray,
     y: np.ndarray,
     basis: np.ndarray,
+    scale: np.ndarray,
     kernel_order: int = 1,
     background_order: int = 2,
-    scale_order: int = 0,
     bad: np.ndarray | None = None,
     penalty: np.ndarray | None = None,
 ) -> KernelSolution:
@@ -123,15 +125,18 @@ def fit(
     Parameters
     ----------
     image, target : Exposure
-        On one pixel grid.  Noise of `image` would bias the kernel low; its expectation, from the variance plane, is
-        taken out.  That plane must therefore hold the variance of the noise at low frequencies.
+        On one pixel grid.  Noise of `image` would bias the kernel; its expectation, from the variance plane, is
+        taken out.  That plane must therefore hold the variance of the noise at low frequencies.  The PSFs of both, if
+        they have any, guide the kernel where the stars leave it open.
     x, y : (n,) arrays
         Pixel positions of the stars, best first: cells take them in this order.
     basis : (nb, k, k) array
         Functions of which only the first has a non-zero sum.
-    kernel_order, background_order, scale_order : int
-        Largest degrees of the polynomials in position of the shape of the kernel, of the background and of the sum of
-        the kernel; lowered when there are too few stars.
+    scale : (n_terms,) array
+        Flux in the target over that in the image, coefficients of a polynomial of the `spanned` position.
+    kernel_order, background_order : int
+        Largest degrees of the polynomials in position of the shape of the kernel and of the background; lowered when
+        there are too few stars.
     bad : (ny, nx) bool array, optional
         Pixels that are not to be fitted, as those within half a kernel of the border never are; stars with
         any in their central 7 x 7 or more than 40 % are not used.
@@ -147,122 +152,176 @@ def fit(
     BadData
         When fewer than three stars can be used, or the image is too small for the kernel.
     """
-    stars = _measure(image, target, np.asarray(x, float), np.asarray(y, float), basis, bad)
+    stars = KernelStars.measured(image, target, np.asarray(x, float), np.asarray(y, float), basis, bad)
     n_usable = int(stars.usable.sum())
     if n_usable < MIN_STARS:
         raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed")
-    return _Fit(stars, basis, image.shape, penalty).run(kernel_order, background_order, scale_order)
-
-
-@dataclass(frozen=True)
-class _Stars:
-    """Gram matrices (n, nb + 2, nb + 2) of [basis images, 1, target] and what weights them."""
-
-    x: np.ndarray
-    y: np.ndarray
-    usable: np.ndarray
-    gram: np.ndarray
-    n_pixels: np.ndarray
-    image_variance: np.ndarray
-    target_variance: np.ndarray
-
-
-def _measure(
-    image: Exposure, target: Exposure, x: np.ndarray, y: np.ndarray, basis: np.ndarray, bad: np.ndarray | None
-) -> _Stars:
-    """Cut the stamps (fitted region k + 2 pixels wide) and reduce them to Gram matrices."""
-    k = basis.shape[-1]
-    half = k // 2 + 1
-    reach = half + k // 2
-    ny, nx = image.shape
-    inside = (x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
-    col, row = (np.where(inside, np.rint(c), 0).astype(int) for c in (x, y))
-    if nx <= 2 * reach or ny <= 2 * reach:
-        raise BadData(f"an image of {nx} x {ny} pixels is too small for a kernel of {k} pixels")
-
-    def stamps(pixels, h, beyond=0):
-        windows = sliding_window_view(np.pad(pixels, h, constant_values=beyond), (2 * h + 1, 2 * h + 1))
-        return windows[row, col]
-
-    unknown = np.ones(image.shape, bool)
-    inner = np.s_[k // 2 : ny - k // 2, k // 2 : nx - k // 2]
-    unknown[inner] = False if bad is None else bad[inner]
-    good = ~stamps(unknown, half, True)
-    core = slice(half - CORE_RADIUS, half + CORE_RADIUS + 1)
-    usable = inside & good[:, core, core].all((1, 2)) & (good.mean((1, 2)) > MIN_GOOD_FRACTION)
-    # means, not medians: then the expected squared residual over the variance is 1 for photon noise too
-    image_variance, target_variance = (
-        np.where(good, stamps(exposure.variance, half), 0).sum((1, 2)) / np.maximum(good.sum((1, 2)), 1)
-        for exposure in (image, target)
+    models = None
+    if image.psf is not None and target.psf is not None:
+        models = KernelStars.of_psfs(image.psf, target.psf, image.shape, PSF_GRID, basis)
+    return _Fit(stars, models, basis, image.shape, np.asarray(scale, float), penalty).run(
+        kernel_order, background_order
     )
-    usable &= np.isfinite(image_variance + target_variance) & (image_variance + target_variance > 0)
-    gram = np.zeros((len(x), len(basis) + 2, len(basis) + 2))
-    gram[usable] = gram_matrices(
-        stamps(image.image, reach)[usable], stamps(target.image, half)[usable], good[usable], basis
-    )
-    usable &= np.isfinite(gram).all((1, 2))
-    return _Stars(x, y, usable, gram, good.sum((1, 2)), image_variance, target_variance)
+
+
+@dataclass
+class _Equations:
+    """Normal equations M c = r of the free coefficients, and what noise of the image adds to both; sums over stars."""
+
+    matrix: np.ndarray
+    right: np.ndarray
+    noise: np.ndarray
+    noise_right: np.ndarray
+
+    def __sub__(self, other: "_Equations") -> "_Equations":
+        parts = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
+        return _Equations(*(mine - theirs for mine, theirs in parts))
 
 
 class _Fit:
     """Iterated spatial fit: solve, test every star, refill the cells."""
 
-    def __init__(self, stars: _Stars, basis: np.ndarray, shape: tuple[int, int], penalty: np.ndarray | None):
-        self.stars, self.basis, self.shape, self.penalty = stars, basis, shape, penalty
+    def __init__(
+        self,
+        stars: KernelStars,
+        models: KernelStars | None,
+        basis: np.ndarray,
+        shape: tuple[int, int],
+        scale: np.ndarray,
+        penalty: np.ndarray | None,
+    ):
+        self.stars, self.models, self.basis, self.shape, self.penalty = stars, models, basis, shape, penalty
+        self.scale, self.ratio = scale, stars.polynomial(scale, shape)
         self.overlap = np.tensordot(basis, basis, ((1, 2), (1, 2)))
         self.cell = (stars.y // CELL).astype(int) * (shape[1] // CELL + 1) + (stars.x // CELL).astype(int)
         self.variance = stars.image_variance + stars.target_variance
+        self.psf_weight = FIRST_WEIGHT if models is not None else 0.0
 
-    def run(self, *wanted_orders: int) -> KernelSolution:
-        """Solve until the set of stars no longer changes."""
+    def run(self, kernel_order: int, background_order: int) -> KernelSolution:
+        """Solve until the set of stars no longer changes, weigh the PSF models, and solve again."""
         good = self.stars.usable & self._agreeing_sums()
+        active = self._settled(good, kernel_order, background_order)
+        if self.models is not None and active.sum() >= MIN_STARS * FOLDS:
+            self.psf_weight = self._best_weight(active)
+            active = self._settled(good, kernel_order, background_order)
+        used, chi2, missed = active, self.chi2, self.ratio * self.deviation
+        field = StampField(np.tensordot(self.kernel_terms, self.basis, ((0,), (0,))), self.order, self.shape)
+        return KernelSolution(
+            kernel=field,
+            background=self.background_terms,
+            used=used,
+            chi2=np.where(self.stars.usable, chi2, np.nan),
+            scale=self.scale,
+            kernel_sum_scatter=float(robust_width(missed[used])),
+        )
+
+    def _settled(self, good: np.ndarray, *wanted_orders: int) -> np.ndarray:
+        """Iterate fit and choice of stars; returns the stars of the last fit."""
         active = self._brightest_per_cell(good)
         for _ in range(MAX_ITERATIONS + 1):
             if active.sum() < MIN_STARS:
                 raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
-            orders = [polynomials.affordable(order, active.sum(), STARS_PER_TERM) for order in wanted_orders]
-            local = self._solve(active, *orders)
-            chi2, deviation, _, agree = self._residuals(local)
-            good = self.stars.usable & agree
-            previous, active = active, self._brightest_per_cell(good)
+            self._set_orders(*(polynomials.affordable(order, active.sum(), STARS_PER_TERM) for order in wanted_orders))
+            self.chi2, self.deviation, _, agree = self._residuals(self._solve(self._equations(active)))
+            previous, active = active, self._brightest_per_cell(self.stars.usable & agree)
             if (active == previous).all():
                 break
-        missed = local[:, 0] * deviation
-        field = StampField(np.tensordot(self.kernel_terms, self.basis, ((0,), (0,))), max(orders[::2]), self.shape)
-        return KernelSolution(
-            kernel=field,
-            background=self.background_terms,
-            used=previous,
-            chi2=np.where(self.stars.usable, chi2, np.nan),
-            scale_order=orders[2],
-            kernel_sum=float(self.kernel_terms[0, 0]),
-            kernel_sum_scatter=float(robust_width(missed[previous])),
-            model_error=self._model_error(previous, *orders),
-        )
+        return previous
 
-    def _model_error(self, active: np.ndarray, *orders: int) -> float:
-        """Cross-validation: what bright stars leave when a fold of the stars is left out of the fit."""
-        if active.sum() < MIN_STARS * FOLDS:
-            return 0.0
-        fold = np.cumsum(active) % FOLDS
-        excess, error = np.zeros(len(active)), np.ones(len(active))
-        for k in range(FOLDS):
-            chi2, _, held_error, _ = self._residuals(self._solve(active & (fold != k), *orders))
-            held = active & (fold == k)
-            error[held] = held_error[held]
-            excess[held] = ((chi2 - 1) * self.stars.n_pixels * held_error**2)[held]
-        brightest = np.flatnonzero(active)[np.argsort(error[active], kind="stable")][:BRIGHTEST]
-        return float(np.sqrt(max(np.median(excess[brightest]), 0)))
+    def _set_orders(self, kernel_order: int, background_order: int) -> None:
+        """The polynomials of kernel and background, and the terms that are free."""
+        self.order = max(kernel_order, background_order, polynomials.order_of(self.scale))
+        self.degree = np.sum(polynomials.exponents(self.order), axis=1)
+        self.background_order = background_order
+        column_order = np.full(len(self.basis) + 1, kernel_order)
+        column_order[0], column_order[-1] = -1, background_order
+        self.free = (self.degree <= column_order[:, None]).ravel()
+
+    def _equations(self, among: np.ndarray) -> _Equations:
+        """Normal equations of the coefficients of all functions but the first and of the background."""
+        stars, weights = self.stars, 1 / self.variance[among]
+        design = self._design(stars)[:, among]
+        matrix, right = self._products(stars.gram[among], self.ratio[among], weights, design)
+        noise_weights = weights * (stars.n_pixels * stars.image_variance)[among]
+        overlap = np.pad(self.overlap, (0, 2))[None].repeat(among.sum(), 0)
+        noise, noise_right = self._products(overlap, self.ratio[among], noise_weights, design)
+        return _Equations(matrix, right, noise, noise_right)
+
+    def _products(
+        self, gram: np.ndarray, ratio: np.ndarray, weights: np.ndarray, design: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Matrix and right side for the free coefficients; what the first function makes of the image is known."""
+        target = gram[:, :-1, -1] - ratio[:, None] * gram[:, :-1, 0]
+        matrix = normal_matrix(gram[:, :-1, :-1], weights, design)
+        right = (target.T * weights) @ design.T
+        return matrix[self.free][:, self.free], right.ravel()[self.free]
+
+    def _solve(self, equations: _Equations) -> np.ndarray:
+        """Spatial solution; returns the local coefficients at every star, (n, nb + 1).
+
+        What noise of the convolved image adds to the normal matrix M is N = E[noise (x) basis squared].  M - N alone
+        need not be positive in directions that are all noise; M - N + N M^-1 N always is, and differs from it only
+        where signal and noise are comparable.
+        """
+        matrix, noise = equations.matrix, equations.noise
+        matrix, right = self._with_priors(matrix - noise + noise @ solve_ridge(matrix, noise), equations)
+        terms = np.zeros(self.free.shape)
+        terms[self.free] = solve_ridge(matrix, right)
+        terms = terms.reshape(len(self.basis) + 1, -1)
+        terms[0, : len(self.scale)] = self.scale
+        self.kernel_terms = terms[:-1]
+        self.background_terms = terms[-1, : polynomials.n_terms(self.background_order)]
+        return (terms @ self._design(self.stars)).T
+
+    def _with_priors(self, matrix: np.ndarray, equations: _Equations) -> tuple[np.ndarray, np.ndarray]:
+        """Both sides with what is known of the coefficients beforehand."""
+        right = equations.right - equations.noise_right
+        if self.penalty is not None:
+            design = self._design(self.stars)[:, self.stars.usable]
+            prior = np.broadcast_to(np.pad(self.penalty, (0, 2)), (design.shape[1], *(len(self.penalty) + 2,) * 2))
+            matrix = (
+                matrix + self._products(prior, np.zeros(len(prior)), np.full(len(prior), 1 / len(prior)), design)[0]
+            )
+        if self.psf_weight:
+            models, n_models = self.models, len(self.models.x)
+            information = (self.stars.power() / self.variance)[self.stars.usable].sum()
+            weights = np.full(n_models, self.psf_weight * information / n_models)
+            ratio = models.polynomial(self.scale, self.shape)
+            # the model of a star of the target is its PSF times the flux ratio
+            gram = models.gram.copy()
+            gram[:, :-1, -1] *= ratio[:, None]
+            of_models = self._products(gram, ratio, weights, self._design(models))
+            matrix, right = matrix + of_models[0], right + of_models[1]
+        return matrix, right
+
+    def _design(self, stars: KernelStars) -> np.ndarray:
+        """Terms of the polynomials at stars."""
+        return polynomials.terms(*polynomials.spanned(stars.x, stars.y, self.shape), self.order)
+
+    def _folds(self, active: np.ndarray) -> list[tuple[np.ndarray, _Equations]]:
+        """Parts of the stars, and the equations from the others."""
+        total, number = self._equations(active), np.cumsum(active) % FOLDS
+        parts = [active & (number == k) for k in range(FOLDS)]
+        return [(part, total - self._equations(part)) for part in parts]
+
+    def _best_weight(self, active: np.ndarray) -> float:
+        """The weight of the PSF models with which stars that did not take part leave least."""
+        folds, left = self._folds(active), []
+        allowance = 1 + MODEL_ERROR**2 * self.stars.power() / (np.maximum(self.stars.n_pixels, 1) * self.variance)
+        for self.psf_weight in PSF_WEIGHTS:
+            residuals = ((held, self._residuals(self._solve(others))[0]) for held, others in folds)
+            left.append(sum((self.stars.n_pixels * chi2 / allowance)[held].sum() for held, chi2 in residuals))
+        return PSF_WEIGHTS[int(np.argmin(left))]
 
     def _agreeing_sums(self) -> np.ndarray:
-        """Stars whose flux ratio, from a fit of B_0 and a constant alone, is not an outlier."""
+        """Stars whose flux ratio, from a fit of B_0 and a constant alone, is like that of most."""
         gram, usable = self.stars.gram, self.stars.usable
         constant = gram.shape[-1] - 2
         model = gram[:, 0, 0] - gram[:, 0, constant] ** 2 / np.maximum(self.stars.n_pixels, 1)
         data = gram[:, 0, -1] - gram[:, 0, constant] * gram[:, constant, -1] / np.maximum(self.stars.n_pixels, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio, error = data / model, np.sqrt(self.variance / model)
-        return usable & _consistent(ratio, error, usable, PSF_RATIO_FLOOR)
+            ratio, error = data / model / self.ratio, np.sqrt(self.variance / model)
+        return usable & agreeing(ratio, np.hypot(error, PSF_RATIO_FLOOR), usable, KERNEL_SUM_CLIP)
 
     def _brightest_per_cell(self, good: np.ndarray) -> np.ndarray:
         """The first `STARS_PER_CELL` good stars of every cell."""
@@ -273,45 +332,6 @@ class _Fit:
         active = np.zeros(len(good), bool)
         active[rows[rank < STARS_PER_CELL]] = True
         return active
-
-    def _solve(self, active: np.ndarray, kernel_order: int, background_order: int, scale_order: int) -> np.ndarray:
-        """Spatial solution from the active stars; returns the local coefficients at every star, (n, nb + 1)."""
-        stars, n_functions = self.stars, len(self.basis)
-        order = max(kernel_order, background_order, scale_order)
-        design = polynomials.terms(*polynomials.spanned(stars.x, stars.y, self.shape), order)
-        degree = np.sum(polynomials.exponents(order), axis=1)
-        column_order = np.full(n_functions + 1, kernel_order)
-        column_order[0], column_order[-1] = scale_order, background_order
-        free = (degree <= column_order[:, None]).ravel()
-
-        weights = 1 / self.variance[active]
-        full = normal_matrix(stars.gram[active][:, :-1, :-1], weights, design[:, active])
-        matrix = full[free][:, free]
-        right = ((stars.gram[active][:, :-1, -1].T * weights) @ design[:, active].T).ravel()[free]
-        if self.penalty is not None:
-            prior = np.broadcast_to(np.pad(self.penalty, (0, 1)), (len(weights), *(n_functions + 1,) * 2))
-            matrix += normal_matrix(prior, np.full(len(weights), 1 / len(weights)), design[:, active])[free][:, free]
-        matrix = self._without_noise(matrix, free, active, weights, design)
-        terms = np.zeros(free.shape)
-        terms[free] = solve_ridge(matrix, right)
-        terms = terms.reshape(n_functions + 1, -1)
-        self.kernel_terms = terms[:-1, degree <= max(kernel_order, scale_order)]
-        self.background_terms = terms[-1, degree <= background_order]
-        return (terms @ design).T
-
-    def _without_noise(self, matrix, free, active, weights, design) -> np.ndarray:
-        """Remove what the noise of the convolved image adds to the normal matrix M: N = E[noise (x) basis squared].
-
-        M - N alone need not be positive in directions that are all noise; M - N + N M^-1 N always is, and differs
-        from it only where signal and noise are comparable.
-        """
-        stars, n_functions = self.stars, len(self.basis)
-        overlap = np.zeros((1, n_functions + 1, n_functions + 1))
-        overlap[0, :-1, :-1] = self.overlap
-        noise_weights = weights * (stars.n_pixels * stars.image_variance)[active]
-        gram = np.broadcast_to(overlap, (len(weights), *overlap.shape[1:]))
-        noise = normal_matrix(gram, noise_weights, design[:, active])[free][:, free]
-        return matrix - noise + noise @ solve_ridge(matrix, noise)
 
     def _residuals(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """chi2 per pixel, fraction of the flux left, its error, and whether a star agrees with the solution."""
@@ -333,15 +353,6 @@ class _Fit:
             excess = np.einsum("nb,nb->n", model, products[:, :-2]) - model_sum * products[:, -2] / n_pixels + noise
             deviation, error = excess / model_power, np.sqrt(self.variance / model_power)
             allowance = 1 + MODEL_ERROR**2 * model_power / (n_pixels * self.variance)
-            agree = _consistent(deviation, error, stars.usable, KERNEL_SUM_FLOOR)
+            agree = agreeing(deviation, np.hypot(error, KERNEL_SUM_FLOOR), stars.usable, KERNEL_SUM_CLIP)
             agree &= (mean**2 < MAX_RESIDUAL_MEAN**2 * allowance) & (chi2 < MAX_RESIDUAL_RMS**2 * allowance)
         return chi2, deviation, error, agree
-
-
-def _consistent(values: np.ndarray, errors: np.ndarray, among: np.ndarray, floor: float) -> np.ndarray:
-    """Values within three sigma of their median, sigma from their own errors and the spread of all."""
-    centre = np.median(values[among])
-    with np.errstate(invalid="ignore"):
-        pulls = (values - centre) / np.hypot(errors, floor)
-    width = max(1.0, robust_width(pulls[among]))
-    return np.abs(pulls) < KERNEL_SUM_CLIP * width

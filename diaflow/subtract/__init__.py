@@ -8,7 +8,7 @@ __all__ = [
     "alard_lupton",
     "decorrelate",
     "masks",
-    "model_error",
+    "star_errors",
     "noise",
     "photometric",
     "result",

@@ -24,6 +24,7 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sig
 from diaflow.psfmatch.basis import alard_lupton_basis, delta_basis
 from diaflow.psfmatch.solution import KernelSolution, fit
 from diaflow.subtract import decorrelate, masks, noise
+from diaflow.subtract.photometric import match
 from diaflow.subtract.result import Difference
 from diaflow.subtract.sources import kernel_sources
 
@@ -73,7 +74,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     Returns
     -------
     Difference
-        Its variance plane is that of the noise; what `model_error` means for it has not been added.
+        Its variance plane is that of the noise; what stars show beyond it has not been measured.
 
     Raises
     ------
@@ -98,21 +99,29 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     basis, penalty = delta_basis(*sigmas) if config["basis"] == "delta" else (alard_lupton_basis(*sigmas), None)
     bad = grow(image.flagged(*UNUSABLE), basis.shape[-1] // 4) | target.flagged(*UNUSABLE)
     x, y = (c[: MAX_GRAM // len(basis) ** 2] for c in kernel_sources(sources, science, bad))
-    orders = config["kernel_order"], config["background_order"], config["scale_order"]
+    sign = 1 if mode == "convolve_science" else -1
+    ratio = match(
+        *(science, template)[::-sign],
+        x,
+        y,
+        science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE),
+        config["scale_order"],
+    )
     # pixels of a smoothed image scatter less than its low frequencies
     scatter = replace(target, variance=target.variance * np.float32((smoothing.terms[0] ** 2).sum()))
-    solution = fit(image, scatter, x, y, basis, *orders, bad=bad, penalty=penalty)
-    pair = MatchedPair.matched(image, target, solution, smoothing, sky, +1 if mode == "convolve_science" else -1)
+    orders = config["kernel_order"], config["background_order"]
+    solution = fit(image, scatter, x, y, basis, ratio.terms, *orders, bad=bad, penalty=penalty)
+    pair = MatchedPair.matched(image, target, solution, smoothing, sky, sign)
     figures = {
         "mode": mode,
         "science_fwhm": FWHM_PER_SIGMA * science_sigma,
         "template_fwhm": FWHM_PER_SIGMA * template_sigma,
-        "kernel_sum": solution.kernel_sum,
+        "kernel_sum": ratio.scale,
         "kernel_sum_scatter": solution.kernel_sum_scatter,
         "n_kernel_stars": int(solution.used.sum()),
     }
     stars = np.stack([x[solution.used], y[solution.used]])
-    return Difference(*pair.decorrelated(sky), stars, solution.model_error, figures)
+    return Difference(*pair.decorrelated(sky), stars, figures)
 
 
 @dataclass

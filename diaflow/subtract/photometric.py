@@ -15,9 +15,13 @@ from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import fwhm
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
-from diaflow.statistics import robust_width
+from diaflow.statistics import agreeing, robust_width
 
 CLIP = 3.0  # errors from the polynomial at which a star's flux ratio is not believed
+# Before there is a polynomial: change of the flux ratio over the field that is no reason not to believe a star.
+FIELD_CHANGE = 0.05
+MAX_ORDER = 3  # of the flux ratio in position, where the stars choose it: chosen
+MAX_STARS = 1000  # brightest that are compared: they tell the flux ratio to 0.03 %
 # A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
 SCALE_FLOOR = 0.01
 MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the larger FWHM
@@ -73,7 +77,7 @@ class PhotometricMatch:
 
 
 def match(
-    science: Exposure, template: Exposure, x: np.ndarray, y: np.ndarray, bad: np.ndarray, order: int
+    science: Exposure, template: Exposure, x: np.ndarray, y: np.ndarray, bad: np.ndarray, order: int | None
 ) -> PhotometricMatch:
     """Compare the stars at x, y [pixel] of two images on one grid.
 
@@ -82,10 +86,12 @@ def match(
     science, template : Exposure
         With `StampField` PSFs and variance planes of the noise at low frequencies.
     x, y : (n,) arrays
+        The best first, of which the first thousand are used.
     bad : (ny, nx) bool array
         Pixels that may not lie in the box that is compared.
-    order : int
-        Degree of the flux ratio as a polynomial in position; lowered when there are too few stars.
+    order : int or None
+        Degree of the flux ratio as a polynomial in position, lowered when there are too few stars; None for the one
+        that predicts other stars best (Akaike 1974).
 
     Returns
     -------
@@ -98,18 +104,40 @@ def match(
     """
     half = max(MIN_HALF, round(HALF * max(fwhm(e.psf.centre()) for e in (science, template))))
     usable = _clean(x, y, bad, half)
+    usable &= np.cumsum(usable) <= MAX_STARS
     if usable.sum() < MIN_STARS:
         n_usable = int(usable.sum())
         raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed", found=n_usable, needed=MIN_STARS)
     values, errors, flux = _compare(science, template, x[usable], y[usable], half)
-    order = polynomials.affordable(order, usable.sum(), STARS_PER_TERM)
-    design = polynomials.terms(*polynomials.spanned(x[usable], y[usable], science.shape), order)
-    total = np.hypot(errors[0], SCALE_FLOOR * abs(np.median(values[0])))
-    terms, kept = polynomials.fit(design, values[0], total, CLIP)
+    terms, kept = _flux_ratio(values[0], errors[0], *polynomials.spanned(x[usable], y[usable], science.shape), order)
+    shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
     used, fluxes = np.zeros(len(x), bool), np.zeros(len(x))
     used[usable], fluxes[usable] = kept, flux
-    shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
-    return PhotometricMatch(terms, order, float(robust_width(values[0][kept])), tuple(shifts), used, fluxes)
+    scatter = float(robust_width(values[0][kept]))
+    return PhotometricMatch(terms, polynomials.order_of(terms), scatter, tuple(shifts), used, fluxes)
+
+
+def _flux_ratio(
+    ratio: np.ndarray, error: np.ndarray, u: np.ndarray, v: np.ndarray, order: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of the polynomial through the ratios of stars, and the stars that it rests on."""
+    middle = abs(np.median(ratio))
+    agree = agreeing(ratio, np.hypot(error, FIELD_CHANGE * middle), np.ones(len(ratio), bool), CLIP)
+    if agree.sum() < MIN_STARS:
+        raise BadData(f"{agree.sum()} kernel stars agree on a flux ratio, at least {MIN_STARS} needed")
+    ratio, error, u, v = ratio[agree], np.hypot(error, SCALE_FLOOR * middle)[agree], u[agree], v[agree]
+    highest = polynomials.affordable(MAX_ORDER if order is None else order, len(ratio), STARS_PER_TERM)
+    best = None
+    for degree in range(highest + 1) if order is None else (highest,):
+        design = polynomials.terms(u, v, degree)
+        terms, used = polynomials.fit(design, ratio, error, CLIP)
+        misfit = np.minimum(((ratio - terms @ design) / error) ** 2, CLIP**2).sum()
+        criterion = misfit + 2 * len(terms)
+        if best is None or criterion < best[0]:
+            best = criterion, terms, used
+    kept = agree.copy()
+    kept[agree] = best[2]
+    return best[1], kept
 
 
 def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarray:

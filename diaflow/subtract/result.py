@@ -14,14 +14,12 @@ class Difference:
     Attributes
     ----------
     exposure : Exposure
-        Science minus matched template, of white noise, with the variance plane and the unit-sum PSF (`StampField`)
-        that belong to it, in the photometric scale of the science image [nJy].
+        Science minus matched template, of white noise, with the variance plane, the errors of fluxes that are no noise
+        and the unit-sum PSF (`StampField`) that belong to it, in the photometric scale of the science image [nJy].
     matched_template : Exposure
         The template as it was subtracted, on the same pixels.
     stars : (2, n) array
         x and y of the stars that the match rests on [pixel].
-    model_error : float
-        Rms of what matching leaves of a bright star, over the rms of the star itself.
     figures : dict
         Columns of table "diffim_summary" that the subtraction knows, by name.
     """
@@ -29,5 +27,4 @@ class Difference:
     exposure: Exposure
     matched_template: Exposure
     stars: np.ndarray
-    model_error: float
     figures: dict[str, float | int | str | bool]

@@ -1,7 +1,8 @@
 """Difference images: science minus template matched to it.
 
 `subtract` prepares the two images (coverage, missing pixels, variance planes that agree with the sky), runs the
-algorithm that it gets, and completes mask and variance of what it gave.  An algorithm is one file of this folder with
+algorithm that it gets, takes away what that left of the sky, and then makes variance and errors of fluxes those that
+the sky and the stars of the difference show.  An algorithm is one file of this folder with
 `OPTIONS` and `subtract`.
 """
 
@@ -11,14 +12,17 @@ from dataclasses import replace
 import numpy as np
 
 from diaflow import polynomials
+from diaflow.detect import binned
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
+from diaflow.measure import photometry
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.psfmatch.homogeneous import sample_psf
-from diaflow.subtract import masks, model_error, noise
+from diaflow.subtract import masks, noise, star_errors
 from diaflow.subtract.result import Difference
+from diaflow.subtract.sources import kernel_sources
 
 # Of the field through a `CoaddPsf`: samples along the longer side of the image, and degree.
 PSF_GRID, PSF_ORDER = 5, 2
@@ -49,7 +53,7 @@ def subtract(
     Returns
     -------
     Difference
-        The variance contains what matching is likely to miss of bright stars.  Pixels without data in either image,
+        Pixels without data in either image,
         and those within half a kernel of the border or of missing data in the convolved image, are 0 with the median
         variance and have NO_DATA or EDGE set.  In mode convolve_science the matched template has its own, broader PSF.
         `science_variance_factor` in the figures is what the variance plane of the science image must be multiplied
@@ -73,16 +77,23 @@ def subtract(
     result = algorithm(science, template, sources, sky, config)
     difference = result.exposure
     difference.metadata["visit_in_template"] = in_template
-    # before the model error, which hides them beside stars
     masks.flag_cosmic_rays(difference)
+    # what is left of the sky would pass for noise
+    background_scatter = binned.remove_sky(difference)
     noise_figures = _verify(difference, sky)
-    jumps = model_error.psf_jumps(template_psf, template.shape)
-    model_error.add(difference, result.matched_template, result.model_error, jumps)
+    stars = kernel_sources(sources, science, difference.flagged(*photometry.UNUSABLE))
+    jumps = star_errors.psf_jumps(template_psf, template.shape)
+    difference.flux_error, star_error = star_errors.flux_error(difference, result.matched_template, *stars, jumps)
     figures = {
         "template_coverage": coverage,
         "visit_in_template": in_template,
         "science_variance_factor": science_factor,
         "template_variance_factor": template_factor,
+        "background_scatter": background_scatter,
+        "star_error": star_error.fraction,
+        "star_displacement": star_error.displacement,
+        "star_wings": star_error.wings,
+        "n_error_stars": star_error.n_stars,
     }
     return replace(result, figures=figures | result.figures | noise_figures)
 

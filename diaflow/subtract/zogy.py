@@ -10,8 +10,8 @@ P_D = k_n (x) P_n.  The kernels are computed in cells of a grid, cut to compact 
 reaches no farther than they do, and applied as polynomial fields in overlapping tiles (`convolution.convolve`).
 
 The score S = P_D (x) D and its corrected form S_corr are not stored: `matchedfilter.smooth_snr` of D is S_corr, because
-the variance plane of D holds what S_corr divides by: the noise of the sources, as a PSF fit feels it, and of the
-registration.
+the variance plane of D holds the noise of the sources, as a PSF fit feels it, and `star_errors` what the registration
+leaves.
 """
 
 from dataclasses import replace
@@ -44,8 +44,6 @@ MAX_AMPLIFICATION = 12.0  # of any frequency by either kernel
 TRUNCATION, MAX_SIZE, TAPER = 5e-4, 61, 0.4
 # Amplitude of the transform of a PSF below which it is noise: at least, at most, and frequencies that tell [1/pixel].
 FLOOR, MAX_FLOOR, NOISE_FREQUENCY = 1e-3, 5e-3, 0.4
-# Stars that tell what the PSFs miss of a star, and the half side of the box around them [FWHM].
-BRIGHTEST, BOX = 20, 2.0
 
 
 def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict) -> Difference:
@@ -85,7 +83,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     found = match(science, template, x, y, bad, config["scale_order"])
     template = _on_science_scale(science, template, found, sky, config["background_order"])
     kernels = kernel_fields(science, template, sky)
-    difference, matched = difference_pair(science, template, kernels, found.registration)
+    difference, matched = difference_pair(science, template, kernels)
     stars = np.stack([x[found.used], y[found.used]])
     figures = {
         "mode": "both",
@@ -95,8 +93,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
         "kernel_sum_scatter": found.scatter,
         "n_kernel_stars": int(found.used.sum()),
     }
-    error = _model_error(difference, stars, found.flux[found.used])
-    return Difference(difference, matched, stars, error, figures)
+    return Difference(difference, matched, stars, figures)
 
 
 def kernel_fields(science: Exposure, template: Exposure, sky: np.ndarray) -> tuple[StampField, StampField, StampField]:
@@ -206,7 +203,6 @@ def difference_pair(
     science: Exposure,
     template: Exposure,
     kernels: tuple[StampField, StampField, StampField],
-    registration: tuple[float, float],
 ) -> tuple[Exposure, Exposure]:
     """D and k_r (x) R, with their variances.
 
@@ -216,8 +212,6 @@ def difference_pair(
         Of one photometric scale.
     kernels : (StampField, StampField, StampField)
         Those of `kernel_fields`.
-    registration : (float, float)
-        Rms error of the registration in x and y [pixel].
 
     Returns
     -------
@@ -237,7 +231,6 @@ def difference_pair(
         for exposure, a, k in zip((science, template), colours, (k_n, k_r))
     ]
     variance = variances[0] + variances[1]
-    _add_registration_error(variance, subtracted, psf.centre(), registration)
     variance[lost] = noise.typical(variance, ~lost)
     metadata = science.metadata | {"psf_fwhm": fwhm(psf.centre())}
     difference = Exposure(image, variance, mask, science.wcs, psf, noise=WHITE, metadata=metadata)
@@ -250,39 +243,3 @@ def _replaced(science: Exposure, template: Exposure) -> tuple[np.ndarray, np.nda
     bad = [exposure.flagged(*REPLACED) for exposure in (science, template)]
     filled = [np.where(lost, np.float32(0), exposure.image) for exposure, lost in zip((science, template), bad)]
     return np.where(bad[0], filled[1], science.image), np.where(bad[1], filled[0], template.image)
-
-
-def _add_registration_error(
-    variance: np.ndarray, subtracted: np.ndarray, stamp: np.ndarray, registration: tuple[float, float]
-) -> None:
-    """Add what a misplaced star has of S, as a variance of the pixels of D, in place.
-
-    V_ast = sum over x, y of sigma**2 (dS_r / dx)**2 with S_r = P_D (x) k_r (x) R.  That of the science image has the
-    same cause and is not added again: a transient is not misplaced against anything.
-    """
-    if max(registration) == 0:
-        return
-    score = convolve(subtracted, StampField(stamp[None, ::-1, ::-1], 0, variance.shape))
-    power = (stamp**2).sum()
-    for axis, error in zip((1, 0), registration):
-        slope = np.gradient(score, axis=axis)
-        slope *= np.float32(error / np.sqrt(power))
-        variance += slope**2
-
-
-def _model_error(difference: Exposure, stars: np.ndarray, flux: np.ndarray) -> float:
-    """Rms residual of the brightest stars, beyond noise, over their own rms."""
-    brightest = np.argsort(-flux, kind="stable")[:BRIGHTEST]
-    half = round(BOX * fwhm(difference.psf.centre()))
-    offsets = np.arange(-half, half + 1)
-    x, y = stars[:, brightest]
-    rows = np.rint(y).astype(int)[:, None, None] + offsets[:, None]
-    columns = np.rint(x).astype(int)[:, None, None] + offsets
-    ny, nx = difference.shape
-    inside = (rows.min((1, 2)) >= 0) & (columns.min((1, 2)) >= 0) & (rows.max((1, 2)) < ny) & (columns.max((1, 2)) < nx)
-    if not inside.any():
-        return 0.0
-    rows, columns, flux = rows[inside], columns[inside], flux[brightest][inside]
-    excess = (difference.image[rows, columns] ** 2 - difference.variance[rows, columns]).sum((1, 2))
-    own = flux**2 * (difference.psf.centre() ** 2).sum()
-    return float(np.sqrt(max(np.median(excess / own), 0)))

@@ -174,7 +174,7 @@ class Cluster:
 
 
 def _left_behind(link: Path) -> bool:
-    """Whether a configuration is one that a killed test linked: its controller lives no more, its folder may be there."""
+    """Whether a configuration is one that a killed test linked: its controller lives no more."""
     if not link.is_symlink():
         return False
     controller = link.readlink().parent / "slurmctld.pid"

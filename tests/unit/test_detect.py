@@ -7,8 +7,8 @@ from scipy.special import erf
 from scipy.stats import poisson
 from triplets import CONFIG, SCIENCE_NOISE, SIGMA, TEMPLATE_NOISE, scattered, stars, triplet, wcs_at, with_noise
 
-from diaflow.detect import footprints
-from diaflow.diasource import clean, detection, dipole
+from diaflow.detect import binned, footprints, streaks
+from diaflow.diasource import detection, dipole
 from diaflow.errors import BadData
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
@@ -20,12 +20,13 @@ from diaflow.subtract.result import Difference
 
 def result_of(difference, template, x=(), y=()):
     """What a subtraction gives that found the variances right and used the stars at x, y."""
-    return Difference(difference, template, np.array([x, y], float), 0.0, {"science_variance_factor": 1.0})
+    return Difference(difference, template, np.array([x, y], float), {"science_variance_factor": 1.0})
 
 
 def dia_sources(difference, science, template, config):
-    """Clean a difference and detect what is on it."""
-    clean.clean(difference)
+    """Take the sky from a difference, mark its streaks and detect what is on it."""
+    binned.remove_sky(difference)
+    streaks.mark(difference)
     return detection.dia_sources(result_of(difference, template), science, config)
 
 

@@ -5,7 +5,8 @@ import pytest
 from scenes import CONFIG, add_stars, make_image
 from triplets import wcs_at
 
-from diaflow.diasource import clean, detection, quality
+from diaflow.detect import streaks
+from diaflow.diasource import detection, quality
 from diaflow.forced.diffim import forced_photometry
 from diaflow.subtract import alard_lupton
 from diaflow.subtract.subtraction import subtract
@@ -32,7 +33,7 @@ def measured():
     gone = np.arange(len(x)) % 2 == 0
     add_stars(template.image, x[gone], y[gone], np.full(gone.sum(), 1500.0), 1.8)
     difference = subtract(science, template, stars, alard_lupton.subtract, CONFIG)
-    clean.clean(difference.exposure)
+    streaks.mark(difference.exposure)
     dia_sources = detection.dia_sources(difference, science, {"threshold": 5.0, "aperture": 12.0})
     row = quality.summary_row(difference, science, stars, dia_sources)[0]
     near = np.hypot(dia_sources["x"][:, None] - x[gone], dia_sources["y"][:, None] - y[gone]).min(1) < 1

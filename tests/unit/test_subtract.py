@@ -4,7 +4,8 @@ from builders import constant_psf, gaussian, tan_wcs
 from scenes import CONFIG, add_stars, make_image, psf_flux, without_stars
 from scipy.signal import fftconvolve
 
-from diaflow.diasource import clean, quality
+from diaflow.detect import streaks
+from diaflow.diasource import quality
 from diaflow.errors import BadData
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
@@ -318,7 +319,7 @@ def test_summary_becomes_a_row_of_the_table():
     difference = result.exposure
     dia_sources = tables.empty("dia_source", 3)
     dia_sources["pixelFlags"][0] = True
-    clean.clean(difference)
+    streaks.mark(difference)
     row = quality.summary_row(result, science, table, dia_sources)
     assert (row["visit"][0], row["detector"][0], row["band"][0], row["status"][0]) == (7, 3, "r", "ok")
     assert (row["n_dia_sources"][0], row["n_dia_sources_unflagged"][0]) == (3, 2)

@@ -7,8 +7,8 @@ from noisepeaks import peak_density
 from scenes import CONFIG, add_stars, psf_flux
 from starfield import moffat, painted
 
-from diaflow.detect import footprints
-from diaflow.diasource import clean, detection
+from diaflow.detect import footprints, streaks
+from diaflow.diasource import detection
 from diaflow.image.planes import bits
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.psf.stampfield import fit_stamps, moments_sigma
@@ -129,7 +129,7 @@ def test_bright_stars_leave_less_than_half_a_percent_and_no_detection(algorithm,
     table = source_table(x, y, flux, flux / snr)
     result = subtract(*pair, table, algorithm.subtract, CONFIG | {"kernel_order": 2})
     difference = result.exposure
-    clean.clean(difference)
+    streaks.mark(difference)
     found = detection.dia_sources(result, pair[0], {"threshold": 5.0, "aperture": 12.0})
     assert found["pixelFlags"].all()
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)

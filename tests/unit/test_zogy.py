@@ -25,7 +25,7 @@ def run(science, template, table, **config):
 def difference_of(science, template):
     """D of two images of equal scale and background, without stars."""
     kernels = zogy.kernel_fields(science, template, np.ones(science.shape, bool))
-    return zogy.difference_pair(science, template, kernels, (0.0, 0.0))
+    return zogy.difference_pair(science, template, kernels)
 
 
 def transform(stamp, shape):
@@ -185,7 +185,7 @@ def test_a_variable_star_does_not_change_the_flux_ratio():
         run(*(make_image(s, n_stars=1)[0] for s in (2.4, 2.0)), table[:0])
 
 
-def test_shift_of_the_images_is_measured_and_its_residuals_are_in_the_variance():
+def test_shift_of_the_images_is_measured_and_its_residuals_are_in_the_errors():
     """0.05 pixels in x: dipoles of 2 % of stars of S/N 500, 10 sigma of the sky, none of which is detected."""
     science, table = make_image(2.4, 0.1, n_stars=30, size=400)
     template, _ = make_image(2.0, 0.1, 7, n_stars=0, size=400)
@@ -197,10 +197,38 @@ def test_shift_of_the_images_is_measured_and_its_residuals_are_in_the_variance()
     difference, _, _ = run(science, template, table)
     stamp = difference.psf.centre()
     kernels = zogy.kernel_fields(science, template, noise.sky(science))
-    plain, _ = zogy.difference_pair(science, template, kernels, (0.0, 0.0))
+    plain, _ = zogy.difference_pair(science, template, kernels)
     bad = difference.mask != 0
     assert np.abs(smooth_snr(plain.image, plain.variance, bad, stamp)).max() > 7
-    assert np.abs(smooth_snr(difference.image, difference.variance, bad, stamp)).max() < 5
+    snr = smooth_snr(difference.image, difference.variance, bad, stamp, difference.flux_error)
+    assert np.abs(snr).max() < 5
+
+
+def test_noise_of_the_images_does_not_bias_the_flux_ratio():
+    """Stars of S/N 25: uncorrected, noise in the template would lower the ratio by 1 / S/N**2 and more."""
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(30, 570, (2, 150))
+    ratios = []
+    for seed in range(2):
+        pair = [make_image(sigma, 1.0, 10 * seed + k, n_stars=0, size=600)[0] for k, sigma in enumerate((2.5, 2.0))]
+        for image, sigma in zip(pair, (2.5, 2.0)):
+            add_stars(image.image, x, y, np.full(150, 25 * np.sqrt(4 * np.pi) * 2.0), sigma)
+        ratios.append(photometric.match(*pair, x, y, np.zeros((600, 600), bool), 0).scale)
+    # 2 x 150 stars of S/N 25 and 20: 0.4 %
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.012)
+
+
+def test_the_flux_ratio_is_that_of_most_stars_where_half_of_them_have_changed():
+    """Half of 60 stars are 1.3 to 3 times as bright on one image."""
+    rng = np.random.default_rng(8)
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(40, 560, 10), np.linspace(40, 560, 6)))
+    pair = [make_image(sigma, 0.5, k, n_stars=0, size=600)[0] for k, sigma in enumerate((2.5, 2.0))]
+    factor = np.where(rng.permutation(60) < 30, rng.uniform(1.3, 3, 60), 1.0)
+    for image, sigma, change in zip(pair, (2.5, 2.0), (factor, 1.0)):
+        add_stars(image.image, x, y, 2000 * change * np.ones(60), sigma)
+    found = photometric.match(*pair, x, y, np.zeros((600, 600), bool), None)
+    assert found.scale == pytest.approx(1.0, abs=0.01)
+    assert not found.used[factor > 1].any() and found.used[factor == 1].sum() >= 28
 
 
 def test_saturated_stars_cosmic_rays_and_gaps_do_not_ring():
