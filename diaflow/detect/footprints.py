@@ -135,7 +135,7 @@ def resolved(x: np.ndarray, y: np.ndarray, height: np.ndarray, sigma: float) -> 
     -------
     (n,) bool array
     """
-    pairs = _close(x, y, RESOLVED * sigma)
+    pairs = close_pairs(x, y, RESOLVED * sigma)
     rank = np.empty(len(x), int)
     rank[np.argsort(-height, kind="stable")] = np.arange(len(x))
     stays = np.ones(len(x), bool)
@@ -143,8 +143,20 @@ def resolved(x: np.ndarray, y: np.ndarray, height: np.ndarray, sigma: float) -> 
     return stays
 
 
-def _close(x: np.ndarray, y: np.ndarray, distance: float) -> np.ndarray:
-    """Rows of the pairs of places within a distance, (m, 2)."""
+def close_pairs(x: np.ndarray, y: np.ndarray, distance: float) -> np.ndarray:
+    """Pairs of places that are close to each other.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+    distance : float
+        Largest distance of a pair, in their unit.
+
+    Returns
+    -------
+    (m, 2) int array
+        Rows of the two.
+    """
     return _tree(x, y).query_pairs(distance, output_type="ndarray")
 
 
@@ -205,7 +217,7 @@ def _pairs(positive: _Peaks, negative: _Peaks, sigma: float) -> np.ndarray:
         _tree(negative.x, negative.y), MAX_LOBE_DISTANCE * sigma, output_type="coo_matrix"
     )
     pairs = np.column_stack([opposite.row, opposite.col])
-    cut = [_close(peaks.x, peaks.y, RESOLVED * sigma) for peaks in (positive, negative)]
+    cut = [close_pairs(peaks.x, peaks.y, RESOLVED * sigma) for peaks in (positive, negative)]
     n_positive = len(positive.x)
     return np.concatenate([pairs + [0, n_positive], cut[0], cut[1] + n_positive])
 

@@ -3,14 +3,15 @@
 The difference has been cleaned (`clean`).  The matched filter of the PSF turns it into a signal-to-noise image,
 `footprints` finds the peaks in it, and each becomes one source, placed and measured by PSF fits on the difference, and
 on the calexp and the template at the same place.  `dipole` and `trail` fit what is no point, `shapes` tells it,
-`glints` finds sources on a line, `flags` says what to trust; `quality` sums up the image.
+`sharp` finds what is no light, `leftovers` what matching left of a star, `glints` sources on a line; `flags` says what
+to trust, and `quality` sums up the image.
 """
 
 import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.detect import footprints
-from diaflow.diasource import dipole, flags, glints, shapes, sharp, trail
+from diaflow.diasource import dipole, flags, glints, leftovers, shapes, sharp, trail
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
@@ -68,10 +69,12 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     if len(found) > MAX_SOURCES:
         raise BadData(f"{len(found)} sources on the difference image", found=len(found))
     table, found, steps = _located(found, image, science, matched_template, ~unusable, sigma)
+    _set_fluxes(table, difference, science, config_detect["aperture"])
+    stays = leftovers.best_of_each_star(table, matched_template, sigma)
+    table, found, steps = table[stays], found[stays], steps[stays]
     _set_data_id(table, image)
     table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size
     _set_sky_position(table, image.wcs, steps)
-    _set_fluxes(table, difference, science, config_detect["aperture"])
     table["sharp"] = ~table["isDipole"] & sharp.is_sharp(image, ~unusable, table["x"], table["y"], table["snr"], sigma)
     flags.set_columns(table, image.mask, found, stamp)
     excess = shapes.set_columns(table, image, localplane.pixel_side(steps), sigma)

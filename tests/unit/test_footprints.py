@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from builders import gaussian, pixel_gaussian
 from scipy.spatial import cKDTree
-from triplets import CONFIG, SIGMA, stars, triplet
+from triplets import CONFIG, stars, triplet
 
 from diaflow.detect import footprints
 from diaflow.diasource import detection
