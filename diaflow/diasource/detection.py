@@ -70,7 +70,7 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
         raise BadData(f"{len(found)} sources on the difference image", found=len(found))
     table, found, steps = _located(found, image, science, matched_template, ~unusable, sigma)
     _set_fluxes(table, difference, science, config_detect["aperture"])
-    stays = leftovers.best_of_each_star(table, matched_template, sigma)
+    stays = leftovers.best_of_each_star(table, found, matched_template, sigma)
     table, found, steps = table[stays], found[stays], steps[stays]
     _set_data_id(table, image)
     table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size

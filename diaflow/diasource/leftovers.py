@@ -7,7 +7,7 @@ star have peaks of their own.
 
 import numpy as np
 
-from diaflow.detect.footprints import close_pairs
+from diaflow.detect.footprints import Footprints, close_pairs
 from diaflow.image.exposure import Exposure
 from diaflow.measure import photometry
 
@@ -15,13 +15,15 @@ REACH = 5.0  # of the pattern from its star; lobes of a dipole end there, too [s
 MAX_SHARE = 0.1  # largest flux of a part of the pattern over that of the star: what is more has varied
 
 
-def best_of_each_star(table: np.ndarray, matched_template: Exposure, sigma: float) -> np.ndarray:
+def best_of_each_star(table: np.ndarray, found: Footprints, matched_template: Exposure, sigma: float) -> np.ndarray:
     """Which sources stay when, of those that matching leaves of one star, all go but that of highest S/N.
 
     Parameters
     ----------
     table : (n,) table "dia_source"
         With positions and PSF fluxes.
+    found : Footprints
+        Of the n sources: peaks of the other sign may be below the threshold.
     matched_template : Exposure
         On the pixels of the difference.
     sigma : float
@@ -37,7 +39,7 @@ def best_of_each_star(table: np.ndarray, matched_template: Exposure, sigma: floa
     faint = np.abs(table["psfFlux"][rows]) < MAX_SHARE * flux
     rows, star = rows[faint], np.unique(star[faint], return_inverse=True)[1]
     rows, star = (values[np.argsort(-np.abs(table["snr"][rows]), kind="stable")] for values in (rows, star))
-    positive, negative = (np.bincount(star, sign * table["snr"][rows] > 0) > 0 for sign in (1, -1))
+    positive, negative = (np.bincount(star, lobes[rows] > 0) > 0 for lobes in (found.positive, found.negative))
     best = np.zeros(len(rows), bool)
     best[np.unique(star, return_index=True)[1]] = True
     stays[rows] = best | ~(positive & negative)[star]
