@@ -4,9 +4,10 @@ For each sign the pixels are flooded from the highest to the lowest.  A peak sta
 threshold above the saddle that joins it to a higher one (its topological persistence), so that neither noise on a
 bright wing nor on a plateau makes sources, and two transients whose wings touch stay two.  Peaks of opposite sign
 within the reach of one misplaced star are the lobes of one source; the fainter lobe may stay below the threshold.
+Peaks of one sign that are closer than the PSF can tell apart are one source, too, which pixels without a value cut.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numba import njit
@@ -22,6 +23,10 @@ FAINT_LOBE = 0.5  # least S/N of the fainter lobe [threshold]
 # Largest distance of peaks of opposite sign that are one source [sigma of the PSF]: the filtered lobes of a source
 # subtracted at a slightly wrong place peak 2 sqrt(2) apart.
 MAX_LOBE_DISTANCE = 4.0
+# Least distance of two sources [sigma of the PSF]: nearer ones have a single peak on the filtered image, where a PSF is
+# wider by sqrt(2), and two equal Gaussians have one peak up to twice their sigma (Sparrow 1916).  A fitted position is
+# a peak of the filtered image, too, between its pixels.
+RESOLVED = 2 * np.sqrt(2)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,25 @@ class Footprints:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __getitem__(self, rows: np.ndarray) -> "Footprints":
+        """Some of the sources.
+
+        Parameters
+        ----------
+        rows : (m,) int or (n,) bool array
+
+        Returns
+        -------
+        Footprints
+        """
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "threshold"}
+        return Footprints(**{name: values[..., rows] for name, values in columns.items()}, threshold=self.threshold)
+
+    @property
+    def height(self) -> np.ndarray:
+        """|S/N| of the highest peak."""
+        return np.maximum(self.positive, self.negative)
 
     @property
     def is_negative(self) -> np.ndarray:
@@ -90,9 +114,54 @@ def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> F
     signs = [_peaks(snr, threshold, radius, mask), _peaks(-snr, threshold, radius, mask)]
     for peaks, plane in zip(signs, ("DETECTED", "DETECTED_NEGATIVE")):
         _paint(peaks.pixels_x, peaks.pixels_y, radius, np.int32(bits(plane)), mask)
-    found = _linked(*signs, MAX_LOBE_DISTANCE * sigma, threshold)
+    found = _linked(*signs, sigma, threshold)
     _add_faint_lobes(found, snr, MAX_LOBE_DISTANCE * sigma)
     return found
+
+
+def resolved(x: np.ndarray, y: np.ndarray, height: np.ndarray, sigma: float) -> np.ndarray:
+    """Which sources stay when, of any two that are closer than the PSF can tell apart, the lower one goes.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+        Positions [pixel].
+    height : (n,) array
+        What makes one of two sources the better; of equal ones the first stays.
+    sigma : float
+        Radius of the PSF [pixel].
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    pairs = close_pairs(x, y, RESOLVED * sigma)
+    rank = np.empty(len(x), int)
+    rank[np.argsort(-height, kind="stable")] = np.arange(len(x))
+    stays = np.ones(len(x), bool)
+    stays[np.where(rank[pairs[:, 0]] < rank[pairs[:, 1]], pairs[:, 1], pairs[:, 0])] = False
+    return stays
+
+
+def close_pairs(x: np.ndarray, y: np.ndarray, distance: float) -> np.ndarray:
+    """Pairs of places that are close to each other.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+    distance : float
+        Largest distance of a pair, in their unit.
+
+    Returns
+    -------
+    (m, 2) int array
+        Rows of the two.
+    """
+    return _tree(x, y).query_pairs(distance, output_type="ndarray")
+
+
+def _tree(x: np.ndarray, y: np.ndarray) -> cKDTree:
+    return cKDTree(np.column_stack([x, y]).reshape(-1, 2))
 
 
 def _add_faint_lobes(found: Footprints, snr: np.ndarray, distance: float) -> None:
@@ -142,16 +211,26 @@ def _peaks(snr: np.ndarray, threshold: float, radius: float, mask: np.ndarray) -
     return _Peaks(x[peak], y[peak], height[peak], planes[peak], box[peak], x, y)
 
 
-def _linked(positive: _Peaks, negative: _Peaks, distance: float, threshold: float) -> Footprints:
-    """One source for each set of peaks connected by pairs of opposite sign within `distance`."""
+def _pairs(positive: _Peaks, negative: _Peaks, sigma: float) -> np.ndarray:
+    """Pairs of peaks that are one source, (m, 2): lobes, or parts that are not resolved; negative ones come last."""
+    opposite = _tree(positive.x, positive.y).sparse_distance_matrix(
+        _tree(negative.x, negative.y), MAX_LOBE_DISTANCE * sigma, output_type="coo_matrix"
+    )
+    pairs = np.column_stack([opposite.row, opposite.col])
+    cut = [close_pairs(peaks.x, peaks.y, RESOLVED * sigma) for peaks in (positive, negative)]
+    n_positive = len(positive.x)
+    return np.concatenate([pairs + [0, n_positive], cut[0], cut[1] + n_positive])
+
+
+def _linked(positive: _Peaks, negative: _Peaks, sigma: float, threshold: float) -> Footprints:
+    """One source for each set of connected peaks."""
     n_positive, n = len(positive.x), len(positive.x) + len(negative.x)
     x, y, height, planes = (
         np.concatenate([getattr(positive, name), getattr(negative, name)]) for name in ("x", "y", "height", "planes")
     )
     box = np.concatenate([positive.box, negative.box])
-    trees = [cKDTree(np.column_stack([peaks.x, peaks.y]).reshape(-1, 2)) for peaks in (positive, negative)]
-    pairs = trees[0].sparse_distance_matrix(trees[1], distance, output_type="coo_matrix")
-    links = coo_array((np.ones(pairs.nnz), (pairs.row, pairs.col + n_positive)), shape=(n, n))
+    pairs = _pairs(positive, negative, sigma)
+    links = coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n))
     n_sources, source = connected_components(links, directed=False)
     lobes, peaks = np.zeros((2, n_sources)), np.zeros((2, 2, n_sources), np.int32)
     for sign, rows in enumerate((slice(0, n_positive), slice(n_positive, n))):

@@ -3,14 +3,15 @@
 Streaks have been marked on the difference (`detect.streaks`).  The matched filter of the PSF turns it into a
 signal-to-noise image, `footprints` finds the peaks in it, and each becomes one source, placed and measured by PSF fits
 on the difference, and on the calexp and the template at the same place.  `dipole` and `trail` fit what is no point,
-`shapes` tells it, `glints` finds sources on a line, `flags` says what to trust; `quality` sums up the image.
+`shapes` tells it, `sharp` finds what is no light, `leftovers` what matching left of a star, `glints` sources on a line;
+`flags` says what to trust, and `quality` sums up the image.
 """
 
 import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.detect import footprints
-from diaflow.diasource import dipole, flags, glints, shapes, trail
+from diaflow.diasource import dipole, flags, glints, leftovers, shapes, sharp, trail
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
@@ -67,24 +68,39 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     found = footprints.find(snr, config_detect["threshold"], sigma, image.mask)
     if len(found) > MAX_SOURCES:
         raise BadData(f"{len(found)} sources on the difference image", found=len(found))
-    table = tables.empty("dia_source", len(found))
+    table, found, steps = _located(found, image, science, matched_template, ~unusable, sigma)
+    _set_fluxes(table, difference, science, config_detect["aperture"])
+    stays = leftovers.best_of_each_star(table, found, matched_template, sigma)
+    table, found, steps = table[stays], found[stays], steps[stays]
     _set_data_id(table, image)
     table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size
-    fit = photometry.psf_centroid(
-        image.image, image.variance, image.psf, found.x, found.y, ~unusable, MAX_SHIFT * sigma
-    )
-    table["x"], table["y"], table["xErr"], table["yErr"], table["centroid_flag"] = fit
-    steps = localplane.steps(image.wcs, found.x, found.y)
-    middle = dipole.set_columns(table, image, science, matched_template, found, steps, sigma)
-    table["x"], table["y"] = np.where(table["isDipole"], middle, [table["x"], table["y"]])
     _set_sky_position(table, image.wcs, steps)
-    _set_fluxes(table, difference, science, config_detect["aperture"])
-    flags.set_columns(table, image.mask, found)
+    table["sharp"] = ~table["isDipole"] & sharp.is_sharp(image, ~unusable, table["x"], table["y"], table["snr"], sigma)
+    flags.set_columns(table, image.mask, found, stamp)
     excess = shapes.set_columns(table, image, localplane.pixel_side(steps), sigma)
     trail.set_columns(table, image, excess, steps, sigma)
     flashes = np.flatnonzero(~(table["isNegative"] | table["isDipole"] | table["pixelFlags"]))
     table["glint_trail"][flashes] = glints.on_lines(table["x"][flashes], table["y"][flashes])
     return table
+
+
+def _located(
+    found: footprints.Footprints,
+    image: Exposure,
+    science: Exposure,
+    matched_template: Exposure,
+    good: np.ndarray,
+    sigma: float,
+) -> tuple[np.ndarray, footprints.Footprints, np.ndarray]:
+    """Table with centroids and dipoles, footprints and steps of the sources, of which no two have one place."""
+    table = tables.empty("dia_source", len(found))
+    fit = photometry.psf_centroid(image.image, image.variance, image.psf, found.x, found.y, good, MAX_SHIFT * sigma)
+    table["x"], table["y"], table["xErr"], table["yErr"], table["centroid_flag"] = fit
+    steps = localplane.steps(image.wcs, found.x, found.y)
+    middle = dipole.set_columns(table, image, science, matched_template, found, steps, sigma)
+    table["x"], table["y"] = np.where(table["isDipole"], middle, [table["x"], table["y"]])
+    stays = footprints.resolved(table["x"], table["y"], np.where(table["centroid_flag"], 0, found.height), sigma)
+    return table[stays], found[stays], steps[stays]
 
 
 def _central_stamp(difference: Exposure) -> np.ndarray:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from diaflow.image.flux_error import FluxError
-from diaflow.image.planes import row_blocks
+from diaflow.image.planes import pixels_where, row_blocks
+from diaflow.measure.kernels import MIN_WEIGHT
 from diaflow.pixels.convolution import convolved_blocks
 from diaflow.psf.stampfield import StampField
 
@@ -32,13 +33,17 @@ def smooth_snr(
     -------
     (ny, nx) float32 array
         sum(P I) / sqrt(sum(P**2 V) + (sum(P**2) E)**2) with E the `flux_error`, of unit variance where there is
-        noise only; 0 where the pixel itself does not count.  It is the flux over its error of `photometry.psf_flux` at
-        the pixel.
+        noise only; 0 where no more than a tenth of sum(P**2) is on pixels that count (`kernels.MIN_WEIGHT`).  It is the
+        flux over its error of `photometry.psf_flux` at the pixel.
 
     Notes
     -----
     The filter has no weights 1/V: pixels that fluctuate low have a lower V, and with 100 photons of sky per pixel
     such weights would pull the ratio to -0.6 for a PSF of 4 pixels FWHM.
+
+    A pixel that does not count has the ratio that those around it give.  The ratio of a source is then highest where
+    the source is, whichever of its pixels count: over these, no moved P is more like P than P itself (Cauchy's
+    inequality).
     """
     stamp = np.asarray(psf_stamp, np.float32)[None, ::-1, ::-1]
     ignored = _ignored(image, variance, bad)
@@ -46,15 +51,19 @@ def smooth_snr(
     noises = convolved_blocks(variance, StampField(stamp**2, 0, image.shape), ignored)
     own = stamp[0, stamp.shape[1] // 2, stamp.shape[2] // 2] ** 2
     power = (stamp**2).sum()
+    least = MIN_WEIGHT * power
     snr = np.empty(image.shape, np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):  # of ignored pixels
         for (rows, signal), (_, noise) in zip(signals, noises):
-            # The pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
-            np.maximum(noise, variance[rows] * own, out=noise)
+            y, x = pixels_where(ignored[rows])
+            around, here = noise[y, x], variance[rows][y, x]
+            alone = ~((around > least * here) & (here > 0))
+            # A counting pixel's own term is the least that the sum can be; rounding of the transforms goes below it.
+            np.maximum(noise, variance[rows] * own, out=noise, where=~ignored[rows])
             if flux_error is not None:
                 noise += (power * flux_error.rows(rows, image.shape[1])) ** 2
             np.divide(signal, np.sqrt(noise, out=noise), out=snr[rows])
-            snr[rows][ignored[rows]] = 0
+            snr[rows][y[alone], x[alone]] = 0
     return snr
 
 
