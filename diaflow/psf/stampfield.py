@@ -21,8 +21,8 @@ FIRST_VARIANCE, TOLERANCE, MAX_ROUNDS = 2.0, 1e-6, 20
 # weight is doubled.
 LEAST_DETERMINANT, LEAST_INVERSE = 1e-6, 1e-3
 LEAST_WINDOW = 1.0  # variance of the weight [pixel**2], which would be less than the pixels show
-# The profile that tells the FWHM: where it is fitted [adaptive sigma], at least to this radius [pixel], the widths of its
-# Gaussians [adaptive sigma], singular values that are noise, and radii at which it is evaluated.  Chosen: Moffat profiles
+# The profile that tells the FWHM: where it is fitted [adaptive sigma], at least to this radius [pixel], widths of its
+# Gaussians [adaptive sigma], singular values that are noise, radii at which it is evaluated.  Chosen: Moffat profiles
 # and double Gaussians are then met within 1 %.
 CORE_SIGMA, CORE_PIXELS = 3.0, 3.2
 PROFILE_WIDTHS = np.array([0.5, 0.7, 1.0, 1.4, 2.0])
@@ -266,4 +266,13 @@ def _adaptive_moments(stamp: np.ndarray) -> tuple[float, float, float, float]:
         if abs(new - s2) < TOLERANCE * s2:
             break
         s2 = min(new, k**2 / 4)
-    return s2, qxx, qyy, qxy
+    return s2, *_without_weight(qxx, qyy, qxy, window)
+
+
+def _without_weight(qxx: float, qyy: float, qxy: float, window: float) -> tuple[float, float, float]:
+    """Moments of a Gaussian from those of its product with a round one; the same where that leaves no ellipse."""
+    inverse = np.linalg.inv([[qxx, qxy], [qxy, qyy]]) - np.eye(2) / window
+    if not (inverse[0, 0] > 0 and np.linalg.det(inverse) > 0):
+        return qxx, qyy, qxy
+    (xx, xy), (_, yy) = np.linalg.inv(inverse)
+    return xx, yy, xy

@@ -13,14 +13,14 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from diaflow import polynomials
 from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
-from diaflow.psf.stampfield import fwhm
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, moments_sigma
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
 from diaflow.statistics import robust_width
 
 CLIP = 3.0  # errors from the polynomial at which a star's flux ratio is not believed
 # A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
 SCALE_FLOOR = 0.01
-MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the larger FWHM
+MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the FWHM of a Gaussian as broad as the larger PSF
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def match(
     BadData
         When fewer than three stars can be used, or one of them has no structure.
     """
-    half = max(MIN_HALF, round(HALF * max(fwhm(e.psf.centre()) for e in (science, template))))
+    sigma = max(moments_sigma(exposure.psf.centre()) for exposure in (science, template))
+    half = max(MIN_HALF, round(HALF * FWHM_PER_SIGMA * sigma))
     usable = _clean(x, y, bad, half)
     if usable.sum() < MIN_STARS:
         n_usable = int(usable.sum())

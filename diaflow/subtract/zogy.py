@@ -44,7 +44,7 @@ MAX_AMPLIFICATION = 12.0  # of any frequency by either kernel
 TRUNCATION, MAX_SIZE, TAPER = 5e-4, 61, 0.4
 # Amplitude of the transform of a PSF below which it is noise: at least, at most, and frequencies that tell [1/pixel].
 FLOOR, MAX_FLOOR, NOISE_FREQUENCY = 1e-3, 5e-3, 0.4
-# Stars that tell what the PSFs miss of a star, and the half side of the box around them [FWHM].
+# Stars that tell what the PSFs miss of a star, and the half side of the box around them [FWHM of a Gaussian as broad].
 BRIGHTEST, BOX = 20, 2.0
 
 
@@ -89,8 +89,8 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     stars = np.stack([x[found.used], y[found.used]])
     figures = {
         "mode": "both",
-        "science_fwhm": FWHM_PER_SIGMA * sigmas[0],
-        "template_fwhm": FWHM_PER_SIGMA * sigmas[1],
+        "science_fwhm": fwhm(science.psf.centre()),
+        "template_fwhm": fwhm(template.psf.centre()),
         "kernel_sum": found.scale,
         "kernel_sum_scatter": found.scatter,
         "n_kernel_stars": int(found.used.sum()),
@@ -273,7 +273,7 @@ def _add_registration_error(
 def _model_error(difference: Exposure, stars: np.ndarray, flux: np.ndarray) -> float:
     """Rms residual of the brightest stars, beyond noise, over their own rms."""
     brightest = np.argsort(-flux, kind="stable")[:BRIGHTEST]
-    half = round(BOX * fwhm(difference.psf.centre()))
+    half = round(BOX * FWHM_PER_SIGMA * moments_sigma(difference.psf.centre()))
     offsets = np.arange(-half, half + 1)
     x, y = stars[:, brightest]
     rows = np.rint(y).astype(int)[:, None, None] + offsets[:, None]
