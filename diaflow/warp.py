@@ -139,8 +139,8 @@ class _Paste:
         visit, detector = (exposure.metadata.get(key, -1) for key in ("visit", "detector"))
         self.psf_input = PsfInput(visit, detector, 1.0, exposure.psf, exposure.wcs, (0, 0, nx - 1, ny - 1))
         self.noise = exposure.noise.resampled(white_ratio)
-        known = "psf_fwhm" in exposure.metadata
-        self.metadata = {"psf_fwhm": exposure.metadata["psf_fwhm"] / scale} if known else {}
+        known = exposure.metadata.keys() & {"psf_fwhm", "psf_sigma"}
+        self.metadata = {name: exposure.metadata[name] / scale for name in sorted(known)}
 
 
 def _planes(exposure: Exposure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -153,6 +153,7 @@ SEEING = {
 }
 if plan.seeing in SEEING:
     logger.info(SEEING[plan.seeing])
+    logger.info("template: measured seeing is the full width at half maximum, a tenth below what earlier versions gave")
 
 if DETRENDED:
     for band in sorted(set(plan.bands.values())):

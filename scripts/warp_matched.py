@@ -1,6 +1,7 @@
 """Convolve the warps of visits so that all have the same PSF."""
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from diaflow.run import job, parallel
 
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
-from diaflow.psfmatch.homogeneous import homogenise, model_psf
+from diaflow.psf.stampfield import FWHM_PER_SIGMA
+from diaflow.psfmatch.homogeneous import homogenise, model_psf, model_size
 from diaflow.store import tables
 
 
@@ -20,18 +22,23 @@ def match(path, model, folders):
         logging.warning("%s: %s", path, error)
 
 
-def broadest(summaries):
-    """Largest seeing of the usable detectors [arcsec]."""
-    rows = tables.concatenate("visit_summary", [tables.read("visit_summary", path) for path in summaries])
-    seeing = rows["seeing"][rows["status"] == "ok"]
-    return float(max(seeing[seeing > 0], default=0))
+def broadest(rows, pixel_scale):
+    """FWHM of a Gaussian as broad as the broadest PSF, wings and all, and the side of the largest stamp [pixel]."""
+    rows = rows[(rows["status"] == "ok") & (rows["seeing"] > 0)]
+    scale = rows["seeing"] / rows["psf_fwhm"] / pixel_scale
+    width = max(FWHM_PER_SIGMA * rows["psf_sigma"] * scale, default=0)
+    return float(width), 2 * math.ceil(max(rows["psf_stamp_size"] * scale, default=1) / 2) - 1
 
 
 def main(snakemake):
     folders = job.folders(snakemake.output.warps)
     paths = [path for folder in snakemake.input.warps for path in sorted(Path(folder).glob("*.fits"))]
-    fwhm = snakemake.params.model_fwhm or broadest(snakemake.input.summaries) / snakemake.params.tract["pixel_scale"]
-    model = model_psf(fwhm, snakemake.params.psf_size)
+    fwhm, size = snakemake.params.model_fwhm, snakemake.params.psf_size
+    if fwhm is None:
+        rows = [tables.read("visit_summary", path) for path in snakemake.input.summaries]
+        fwhm, largest = broadest(tables.concatenate("visit_summary", rows), snakemake.params.tract["pixel_scale"])
+        size = size or largest
+    model = model_psf(fwhm, (size or model_size(fwhm)) | 1)
     parallel.each(partial(match, model=model, folders=folders), paths, snakemake.threads)
     logging.info("%d warps matched to FWHM %.2f pixel", len(paths), fwhm)
 

@@ -3,4 +3,14 @@
 `stars` is what `calexp` (one image) and `jointcal` (the first visits together) both stand on.
 """
 
-__all__ = ["astrometry", "calexp", "jointcal", "photocal", "psf_model", "psf_stars", "stars", "tan_sip"]
+__all__ = [
+    "astrometry",
+    "calexp",
+    "jointcal",
+    "photocal",
+    "psf_model",
+    "psf_stamp",
+    "psf_stars",
+    "stars",
+    "tan_sip",
+]

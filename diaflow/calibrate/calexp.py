@@ -16,13 +16,14 @@ from astropy.wcs import WCS
 
 from diaflow import units
 from diaflow.calibrate import astrometry, photocal
+from diaflow.calibrate.psf_stamp import missing_light
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import noise
-from diaflow.measure import sources
+from diaflow.measure import photometry, sources
 from diaflow.measure.moments import psf_moments
 from diaflow.psf.stampfield import fwhm, moments_sigma
 from diaflow.sky.wcs import central_pixel_scale, image_centre, image_corners
@@ -37,6 +38,10 @@ RESERVED_FLOOR = 0.005  # least relative error of the size of a star, chosen: a 
 APERTURE_ORDER = 2  # of the aperture correction in position, chosen
 APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars, chosen as of `photocal`
 APERTURE_CLIP, APERTURE_ROUNDS = 3.0, 3  # errors at which a star does not tell it, and rounds of that: chosen
+# Of the PSF stars, from which the model is wrong, chosen: what aperture over PSF flux may be off, beyond this many
+# errors, and chi2 per pixel; right ones are within 0.03 and below 2.
+MAX_FLUX_RATIO, RATIO_SIGMAS, MAX_CHI2 = 0.05, 5.0, 5.0
+CHECK_FWHM = 1.7  # radius of that aperture [FWHM], chosen: it holds nearly all light and few neighbours
 MIN_APERTURE_STARS = 3  # with fewer there is no correction
 DEPTH_SNR = 5.0  # at which the depth of an image is told
 
@@ -78,7 +83,7 @@ def calibrate(
     -------
     exposure : Exposure
         In nJy; metadata has visit, detector, band, mjd, exptime, gain [electron/nJy], noise_model, zero_point,
-        aperture_correction, psf_fwhm [pixel], seeing [arcsec], sky [DN], bunit, status.
+        aperture_correction, psf_fwhm and psf_sigma [pixel], seeing [arcsec], sky [DN], bunit, status.
     sources : "source" table
     summary : "visit_summary" table of one row
 
@@ -87,9 +92,11 @@ def calibrate(
     BadData
         When the image cannot be calibrated; the message is the reason.
     """
-    exposure, table, sky = measure_image(pixels, row, config)
+    measured = measure_image(pixels, row, config)
+    exposure, table = measured.exposure, measured.table
     summary = _summary_of(row, "ok", "")
-    summary["sky"], summary["n_psf_stars"] = sky, table["psfStar"].sum()
+    summary["sky"], summary["n_psf_stars"] = measured.sky, table["psfStar"].sum()
+    _check_psf(exposure, table, measured.chi2, summary)
     summary["aperture_correction"] = _correct_apertures(table, exposure.shape)
     reference = _reference(refcat, first_visit, row["band"], config["trust"])
     matches = _astrometry(exposure, table, reference, config, distortion, summary)
@@ -248,6 +255,26 @@ def _photometry(
     return np.zeros(1)
 
 
+def _check_psf(exposure: Exposure, table: np.ndarray, chi2: float, summary: np.ndarray) -> None:
+    """Fill the summary with how well the PSF fits its own stars; BadData where it does not."""
+    stars = table[table["psfStar"] & sources.unflagged(table) & (table["psfFlux"] > 0)]
+    stamp = exposure.psf.centre()
+    radius, middle = CHECK_FWHM * fwhm(stamp), len(stamp) // 2
+    held, *_ = photometry.aperture_flux(stamp, np.ones_like(stamp), middle, middle, radius)
+    flux, error, _ = photometry.aperture_flux(exposure.image, exposure.variance, stars["x"], stars["y"], radius)
+    known = np.isfinite(flux)
+    if known.sum() < MIN_APERTURE_STARS:
+        return
+    scale = held * stars["psfFlux"][known]
+    ratio, error = np.median(flux[known] / scale), np.median(error[known] / scale) / np.sqrt(known.sum())
+    summary["psf_flux_ratio"], summary["psf_chi2"] = ratio, chi2
+    if abs(ratio - 1) > MAX_FLUX_RATIO + RATIO_SIGMAS * error or chi2 > MAX_CHI2:
+        raise BadData(
+            f"the PSF, {fwhm(stamp):.2f} pixel FWHM, does not fit its own stars: aperture over PSF flux is "
+            f"{ratio:.2f} of what the model says, chi2 {chi2:.1f} per pixel"
+        )
+
+
 def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
     """Make the aperture fluxes of stars total; returns the mean correction."""
     mean, variation = aperture_correction(table, shape)
@@ -335,8 +362,9 @@ def _shape(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> None:
     """Fill the summary with what the finished exposure is like, and the metadata with the summary."""
     stamp = exposure.psf.centre()
-    summary["psf_fwhm"] = fwhm(stamp)
+    summary["psf_fwhm"], summary["psf_sigma"] = fwhm(stamp), moments_sigma(stamp)
     summary["seeing"] = fwhm(stamp) * central_pixel_scale(exposure.wcs, exposure.shape)
+    summary["psf_stamp_size"], summary["psf_missing_light"] = exposure.psf.size, missing_light(stamp)
     summary["n_sources"] = len(table)
     variance, mask = noise.sparse(exposure.variance), noise.sparse(exposure.mask)
     usable = (mask == 0) & np.isfinite(variance)
@@ -348,7 +376,7 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
     for number, (ra, dec) in enumerate(zip(*corners), 1):
         summary[f"ra_{number}"], summary[f"dec_{number}"] = ra, dec
     exposure.metadata["bunit"] = "adu" if summary["photometry"][0] == "none" else "nJy"
-    for name in ("zero_point", "aperture_correction", "psf_fwhm", "seeing", "sky", "status"):
+    for name in ("zero_point", "aperture_correction", "psf_fwhm", "psf_sigma", "seeing", "sky", "status"):
         value = summary[name][0]
         exposure.metadata[name] = value if isinstance(value, str) else float(value)
 

@@ -91,7 +91,8 @@ def observe(pixels: Pixels, row: np.void, refcat: np.ndarray, config: dict) -> I
     BadData
         When the image cannot be measured or matched.
     """
-    exposure, table, _ = measure_image(pixels, row, config)
+    measured = measure_image(pixels, row, config)
+    exposure, table = measured.exposure, measured.table
     reference = refcat[refcat["star"]]
     i, j, wcs = match_sources(table, exposure.wcs, exposure.shape, reference, config)
     source = table[i]

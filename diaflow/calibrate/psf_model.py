@@ -2,9 +2,10 @@
 
 In come an exposure and star positions, out goes a `StampField` of unit sum.  Star s is modelled as
 f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S a shift by the Lanczos-5 kernel (photometry shifts stamps with the
-windowed sinc of `measure.kernels`); the T_m solve this linear problem by conjugate gradients, so the model is not
-broadened as stamps resampled to a common centre are.  A weak prior keeps the spatial terms a fraction of the mean
-profile: noise cannot drive the wings or the sum.
+windowed sinc of `measure.subpixel`, and both move a core that the pixels do not resolve as the Gaussian that it is);
+the T_m solve this linear problem by conjugate gradients, so the model is not broadened as stamps resampled to a common
+centre are.  A weak prior keeps the spatial terms a fraction of the mean profile: noise cannot drive the wings or the
+sum.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from diaflow import polynomials
 from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
+from diaflow.measure import subpixel
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
 from diaflow.statistics import median_width
 
@@ -30,21 +32,26 @@ PRIOR = 0.5  # pixels and their spatial terms are expected within this fraction 
 WING_FLOOR = 1e-6  # smallest prior width, relative to the peak: wings below it are zero
 # Of flux, centroid, rejection and PSF, the first ones with a constant PSF: chosen.
 ROUNDS, CONSTANT_ROUNDS = 5, 2
+CORE = 0.1  # of the peak: brighter pixels of the model are where a neighbour would be a blend, chosen
 MIN_USABLE = 0.5  # fraction of the stamp, chosen
+START_WIDTHS = 3.0  # of the prior within which the next model is looked for first, chosen
 MAX_STEP = 0.3  # of a centroid in one round [pixel], chosen: a first guess may be off by no more
 SLOPE_STEP = 1e-3  # half the shift between the two stamps whose difference is a slope [pixel]
 MAX_CONDITION = 1e12  # of the normal equations of a star; worse ones are not solved to four digits
 CG_STEPS, CG_TOLERANCE = 8, 1e-16  # most steps; preconditioned squared residual, over the first, at which they end
 PIXEL_CLIP = 5.0  # sigma by which a pixel is off that belongs to a neighbour ...
 CLIP_MODEL = 0.3  # ... and by which fraction of the model: chosen
-BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1  # the same for sums over boxes of this side [pixel]
+# The same for sums over boxes as wide as the PSF, and at least of this side [pixel].
+BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1
 STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one, chosen
 LEAST_CHI2_REACH = 1.0  # above the median; stars whose chi2 is about one stay however little the others scatter
 PROFILE_WIDTHS = np.array([0.6, 0.8, 1.05, 1.4, 1.9, 2.5, 3.4])  # of its Gaussians, in units of the PSF's
 RING = 0.5  # width of the rings that the round profile is told in [pixel]
 STAR_TOLERANCE = 0.05  # error of the model at the peak that chi2 forgives, lest bright stars go first
 GUESS_STARS, GUESS_SIGMA = 20, 1.5  # stars whose median size starts the fit, and the sigma where none has one [pixel]
-MIN_FWHM = 0.5  # [pixel]; what is sharper is no image of a star
+# Of the PSF [pixel], the width of a pixel included: the fluxes of stars would depend on where in a pixel they are, by
+# 2 % at 1.6 and by 5 % at 1.4.
+LEAST_FWHM = 1.6
 
 
 @dataclass
@@ -59,7 +66,9 @@ class _Stars:
     flux: np.ndarray
 
 
-def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int) -> tuple[StampField, np.ndarray]:
+def fit(
+    exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int
+) -> tuple[StampField, np.ndarray, float]:
     """Fit the PSF of a background-subtracted exposure.
 
     Parameters
@@ -79,11 +88,13 @@ def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int)
         Unit-sum stamps of sources at the centre of the centre pixel.
     used : (n,) bool array
         Stars that the model rests on.
+    chi2 : float
+        Median of their chi2 per pixel, errors of the model of 5 % of the peak forgiven.
 
     Raises
     ------
     BadData
-        When fewer than three stars are left, or the model is not a PSF.
+        When fewer than three stars are left, or the model is not a PSF or one that is sharper than the pixels show.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     stars = _cut(exposure, x, y, size)
@@ -91,15 +102,19 @@ def fit(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int, order: int)
     _require(used)
     psf = _first_guess(stars, used, exposure.shape)
     for number in range(ROUNDS):
-        weights, chi2 = _fit_stars(stars, psf(x, y), crude=number == 0, clip=number >= CONSTANT_ROUNDS)
+        box = max(BOX, int(np.nan_to_num(fwhm(psf.centre()))) | 1) if number >= CONSTANT_ROUNDS else 0
+        weights, chi2 = _fit_stars(stars, psf(x, y), crude=number == 0, box=box)
         used = enough & _inliers(chi2, stars.flux, used)
         _require(used)
         order_now = polynomials.affordable(order if number >= CONSTANT_ROUNDS else 0, used.sum(), STARS_PER_TERM)
         profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
         psf = _solve(stars, weights, used, x, y, psf, order_now, profile)
-    if not (np.isfinite(psf.terms).all() and MIN_FWHM < fwhm(psf.centre()) < size):
+    width = fwhm(psf.centre())
+    if not (np.isfinite(psf.terms).all() and width < size):
         raise BadData("the PSF model is not a point source")
-    return psf, used
+    if width < LEAST_FWHM:
+        raise BadData(f"PSF of {width:.2f} pixel FWHM: below {LEAST_FWHM} the pixels do not show its shape")
+    return psf, used, float(np.median(chi2[used]))
 
 
 def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
@@ -158,7 +173,7 @@ def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
     n = design.shape[1]
     best, least = np.zeros(n), values @ values
     for some in (columns for k in range(1, n + 1) for columns in combinations(range(n), k)):
-        with data_may_fail("fit of the round PSF"):
+        with data_may_fail("fit of the profile of the PSF"):
             coefficients = np.linalg.lstsq(design[:, some], values)[0]
         misfit = ((design[:, some] @ coefficients - values) ** 2).sum()
         if misfit < least and (coefficients >= 0).all():
@@ -190,8 +205,10 @@ def _first_guess(stars: _Stars, used: np.ndarray, shape: tuple[int, int]) -> Sta
     return StampField(stamp[None] / stamp.sum(), 0, shape)
 
 
-def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tuple[np.ndarray, np.ndarray]:
+def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, box: int) -> tuple[np.ndarray, np.ndarray]:
     """One Gauss-Newton step in flux and centroid of every star; its pixel weights and mean misfit (chi2 per pixel).
+
+    Neighbours are looked for in boxes of the side `box` [pixel], or not at all.
 
     A crude PSF is believed where the star is bright; its wings, whatever they are, must not matter.
     """
@@ -201,13 +218,22 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
     slope_x = (shift_matrices(stars.dx + step, size) - shift_matrices(stars.dx - step, size)) / (2 * step)
     rows = my @ stamps
     basis = [rows @ _t(mx), rows @ _t(slope_x), slope_y @ stamps @ _t(mx)]
+    cores = np.empty((len(stamps), 5))
+    subpixel.cores_of(stamps, cores)
+    if cores[:, 0].any():
+        basis[0] += _core_terms(cores, stars.dx, stars.dy, size)
+        for index, (x, y) in enumerate(((step, 0), (0, step)), 1):
+            after, before = (_core_terms(cores, stars.dx + s * x, stars.dy + s * y, size) for s in (1, -1))
+            basis[index] += (after - before) / (2 * step)
     # Flux for the error model, from the pixels alone.
     stars.flux = _ratio(basis[0] * stars.data * stars.usable, basis[0] ** 2 * stars.usable)
     model = stars.flux[:, None, None] * basis[0]
     kept = stars.usable
-    if clip:
+    if box:
         kept = kept & ((stars.data - model) ** 2 < PIXEL_CLIP**2 * stars.variance + (CLIP_MODEL * model) ** 2)
-        kept &= ~_neighbours(kept * (stars.data - model), stars.variance, model)
+        # A core that is off belongs to a star that is none, or to a model that has still to learn from it.
+        core = basis[0] > CORE * basis[0].max((1, 2), keepdims=True)
+        kept &= core | ~_neighbours(kept * (stars.data - model), stars.variance, model, box)
     # Errors of the model fall more slowly from the peak than the PSF: shifts of its core ripple into the wings.
     scale = np.maximum(model, 0)
     peak = scale.max((1, 2), keepdims=True)
@@ -233,11 +259,26 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, clip: bool) -> tu
     return weights, chi2
 
 
-def _neighbours(residual: np.ndarray, variance: np.ndarray, model: np.ndarray) -> np.ndarray:
+def _core_terms(cores: np.ndarray, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
+    """What shift matrices leave out of moved stamps (n, size, size): see `subpixel.add_core`."""
+    peak, x, y, sigma_x, sigma_y = cores.T[..., None]
+    t = np.arange(size) - size // 2
+
+    def lines(centre: np.ndarray, sigma: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sigma = np.where(peak > 0, sigma, 1)
+        moved, still = (np.exp(-0.5 * ((t - centre - by) / sigma) ** 2) for by in (shift[:, None], 0))
+        return moved, (shift_matrices(shift, size) @ still[..., None])[..., 0]
+
+    (moved_x, filtered_x), (moved_y, filtered_y) = lines(x, sigma_x, dx), lines(y, sigma_y, dy)
+    moved, filtered = (b[..., None] * a[:, None] for a, b in ((moved_x, moved_y), (filtered_x, filtered_y)))
+    return peak[..., None] * (moved - filtered)
+
+
+def _neighbours(residual: np.ndarray, variance: np.ndarray, model: np.ndarray, box: int) -> np.ndarray:
     """Pixels of boxes whose sum is off: sources too faint to stand out in a pixel, which would add to the wings."""
-    residual, variance, model = (uniform_filter(a, BOX, axes=(1, 2)) for a in (residual, variance / BOX**2, model))
+    residual, variance, model = (uniform_filter(a, box, axes=(1, 2)) for a in (residual, variance / box**2, model))
     off = residual**2 > BOX_CLIP**2 * variance + (BOX_MODEL * model) ** 2
-    return maximum_filter(off, BOX, axes=(1, 2))
+    return maximum_filter(off, box, axes=(1, 2))
 
 
 def _inliers(chi2: np.ndarray, flux: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -265,6 +306,10 @@ def _solve(
     design = field.polynomials(x[used], y[used])
     my, mx = shift_matrices(stars.dy[used], size), shift_matrices(stars.dx[used], size)
     flux, w, data = stars.flux[used][:, None, None], weights[used], stars.data[used]
+    cores = np.empty((used.sum(), 5))
+    subpixel.cores_of(start(x[used], y[used]), cores)
+    if cores[:, 0].any():
+        data = data - flux * _core_terms(cores, stars.dx[used], stars.dy[used], size)
 
     def back(stamps: np.ndarray) -> np.ndarray:
         return np.tensordot(design, flux * (_t(my) @ stamps @ mx), 1)
@@ -275,6 +320,9 @@ def _solve(
     mean, precision = np.zeros_like(field.terms), np.zeros(field.terms.shape)
     mean[0] = profile
     precision[:] = (PRIOR * profile + WING_FLOOR * profile.max()) ** -2
+    # A start far outside of a prior that has become narrower would take more steps than there are.
+    width = START_WIDTHS / np.sqrt(precision)
+    field.terms[:] = np.clip(field.terms, mean - width, mean + width)
     diagonal = np.tensordot(design**2, flux**2 * w, 1) + precision
     terms = _conjugate_gradients(
         lambda t: back(w * forward(t)) + precision * t, back(w * data) + precision * mean, field.terms, diagonal

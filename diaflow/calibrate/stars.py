@@ -4,11 +4,13 @@ In come pixels, header and exposure-table row of an image; out go an exposure in
 it, and which of them are which reference stars.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
-from diaflow.calibrate import astrometry, psf_model, psf_stars
+from diaflow.calibrate import astrometry, psf_stamp, psf_stars
 from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.instruments.images import Pixels
@@ -25,7 +27,29 @@ MIN_RESERVING = 60  # PSF stars from which some are reserved, chosen: 48 are lef
 SAME_PLACE = 1.0  # distance within which a source is a PSF star [pixel], chosen: less than any PSF
 
 
-def measure_image(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure, np.ndarray, float]:
+@dataclass(frozen=True)
+class Measured:
+    """An image as it is before it is calibrated against anything.
+
+    Attributes
+    ----------
+    exposure : Exposure
+        In DN, without sky, with the WCS of the header and a PSF model.
+    table : "source" table
+        Positions, fluxes [DN], shapes and flags; psfStar and psfReserved tell the stars of the model and its judges.
+    sky : float
+        Median of the sky that was subtracted [DN]; 0 where the image came without it.
+    chi2 : float
+        Median chi2 per pixel of the stars of the model, as `psf_model.fit` gives it.
+    """
+
+    exposure: Exposure
+    table: np.ndarray
+    sky: float
+    chi2: float
+
+
+def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
     """Measure an image before it is calibrated against anything.
 
     Parameters
@@ -38,32 +62,27 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> tuple[Exposure,
 
     Returns
     -------
-    exposure : Exposure
-        In DN, without sky, with the WCS of the header and a PSF model.
-    table : "source" table
-        Positions, fluxes [DN], shapes and flags; psfStar and psfReserved tell the stars of the model and its judges.
-    sky : float
-        Median of the sky that was subtracted [DN]; 0 where the image came without it.
+    Measured
 
     Raises
     ------
     BadData
         When hardly any pixel is usable, the header has no usable WCS, or there is no PSF.
     """
-    exposure = detrend(pixels, row, config["edge"], config["cosmic_rays"], _header_fwhm(row))
+    exposure = detrend(pixels, row, config["edge"], config["cosmic_rays"])
     exposure.wcs = header_wcs(pixels.header)
     sky = 0.0
     if "background" not in config["trust"]:
         sky = float(np.median(noise.sparse(background.subtract(exposure, config["background_mesh"]))))
-    candidates = psf_stars.select(exposure, config["psf_size"])
+    candidates = psf_stars.select(exposure, config["psf_size"] or psf_stamp.SMALLEST)
     reserved = _reserved(candidates.snr)
     x, y = candidates.x[~reserved], candidates.y[~reserved]
-    exposure.psf, used = psf_model.fit(exposure, x, y, config["psf_size"] | 1, config["psf_order"])
+    exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, config["psf_size"], config["psf_order"])
     table = sources.find(exposure, config["threshold"], config["aperture"])
     table["psfStar"] = _at(table, x[used], y[used])
     if reserved.any():
         table["psfReserved"] = _at(table, candidates.x[reserved], candidates.y[reserved])
-    return exposure, table, sky
+    return Measured(exposure, table, sky, chi2)
 
 
 def match_sources(
@@ -117,12 +136,6 @@ def centroid_errors(table: np.ndarray) -> np.ndarray:
         [pixel]; `UNKNOWN_CENTROID` where the fit gave none.
     """
     return np.nan_to_num(np.hypot(table["xErr"], table["yErr"]) / np.sqrt(2), nan=UNKNOWN_CENTROID)
-
-
-def _header_fwhm(row: np.void) -> float | None:
-    """FWHM of the PSF that the header tells [pixel]."""
-    fwhm = row["seeing"] / row["pixel_scale"]
-    return float(fwhm) if np.isfinite(fwhm) else None
 
 
 def _reserved(snr: np.ndarray) -> np.ndarray:

@@ -56,12 +56,13 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
 
 
 def _check_model(warps: list[ExposureFile], matched: ExposureFile) -> None:
-    fwhm = matched.metadata.get("psf_fwhm", np.inf)
-    broadest = max(warps, key=lambda warp: warp.metadata.get("psf_fwhm", 0))
-    if broadest.metadata.get("psf_fwhm", 0) > fwhm:
+    # The wings count: a Moffat profile of the model's FWHM would have to be deconvolved.
+    sigma = matched.metadata.get("psf_sigma", np.inf)
+    broadest = max(warps, key=lambda warp: warp.metadata.get("psf_sigma", 0))
+    if broadest.metadata.get("psf_sigma", 0) > sigma:
         raise InputError(
-            f"config: template.model_fwhm: the model PSF, FWHM {fwhm:.2f} pixel with its wing, is sharper than visit "
-            f"{broadest.metadata['visit']} ({broadest.metadata['psf_fwhm']:.2f} pixel), and matching to it would "
+            f"config: template.model_fwhm: the model PSF, sigma {sigma:.2f} pixel with its wing, is sharper than visit "
+            f"{broadest.metadata['visit']} ({broadest.metadata['psf_sigma']:.2f} pixel), and matching to it would "
             "deconvolve; give a larger one, or null for the broadest input"
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
-from diaflow.psf.stampfield import fwhm, moments_sigma
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, moments_sigma
 from diaflow.psfmatch.solution import MIN_STARS
 from diaflow.statistics import robust_width
 from diaflow.store import tables
@@ -198,7 +198,8 @@ def bright_stars(sources: np.ndarray, science: Exposure, difference: Exposure) -
 def residual_ratios(difference: Exposure, science: Exposure, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What is left of stars: |mean of the difference| over the mean of the science image around each.
 
-    In boxes of twice the FWHM (LSST's differenceFootprintRatio, there in the footprints of the stars).
+    In boxes of twice the FWHM of a Gaussian as broad as the PSF (LSST has the footprints of the stars, in its
+    differenceFootprintRatio).
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def residual_ratios(difference: Exposure, science: Exposure, x: np.ndarray, y: n
     (m,) array
         For the stars of positive flux.
     """
-    half = max(1, round(fwhm(science.psf.centre())))
+    half = max(1, round(FWHM_PER_SIGMA * moments_sigma(science.psf.centre())))
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     residual, flux = (
         photometry.cutouts(exposure.image, column, row, half).sum((1, 2), dtype=float)

@@ -13,12 +13,8 @@ from diaflow.instruments.images import Pixels
 from diaflow.isr import noise, repair
 from diaflow.pixels import cosmicrays
 
-MIN_FWHM = 2.0  # of the PSF, below which stars and cosmic rays look alike [pixel]
 
-
-def detrend(
-    pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = True, psf_fwhm_guess: float | None = None
-) -> Exposure:
+def detrend(pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = True) -> Exposure:
     """Make an exposure in DN of counts, or of an image that has its variance and mask.
 
     Parameters
@@ -32,8 +28,6 @@ def detrend(
         Width of the border masked as EDGE [pixel].
     cosmic_rays : bool
         Look for cosmic rays.
-    psf_fwhm_guess : float, optional
-        FWHM of the PSF [pixel]; below `MIN_FWHM` the search for cosmic rays is left out.
 
     Returns
     -------
@@ -52,7 +46,7 @@ def detrend(
     else:
         image, variance, mask, sky, model = noise.as_delivered(pixels, float(row["gain"]))
     bad = noise.unusable(mask)
-    if cosmic_rays and not (psf_fwhm_guess is not None and psf_fwhm_guess < MIN_FWHM):
+    if cosmic_rays:
         hit = cosmicrays.find(image, variance, bad)
         mask[hit] |= bits("CR")
         bad |= hit

@@ -1,4 +1,9 @@
-"""A PSF stamp moved by a part of a pixel, and its slopes: a separable windowed sinc, on compiled loops."""
+"""A PSF stamp moved by a part of a pixel, and its slopes: a separable windowed sinc, on compiled loops.
+
+Pixels of a PSF sharper than some 2.5 do not tell what is between them, whatever the filter.  Most of what they leave
+open is the core, which is nearly a Gaussian: the one through the central pixel and those beside it is moved as what it
+is, and the filter moves what the stamp has beside it.
+"""
 
 import math
 
@@ -8,6 +13,8 @@ from numba import njit
 from diaflow.jit import EXACT, FAST
 
 TAPS = 5  # the interpolation kernel has 2 TAPS + 1 weights: the error of a flux is 2e-4 then, see `shift_weights`
+# Sigma of the core [pixel] from which the filter alone moves a stamp, as well as a PSF of 2.5 pixels FWHM.
+SHARP = 1.06
 
 
 @njit(**EXACT)
@@ -81,6 +88,109 @@ def filter_columns(rows, weight, out):
 
 
 @njit(**EXACT)
+def gaussian_line(centre, sigma, value, slope):
+    """A Gaussian of unit peak along a row of pixels, and its derivative in the position of its centre.
+
+    Parameters
+    ----------
+    centre, sigma : float
+        [pixel]
+    value, slope : (n,) arrays
+        Set for pixels 0 to n - 1.
+    """
+    for i in range(len(value)):
+        t = (i - centre) / sigma
+        value[i] = math.exp(-0.5 * t * t)
+        slope[i] = value[i] * t / sigma
+
+
+@njit(**EXACT)
+def core_of(stamp, core):
+    """The Gaussian through the central pixel of a stamp and the four beside it, where the filter does not move it.
+
+    Parameters
+    ----------
+    stamp : (k, k) array
+        PSF, k odd.
+    core : (5,) array
+        Set to the peak, to x and y of the centre from the central pixel and to sigma along x and y [pixel]; the peak is
+        0 where the core is broader than `SHARP` or no Gaussian.
+    """
+    h = stamp.shape[0] // 2
+    core[:] = 0.0
+    peak, exponent = stamp[h, h], 0.0
+    for axis in range(2):
+        before, after = (stamp[h - 1, h], stamp[h + 1, h]) if axis else (stamp[h, h - 1], stamp[h, h + 1])
+        if not (0 < before < peak and 0 < after < peak):
+            return
+        rise, fall = math.log(peak / before), math.log(peak / after)
+        variance = 1 / (rise + fall)
+        core[1 + axis] = 0.5 * variance * (rise - fall)
+        core[3 + axis] = math.sqrt(variance)
+        exponent += 0.5 * core[1 + axis] ** 2 / variance
+    if min(core[3], core[4]) < SHARP:
+        core[0] = peak * math.exp(exponent)
+
+
+@njit(**EXACT)
+def cores_of(stamps, cores):
+    """What `core_of` finds in many stamps.
+
+    Parameters
+    ----------
+    stamps : (n, k, k) array
+    cores : (n, 5) array
+        Set.
+    """
+    for n in range(len(stamps)):
+        core_of(stamps[n], cores[n])
+
+
+@njit(**EXACT)
+def add_core(core, centre, shift, weights, slopes, out):
+    """Put the core of a moved stamp where it is, instead of what the filter made of it.
+
+    Parameters
+    ----------
+    core : (5,) array
+        As `core_of` sets it.
+    centre : (x, y)
+        Pixel of the grid on which the central pixel of the stamp was [pixel].
+    shift : (x, y)
+        By which the filter moved it [pixel].
+    weights, slopes : ((2 TAPS + 1,), (2 TAPS + 1,))
+        What `shift_weights` gives for these shifts.
+    out : (1, ny, nx) or (3, ny, nx) array
+        The moved stamp, and its slopes in x and y where they are wanted: changed.
+    """
+    # Moved, its slope, filtered and the slope of that, along each axis.
+    x_lines, y_lines = np.empty((4, out.shape[2])), np.empty((4, out.shape[1]))
+    _lines(centre[0] + core[1], core[3], shift[0], weights[0], slopes[0], x_lines)
+    _lines(centre[1] + core[2], core[4], shift[1], weights[1], slopes[1], y_lines)
+    for a in range(len(out)):
+        along_x, along_y = (1 if a == 1 else 0), (1 if a == 2 else 0)
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                moved = y_lines[along_y, j] * x_lines[along_x, i]
+                filtered = y_lines[2 + along_y, j] * x_lines[2 + along_x, i]
+                out[a, j, i] += core[0] * (moved - filtered)
+
+
+@njit(**EXACT)
+def _lines(centre, sigma, shift, weight, slope, out):
+    """The lines of `add_core` (4, n) along one axis."""
+    n = out.shape[1]
+    gaussian_line(centre + shift, sigma, out[0], out[1])
+    line, unused = np.empty(n + 2 * TAPS), np.empty(n + 2 * TAPS)
+    gaussian_line(centre + TAPS, sigma, line, unused)
+    for i in range(n):
+        out[2, i] = out[3, i] = 0.0
+        for a in range(2 * TAPS + 1):
+            out[2, i] += weight[a] * line[i + a]
+            out[3, i] += slope[a] * line[i + a]
+
+
+@njit(**EXACT)
 def place(stamp, dx, dy, work, out):
     """out = (P, dP/dx, dP/dy) of a source (dx, dy) away from the centre pixel of a grid.
 
@@ -111,3 +221,7 @@ def place(stamp, dx, dy, work, out):
     filter_rows(padded, wx, rows)
     filter_columns(rows, wy, out[0])
     filter_columns(rows, sy, out[2])
+    core = np.empty(5)
+    core_of(stamp, core)
+    if core[0] > 0:
+        add_core(core, (m // 2 + ix, m // 2 + iy), (dx - ix, dy - iy), (wx, wy), (sx, sy), out)

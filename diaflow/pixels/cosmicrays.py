@@ -2,8 +2,9 @@
 
 In come an image and its variance, out goes a boolean mask.  The Laplacian of the image sampled twice as finely
 marks pixels that are steeper than the noise allows; those much steeper than the symmetric structure around them
-(difference of two medians) are cosmic rays, not stars.  The medians are computed only where the Laplacian asks for
-them, about one pixel in a thousand, which is why this is many times faster than filtering whole images.
+(difference of two medians) are cosmic rays, not stars; the sharper the stars, the steeper.  The medians are computed
+only where the Laplacian asks for them, about one pixel in a thousand, which is why this is many times faster than
+filtering whole images.
 """
 
 import math
@@ -13,13 +14,20 @@ from numba import njit
 
 from diaflow.image.planes import pixels_where
 from diaflow.jit import EXACT, FAST
+from diaflow.psf.stampfield import FWHM_PER_SIGMA
+from diaflow.statistics import median_width
 
 SIGMA_CLIP = 4.5  # Laplacian over noise from which a pixel is a candidate
 NEIGHBOUR_CLIP = 0.3 * SIGMA_CLIP  # the same for neighbours of cosmic rays
-OBJECT_LIMIT = 3.0  # smallest contrast of Laplacian and fine structure; stars of FWHM >= 2 pixels have < 1.3
+# Smallest contrast of Laplacian and fine structure: stars of FWHM >= 2 pixels have < 1.3.  Where the stars are sharper:
+# those of 1.6 pixels have up to 5, of 1.25 pixels up to 26, hot pixels and most cosmic rays some hundreds.
+OBJECT_LIMIT, SHARP_LIMIT = 3.0, 30.0
 ITERATIONS = 6  # a wide hit is eaten from its rim inwards, a long one from its ends
 REACH = 4  # pixels around a candidate that its medians use
 LENIENT = 0.75 * SIGMA_CLIP  # of the first look, since the pixel's own counts may inflate its variance
+# Sharp stars show by their common width: S/N of the pixels beside a peak, least number of such peaks, FWHM below which
+# they count as sharp [pixel], and scatter of ln(width) of what has one width: chosen, stars have 0.1, cosmic rays any.
+PEAK_SIGMA, MIN_PEAKS, SHARP_FWHM, ONE_WIDTH = 5.0, 10, 2.2, 0.25
 LEAST_FINE = 0.01  # of the fine structure [sigma], so that nothing is divided by zero
 
 
@@ -39,9 +47,10 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     """
     hit, judged, originals = np.zeros(image.shape, bool), _judged(bad), []
     pixels = np.column_stack(pixels_where(_candidates(image, variance, judged, LENIENT)))
+    limit = SHARP_LIMIT if _are_sharp_stars(image, variance, pixels) else OBJECT_LIMIT
     for _ in range(ITERATIONS):
         pixels = pixels[_steepness(image, variance, pixels) > SIGMA_CLIP]
-        pixels = pixels[_contrast(image, variance, pixels) > OBJECT_LIMIT]
+        pixels = pixels[_contrast(image, variance, pixels) > limit]
         for threshold in (SIGMA_CLIP, NEIGHBOUR_CLIP):
             around = _around(pixels, 1, judged)
             steep = around[_steepness(image, variance, around) > threshold]
@@ -59,6 +68,17 @@ def find(image: np.ndarray, variance: np.ndarray, bad: np.ndarray) -> np.ndarray
     for where, values in originals:
         image[where] = values
     return hit
+
+
+def _are_sharp_stars(image: np.ndarray, variance: np.ndarray, pixels: np.ndarray) -> bool:
+    """Whether sharp peaks have one common width, below `SHARP_FWHM`: stars do, cosmic rays have any."""
+    sigma = _peak_widths(image, variance, pixels)
+    sigma = sigma[np.isfinite(sigma)]
+    if len(sigma) < MIN_PEAKS:
+        return False
+    width_log = np.log(FWHM_PER_SIGMA * sigma)
+    typical = np.median(width_log)
+    return bool(typical < np.log(SHARP_FWHM) and median_width(width_log - typical) < ONE_WIDTH)
 
 
 def _judged(bad: np.ndarray) -> np.ndarray:
@@ -149,6 +169,37 @@ def _laplacian(image, variance, j, i):
     left, right, down, up = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
     total = max(c - left - down, 0) + max(c - right - down, 0) + max(c - left - up, 0) + max(c - right - up, 0)
     return total / (8 * math.sqrt(variance[j, i]))
+
+
+@njit(**EXACT)
+def _peak_widths(image, variance, pixels):
+    """Sigma of the Gaussian through each peak and the four pixels beside it, the geometric mean of both axes.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) float32 arrays
+    pixels : (n, 2) int array
+        Rows and columns, at least `REACH` from the edge.
+
+    Returns
+    -------
+    (n,) float array
+        [pixel]; NaN for what is no peak, or does not stand out with all of the four from the median of 7 x 7 pixels.
+    """
+    buffer, out = np.empty(49), np.full(len(pixels), np.nan)
+    for n in range(len(pixels)):
+        j, i = pixels[n]
+        around = image[j, i - 1], image[j, i + 1], image[j - 1, i], image[j + 1, i]
+        if image[j, i] < max(around):
+            continue
+        sky = _box_median(image, j, i, 3, buffer)
+        if min(around) - sky < PEAK_SIGMA * math.sqrt(variance[j, i]):
+            continue
+        peak = math.log(image[j, i] - sky)
+        bend_x = 2 * peak - math.log(around[0] - sky) - math.log(around[1] - sky)
+        bend_y = 2 * peak - math.log(around[2] - sky) - math.log(around[3] - sky)
+        out[n] = (bend_x * bend_y) ** -0.25
+    return out
 
 
 @njit(**EXACT)

@@ -17,7 +17,7 @@ from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import core_radius, grow
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, moments_sigma, resized
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma, resized
 from diaflow.psfmatch.basis import MIN_WIDTH_CONVOLUTION, RATIO, gaussian_basis, kernel_size
 from diaflow.psfmatch.normal_equations import gram_matrices, normal_matrix, solve_ridge
 
@@ -25,17 +25,18 @@ CELL = 128  # largest distance of the PSF stamps [pixel], as in ModelPsfMatchTas
 ORDER = 2  # of the kernel as a polynomial in position, where there are stamps enough
 # Width and amplitude of the wing of the model over those of its core, as in ModelPsfMatchTask.
 WING_FACTOR, WING_AMPLITUDE = 2.5, 0.1
+MODEL_REACH = 3.3  # FWHM of the model within which 0.3 % of its light are missing: the wing has 0.38 of it
 # Of the scaled normal matrix; larger than for stars, because the stamps carry no noise that would keep the
 # high-frequency part of the kernel in check.
 RIDGE = 1e-8
 
 
-def model_psf(fwhm: float, size: int) -> np.ndarray:
+def model_psf(width: float, size: int) -> np.ndarray:
     """Double Gaussian of unit sum: a wing 2.5 times as broad, of 0.1 times the central amplitude.
 
     Parameters
     ----------
-    fwhm : float
+    width : float
         FWHM of the inner Gaussian [pixel].
     size : int
         Side of the stamp, odd [pixel].
@@ -46,9 +47,25 @@ def model_psf(fwhm: float, size: int) -> np.ndarray:
     """
     t = np.arange(size) - size // 2
     r2 = t[:, None] ** 2 + t**2
-    sigma = fwhm / FWHM_PER_SIGMA
+    sigma = width / FWHM_PER_SIGMA
     stamp = np.exp(-0.5 * r2 / sigma**2) + WING_AMPLITUDE * np.exp(-0.5 * r2 / (WING_FACTOR * sigma) ** 2)
     return stamp / stamp.sum()
+
+
+def model_size(width: float) -> int:
+    """Side of a stamp that holds all but 0.3 % of the light of a `model_psf`.
+
+    Parameters
+    ----------
+    width : float
+        FWHM of the inner Gaussian [pixel].
+
+    Returns
+    -------
+    int
+        Odd [pixel].
+    """
+    return 2 * round(MODEL_REACH * width) + 1
 
 
 def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
@@ -88,7 +105,7 @@ def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
     variance[missing] = np.median(variance[~missing]) if not missing.all() else 0
     squared = float((kernel.centre() ** 2).sum())
     factor = exposure.noise.covariance_factor / squared
-    metadata = exposure.metadata | {"psf_fwhm": FWHM_PER_SIGMA * moments_sigma(model)}
+    metadata = exposure.metadata | {"psf_fwhm": fwhm(model), "psf_sigma": moments_sigma(model)}
     if "mean_variance" in metadata:
         metadata["mean_variance"] *= squared
     return replace(

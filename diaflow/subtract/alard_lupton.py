@@ -20,7 +20,7 @@ from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import grow
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fwhm, moments_sigma
+from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
 from diaflow.psfmatch.basis import alard_lupton_basis, delta_basis
 from diaflow.psfmatch.solution import KernelSolution, fit
 from diaflow.subtract import decorrelate, masks, noise
@@ -114,8 +114,8 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     pair = MatchedPair.matched(image, target, solution, smoothing, sky, sign)
     figures = {
         "mode": mode,
-        "science_fwhm": FWHM_PER_SIGMA * science_sigma,
-        "template_fwhm": FWHM_PER_SIGMA * template_sigma,
+        "science_fwhm": fwhm(science.psf.centre()),
+        "template_fwhm": fwhm(template.psf.centre()),
         "kernel_sum": ratio.scale,
         "kernel_sum_scatter": solution.kernel_sum_scatter,
         "n_kernel_stars": int(solution.used.sum()),

@@ -13,7 +13,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from diaflow import polynomials
 from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
-from diaflow.psf.stampfield import fwhm
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, moments_sigma
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
 from diaflow.statistics import agreeing, robust_width
 
@@ -24,7 +24,7 @@ MAX_ORDER = 3  # of the flux ratio in position, where the stars choose it: chose
 MAX_STARS = 1000  # brightest that are compared: they tell the flux ratio to 0.03 %
 # A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
 SCALE_FLOOR = 0.01
-MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the larger FWHM
+MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the FWHM of a Gaussian as broad as the larger PSF
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def match(
     BadData
         When fewer than three stars can be used, or one of them has no structure.
     """
-    half = max(MIN_HALF, round(HALF * max(fwhm(e.psf.centre()) for e in (science, template))))
+    sigma = max(moments_sigma(exposure.psf.centre()) for exposure in (science, template))
+    half = max(MIN_HALF, round(HALF * FWHM_PER_SIGMA * sigma))
     usable = _clean(x, y, bad, half)
     usable &= np.cumsum(usable) <= MAX_STARS
     if usable.sum() < MIN_STARS:

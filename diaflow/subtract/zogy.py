@@ -26,7 +26,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.pixels.convolution import convolve, convolve_variance
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
+from diaflow.psf.stampfield import StampField, fit_stamps, fwhm, moments_sigma, resized
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import PhotometricMatch, match
 from diaflow.subtract.result import Difference
@@ -87,8 +87,8 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     stars = np.stack([x[found.used], y[found.used]])
     figures = {
         "mode": "both",
-        "science_fwhm": FWHM_PER_SIGMA * sigmas[0],
-        "template_fwhm": FWHM_PER_SIGMA * sigmas[1],
+        "science_fwhm": fwhm(science.psf.centre()),
+        "template_fwhm": fwhm(template.psf.centre()),
         "kernel_sum": found.scale,
         "kernel_sum_scatter": found.scatter,
         "n_kernel_stars": int(found.used.sum()),

@@ -16,7 +16,7 @@ from diaflow.forced.diffim import UNRELIABLE, forced_photometry
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
-from diaflow.psf.stampfield import fwhm
+from diaflow.psf.stampfield import fwhm, moments_sigma
 from diaflow.sky.wcs import sky_to_pixel
 from diaflow.store import tables
 from diaflow.validate import matching
@@ -28,7 +28,11 @@ N_EMPTY = 500  # random places of an image, of which those far from all objects 
 FLEETING = ("asteroid",)  # types of objects that do not stay where they are: no template has them
 # Of a difference image: what was searched [deg2], peaks of noise alone in it, width of its PSF [pixel], error of a flux
 # on its empty sky [nJy], and its pixel scale [arcsec].
-IMAGE = [("visit", int), ("detector", int), *((c, float) for c in ("area", "noise", "fwhm", "error", "pixel_scale"))]
+IMAGE = [
+    ("visit", int),
+    ("detector", int),
+    *((c, float) for c in ("area", "noise", "fwhm", "sigma", "error", "pixel_scale")),
+]
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,13 @@ class Comparison:
 
     @property
     def truth_fwhm(self) -> np.ndarray:
-        """Width of the PSF of the difference image of each row of `truth` [pixel]; NaN where there is no difference."""
+        """FWHM of the PSF of the difference image of each row of `truth` [pixel]; NaN where there is no difference."""
         return self.of_image("fwhm", self.truth)
+
+    @property
+    def truth_sigma(self) -> np.ndarray:
+        """Adaptive sigma of the same PSF [pixel], from which the error of a position follows."""
+        return self.of_image("sigma", self.truth)
 
     def of_image(self, column: str, table: np.ndarray) -> np.ndarray:
         """A column of `images` for the rows of another table.
@@ -202,7 +211,8 @@ def _image(difference: Exposure, errors: np.ndarray, threshold: float) -> tuple[
     area = proj_plane_pixel_area(difference.wcs)
     errors = errors[np.isfinite(errors)]
     error = np.median(errors) if len(errors) else np.nan
-    return n_searched * area, n_searched * noise_peaks(stamp, threshold), fwhm(stamp), error, 3600 * np.sqrt(area)
+    widths = fwhm(stamp), moments_sigma(stamp)
+    return n_searched * area, n_searched * noise_peaks(stamp, threshold), *widths, error, 3600 * np.sqrt(area)
 
 
 def _flawless(difference: Exposure, forced: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:

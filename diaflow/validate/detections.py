@@ -7,7 +7,6 @@ the first that fits of `KINDS`.
 
 import numpy as np
 
-from diaflow.psf.stampfield import FWHM_PER_SIGMA
 from diaflow.units import NANOJANSKY_ZERO_POINT
 from diaflow.validate import efficiency
 from diaflow.validate.comparison import Comparison
@@ -48,7 +47,7 @@ def match_radius(run: Comparison) -> np.ndarray:
         For each row of the truth [arcsec]; NaN where there is no difference image.
     """
     with np.errstate(invalid="ignore"):
-        error = np.sqrt(2) * run.truth_fwhm / FWHM_PER_SIGMA / np.fmax(np.abs(run.snr), REAL_SNR)
+        error = np.sqrt(2) * run.truth_sigma / np.fmax(np.abs(run.snr), REAL_SNR)
         pixels = np.fmax(MATCH_PIXELS, CENTROID_PIXELS + CENTROID_SIGMAS * error)
     return pixels * run.of_image("pixel_scale", run.truth)
 

@@ -6,7 +6,6 @@ is detected because noise is added to it, and at its fitted place the flux is to
 
 import numpy as np
 
-from diaflow.psf.stampfield import FWHM_PER_SIGMA
 from diaflow.sky.sphere import offsets
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.detections import PLACES
@@ -119,7 +118,7 @@ def _may_be_within(run: Comparison, low: float, high: float = np.inf) -> np.ndar
 def _position_errors(run: Comparison, matches: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Offsets of DIASources, east and north, over what noise gives: sqrt(2) sigma / (S/N) of a Gaussian PSF."""
     sources, truth = run.sources[matches[rows]], run.truth[rows]
-    sigma = run.truth_fwhm[rows] / FWHM_PER_SIGMA * run.of_image("pixel_scale", truth)
+    sigma = run.truth_sigma[rows] * run.of_image("pixel_scale", truth)
     offset = 3600 * np.array(offsets(sources["ra"], sources["dec"], truth["ra"], truth["dec"]))
     return (offset * np.abs(run.snr[rows]) / (np.sqrt(2) * sigma)).ravel()
 

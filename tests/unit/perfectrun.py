@@ -28,7 +28,8 @@ def perfect(folder: Path) -> Comparison:
     sources = dia_sources(truth, snr, rng)
     images = np.zeros(N_VISITS, IMAGE)
     images["visit"] = np.arange(N_VISITS) + 1
-    for column, value in {"area": AREA, "noise": NOISE, "fwhm": FWHM, "error": ERROR, "pixel_scale": SCALE}.items():
+    values = {"area": AREA, "noise": NOISE, "fwhm": FWHM, "sigma": FWHM / 2.3548, "error": ERROR, "pixel_scale": SCALE}
+    for column, value in values.items():
         images[column] = value
     write_calibration(objects, folder)
     return Comparison(

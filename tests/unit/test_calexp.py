@@ -11,7 +11,7 @@ from astropy.io import fits
 from builders import constant_psf, gaussian
 from scipy.spatial import cKDTree
 
-from diaflow.calibrate import calexp
+from diaflow.calibrate import calexp, psf_stamp
 from diaflow.errors import BadData
 from diaflow.instruments.images import Pixels
 from diaflow.measure import photometry, sources
@@ -59,11 +59,28 @@ def test_summary_tells_what_was_done(calibrated):
     noise = np.sqrt(starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2) * SCALE
     assert row["sky_rms"] == pytest.approx(noise, rel=0.02)
     assert row["seeing"] == pytest.approx(row["psf_fwhm"] * starfield.PIXEL_SCALE, rel=1e-3)
-    # FWHM of the Gaussian of the same adaptive size: 1.13 times that of a Moffat profile of beta 3.5.
-    assert row["psf_fwhm"] == pytest.approx(1.13 * starfield.FWHM, rel=0.02)
+    # The pixels broaden a FWHM of 3.5 by 1.8 %; the Gaussian of the same adaptive size is 1.10 times as broad.
+    assert row["psf_fwhm"] == pytest.approx(1.018 * starfield.FWHM, rel=0.015)
+    assert row["psf_sigma"] == pytest.approx(1.10 * row["psf_fwhm"] / 2.3548, rel=0.015)
+    assert (row["psf_stamp_size"], row["psf_missing_light"]) == (31, pytest.approx(5e-4, abs=5e-4))
+    assert row["psf_flux_ratio"] == pytest.approx(1, abs=0.01) and row["psf_chi2"] < 2
     assert exposure.metadata["zero_point"] == pytest.approx(row["zero_point"])
     assert exposure.metadata["gain"] * SCALE == pytest.approx(starfield.GAIN, rel=0.01)
     assert {"visit", "detector", "band", "mjd", "exptime", "psf_fwhm", "aperture_correction"} <= set(exposure.metadata)
+
+
+def test_a_psf_that_does_not_fit_its_stars_is_refused_with_the_figures(field, monkeypatch):
+    fit = psf_stamp.fit
+
+    def too_broad(exposure, *arguments):
+        psf, used, chi2 = fit(exposure, *arguments)
+        return psf.convolved(constant_psf(gaussian(1.5, 21), exposure.shape)), used, chi2
+
+    monkeypatch.setattr(psf_stamp, "fit", too_broad)
+    with pytest.raises(
+        BadData, match=r"the PSF, \d.\d\d pixel FWHM, does not fit its own stars: .* is 1.\d\d of .* chi2"
+    ):
+        calibrate(field)
 
 
 def test_reserved_stars_are_no_psf_stars_and_agree_with_the_model(calibrated):

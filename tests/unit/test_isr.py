@@ -182,6 +182,19 @@ def test_cosmic_rays_are_found_and_star_cores_are_not(fwhm):
     assert not without[cores].any() and without.sum() < 40
 
 
+@pytest.mark.parametrize("fwhm", [1.3, 1.7])
+def test_stars_as_sharp_as_cosmic_rays_are_none(fwhm):
+    field = starfield.make(size=512, spacing=30, varying=False, fwhm=fwhm, log_flux=(3, 5), seed=3)
+    rng = np.random.default_rng(5)
+    image = field.image.copy()
+    y, x = rng.integers(10, 502, (2, 200))
+    image[y, x] += rng.uniform(500, 5000, 200)
+    found = detrend(Pixels(image), field.row).flagged("CR")
+    clear = field.noiseless[y, x] < 3
+    assert clear.sum() > 100 and found[y, x][clear].mean() > 0.97
+    assert not found[(field.noiseless > 200) & (image == field.image)].any()
+
+
 def test_cosmic_rays_beside_bright_stars_are_found():
     fwhm = 3.5
     field = starfield.make(size=512, varying=False, fwhm=fwhm, log_flux=(4.5, 5.5), seed=3)

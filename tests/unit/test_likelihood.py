@@ -11,7 +11,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.grid import StampGrid
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, fit_stamps
+from diaflow.psf.stampfield import fit_stamps
 from diaflow.run import methods
 
 # Six visits of the golden numbers: Gaussian PSFs [pixel] and white variances.
@@ -312,16 +312,16 @@ def test_patch_without_psf_is_bad_data(tmp_path):
 def test_model_sharper_than_an_input_is_refused_with_the_reason(tmp_path):
     warps = [make_warp(np.random.default_rng(1), visit) for visit in (1, 5)]
     for warp in warps:
-        warp.metadata["psf_fwhm"] = FWHM_PER_SIGMA * SIGMAS[warp.metadata["visit"]]
+        warp.metadata["psf_sigma"] = SIGMAS[warp.metadata["visit"]]
     paths = write(tmp_path, warps)
     files = stack.open_all(paths[1])
-    for fwhm, refused in ((8.5, False), (6.9, True)):
+    for sigma, refused in ((3.6, False), (2.9, True)):
         for path in paths[1]:
             matched = Exposure.read(path)
-            matched.metadata |= {"psf_fwhm": fwhm, "mean_variance": 1.0}
+            matched.metadata |= {"psf_sigma": sigma, "mean_variance": 1.0}
             matched.write(path)
         if refused:
-            with pytest.raises(InputError, match=r"model_fwhm.*visit 5 \(7.06 pixel\)"):
+            with pytest.raises(InputError, match=r"model_fwhm.*visit 5 \(3.00 pixel\)"):
                 combine_warps(*paths, "psf_matched")
         else:
             assert combine_warps(*paths, "psf_matched").shape == files[0].shape

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from builders import elliptical, gaussian
+from builders import elliptical, gaussian, pixel_gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
@@ -91,6 +91,56 @@ def test_the_width_of_a_gaussian_is_its_own(sigma):
     assert moments_sigma(gaussian(sigma, 41)) == pytest.approx(sigma, rel=tolerance)
     assert fwhm(gaussian(sigma, 41)) == pytest.approx(FWHM_PER_SIGMA * sigma, rel=tolerance)
     assert pytest.approx(2 * np.sqrt(2 * np.log(2))) == FWHM_PER_SIGMA
+
+
+def profile(r2, shape, width):
+    """Value at squared radii of a Moffat profile of a beta, or of two Gaussians: share of the broad one, its width."""
+    if isinstance(shape, float):
+        return (1 + 4 * r2 * (2 ** (1 / shape) - 1) / width**2) ** -shape
+    share, broader = shape
+    core = np.exp(-4 * np.log(2) * r2 / width**2)
+    return (1 - share) * core + share * core ** (1 / broader**2)
+
+
+def width_of(shape, width):
+    """Full width at half maximum of the profile."""
+    r = np.linspace(0, 2 * width, 100_001)
+    values = profile(r**2, shape, width)
+    return 2 * np.interp(-values[0] / 2, -values, r)
+
+
+@pytest.mark.parametrize("shape", [2.5, 3.5, 5.0, (0.0, 1.0), (0.05, 2.5), (0.1, 2.0)])
+@pytest.mark.parametrize(("ellipticity", "tolerance"), [(0.0, 0.01), (0.2, 0.03)])
+def test_fwhm_is_that_of_the_profile(shape, ellipticity, tolerance):
+    stretch = (1 + ellipticity) / (1 - ellipticity)
+    for width in (1.7, 2.5, 4.0, 7.0, 11.0):
+        t = np.arange(61) - 30
+        u, v = 0.8 * t + 0.6 * t[:, None], 0.8 * t[:, None] - 0.6 * t
+        stamp = profile(u**2 / stretch + v**2 * stretch, shape, width)
+        assert fwhm(stamp) == pytest.approx(width_of(shape, width), rel=tolerance)
+
+
+@pytest.mark.parametrize("width", [1.5, 2.0, 3.0])
+def test_fwhm_is_that_of_what_the_pixels_see(width):
+    sigma = width / FWHM_PER_SIGMA
+    # The sum of the variances is right to 1 % for the core of two Gaussians and a square.
+    assert fwhm(pixel_gaussian(sigma, 21)) == pytest.approx(np.hypot(width, FWHM_PER_SIGMA / np.sqrt(12)), rel=0.012)
+
+
+def test_fwhm_of_a_ring_is_that_of_its_outer_edge():
+    t = np.arange(61) - 30
+    ring = np.exp(-((np.hypot(t, t[:, None]) - 8) ** 2) / 8)
+    assert fwhm(ring) == pytest.approx(2 * (8 + np.sqrt(8 * np.log(2))), rel=0.05)
+
+
+def test_fwhm_of_noisy_stamps_is_right_in_the_mean():
+    rng = np.random.default_rng(9)
+    t = np.arange(61) - 30
+    stamp = profile(t**2.0 + t[:, None] ** 2.0, 3.5, 8.0)
+    # S/N 100: the size is known to 1 / 100, a full width at half maximum to some times that.
+    noise = np.sqrt((stamp**2).sum()) / 100
+    widths = [fwhm(stamp + rng.normal(0, noise, stamp.shape)) for _ in range(50)]
+    assert np.std(widths) < 0.05 * 8 and np.mean(widths) == pytest.approx(8, rel=4 * 0.05 / np.sqrt(50))
 
 
 def test_the_width_is_insensitive_to_noise_and_scale():

@@ -215,10 +215,13 @@ def test_psf_and_metadata_go_along():
     shape = (80, 80)
     stamp = star_image((25, 25), 12, 12, 1.5)
     psf = constant_psf(stamp, shape)
-    science = exposure(np.ones(shape), wcs=tan_wcs(shape), psf=psf, visit=5, detector=2, band="r", psf_fwhm=4.0)
+    science = exposure(
+        np.ones(shape), wcs=tan_wcs(shape), psf=psf, visit=5, detector=2, band="r", psf_fwhm=4.0, psf_sigma=1.8
+    )
     out = warp.warp(science, tan_wcs(shape, scale=0.1), shape)
     assert (out.metadata["visit"], out.metadata["band"]) == (5, "r")
     assert out.metadata["psf_fwhm"] == pytest.approx(8.0, rel=1e-4)
+    assert out.metadata["psf_sigma"] == pytest.approx(3.6, rel=1e-4)
     assert (out.psf.inputs[0].visit, out.psf.inputs[0].detector) == (5, 2)
     assert warp.warp(exposure(np.ones(shape), wcs=tan_wcs(shape)), tan_wcs(shape), shape).psf is None
 

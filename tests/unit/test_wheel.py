@@ -25,7 +25,7 @@ assert len(tables.read("visit", "visit.parquet")) == 2
 assert "generic" in maps.names()
 for name in maps.names():
     maps.load(name)
-assert validated({"images": "*.fits"})["calexp"]["psf_size"] > 0
+assert validated({"images": "*.fits"})["calexp"]["psf_order"] > 0
 print(*sorted(str(path.relative_to(sys.argv[1])) for path in Path(diaflow.__file__).parent.rglob("*.yaml")), sep="\\n")
 """
 
