@@ -39,11 +39,10 @@ def main(snakemake):
     inputs, params = snakemake.input, snakemake.params
     calexps = job.by_visit(inputs.calexps)
     rows = tables.concatenate("visit_summary", [tables.read("visit_summary", path) for path in inputs.summaries])
-    sources = tables.concatenate("source", [tables.read("source", path) for path in inputs.sources])
     subtract_row = partial(
         difference,
         templates={visit: inputs[f"templates_{visit}"] for visit in calexps},
-        sources=sources,
+        sources=tables.concatenate("source", [tables.read("source", path) for path in inputs.sources]),
         algorithm=methods.load("subtract", params.subtract["algorithm"]).subtract,
         config={"subtract": params.subtract, "detect": params.detect},
         calexps=calexps,
