@@ -2,10 +2,10 @@
 
 In come an exposure and star positions, out goes a `StampField` of unit sum.  Star s is modelled as
 f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S a shift by the Lanczos-5 kernel (photometry shifts stamps with the
-windowed sinc of `measure.subpixel`, and both move a core that the pixels do not resolve as the Gaussian that it is);
-the T_m solve this linear problem by conjugate gradients, so the model is not broadened as stamps resampled to a common
-centre are.  A weak prior keeps the spatial terms a fraction of the mean profile: noise cannot drive the wings or the
-sum.
+windowed sinc of `measure.subpixel`).  Where pixels do not resolve the core, the mean profile of the stars, which all
+their phases tell, is moved as what it is, and S moves what the T_m have beside it.  The T_m solve this linear problem
+by conjugate gradients, so the model is not broadened as stamps resampled to a common centre are.  A weak prior keeps
+the spatial terms a fraction of the mean profile: noise cannot drive the wings or the sum.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from diaflow import polynomials
 from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
-from diaflow.measure import subpixel
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
 from diaflow.statistics import median_width
 
@@ -46,12 +45,42 @@ BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1
 STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one, chosen
 LEAST_CHI2_REACH = 1.0  # above the median; stars whose chi2 is about one stay however little the others scatter
 PROFILE_WIDTHS = np.array([0.6, 0.8, 1.05, 1.4, 1.9, 2.5, 3.4])  # of its Gaussians, in units of the PSF's
-RING = 0.5  # width of the rings that the round profile is told in [pixel]
+RING, RING_SIGMA = 0.5, 0.4  # width of the rings that the round profile is told in [pixel], at most this many sigma
 STAR_TOLERANCE = 0.05  # error of the model at the peak that chi2 forgives, lest bright stars go first
 GUESS_STARS, GUESS_SIGMA = 20, 1.5  # stars whose median size starts the fit, and the sigma where none has one [pixel]
 # Of the PSF [pixel], the width of a pixel included: the fluxes of stars would depend on where in a pixel they are, by
 # 2 % at 1.6 and by 5 % at 1.4.
 LEAST_FWHM = 1.6
+SHARP_FWHM = 2.5  # of the PSF, below which the shift of its stamp is wrong by 2e-4 of the flux and more [pixel]
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A sum of round Gaussians of some amplitudes and widths [pixel], (m,) arrays."""
+
+    amplitudes: np.ndarray
+    widths: np.ndarray
+
+    def times(self, factor: float) -> "_Profile":
+        return _Profile(self.amplitudes * factor, self.widths)
+
+    def stamp(self, size: int) -> np.ndarray:
+        """Its values (size, size) about the central pixel."""
+        t = np.arange(size) - size // 2
+        return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / self.widths) ** 2) @ self.amplitudes
+
+    def left_out(self, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
+        """The moved profile less what shift matrices make of it, stamps (n, size, size)."""
+        t, total = np.arange(size) - size // 2, np.zeros((len(dx), size, size))
+        for amplitude, width in zip(self.amplitudes, self.widths):
+            moved_x, moved_y = (np.exp(-0.5 * ((t - shift[:, None]) / width) ** 2) for shift in (dx, dy))
+            still = np.exp(-0.5 * (t / width) ** 2)
+            shifted_x, shifted_y = (shift_matrices(shift, size) @ still for shift in (dx, dy))
+            total += amplitude * (moved_y[..., None] * moved_x[:, None] - shifted_y[..., None] * shifted_x[:, None])
+        return total
+
+
+NO_CORE = _Profile(np.zeros(0), np.zeros(0))
 
 
 @dataclass
@@ -100,15 +129,20 @@ def fit(
     stars = _cut(exposure, x, y, size)
     used = enough = stars.usable.mean((1, 2)) > MIN_USABLE
     _require(used)
-    psf = _first_guess(stars, used, exposure.shape)
+    profile = _first_guess(stars, used)
+    psf = StampField(profile.stamp(size)[None], 0, exposure.shape)
     for number in range(ROUNDS):
-        box = max(BOX, int(np.nan_to_num(fwhm(psf.centre()))) | 1) if number >= CONSTANT_ROUNDS else 0
-        weights, chi2 = _fit_stars(stars, psf(x, y), crude=number == 0, box=box)
+        width = float(np.nan_to_num(fwhm(psf.centre())))
+        box = max(BOX, int(width) | 1) if number >= CONSTANT_ROUNDS else 0
+        core = profile if width < SHARP_FWHM else NO_CORE
+        weights, chi2 = _fit_stars(stars, psf(x, y), core, crude=number == 0, box=box)
         used = enough & _inliers(chi2, stars.flux, used)
         _require(used)
         order_now = polynomials.affordable(order if number >= CONSTANT_ROUNDS else 0, used.sum(), STARS_PER_TERM)
         profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
-        psf = _solve(stars, weights, used, x, y, psf, order_now, profile)
+        psf = _solve(stars, weights, used, x, y, psf, order_now, profile, width < SHARP_FWHM)
+        profile = profile.times(1 / psf.terms[0].sum())
+        psf = psf.normalised()
     width = fwhm(psf.centre())
     if not (np.isfinite(psf.terms).all() and width < size):
         raise BadData("the PSF model is not a point source")
@@ -143,8 +177,8 @@ def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float) -> np.ndarray:
-    """Round mean profile (k, k) of the stars: a sum of Gaussians with amplitudes that are not negative.
+def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float) -> _Profile:
+    """Round mean profile of the stars: a sum of Gaussians with amplitudes that are not negative.
 
     All pixels at one distance from the stars' centres tell one point of it, so that wings far below the noise of a
     pixel are known, and with them the sum of the PSF.
@@ -153,7 +187,8 @@ def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float)
     t = np.arange(size) - size // 2
     dx, dy, flux = (column[used][:, None, None] for column in (stars.dx, stars.dy, stars.flux))
     radius = np.hypot(t - dx, t[:, None] - dy)
-    ring = np.minimum(radius / RING, size / RING).astype(int).ravel()
+    width = min(RING, RING_SIGMA * sigma)
+    ring = np.minimum(radius / width, size / width).astype(int).ravel()
     w = weights[used]
     power = np.bincount(ring, (w * flux**2).ravel())
     filled = power > 0
@@ -165,7 +200,7 @@ def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float)
     root = np.sqrt(power[filled])
     design = np.exp(-0.5 * (middle[:, None] / widths) ** 2)
     amplitudes = _non_negative(design * root[:, None], mean * root)
-    return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / widths) ** 2) @ amplitudes
+    return _Profile(amplitudes[amplitudes > 0], widths[amplitudes > 0])
 
 
 def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -196,16 +231,17 @@ def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
     return _Stars(np.where(usable, data, 0), np.where(usable, variance, 1), usable, x - ix, y - iy, np.ones(len(x)))
 
 
-def _first_guess(stars: _Stars, used: np.ndarray, shape: tuple[int, int]) -> StampField:
-    """A Gaussian of the median size of some stars."""
+def _first_guess(stars: _Stars, used: np.ndarray) -> _Profile:
+    """A Gaussian of the median size of some stars, of unit sum."""
     widths = np.array([moments_sigma(stamp) for stamp in stars.data[used][:GUESS_STARS]])
     sigma = np.median(widths[np.isfinite(widths)]) if np.isfinite(widths).any() else GUESS_SIGMA
-    t = np.arange(stars.data.shape[-1]) - stars.data.shape[-1] // 2
-    stamp = np.exp(-(t[:, None] ** 2 + t**2) / (2 * sigma**2))
-    return StampField(stamp[None] / stamp.sum(), 0, shape)
+    guess = _Profile(np.ones(1), np.array([sigma]))
+    return guess.times(1 / guess.stamp(stars.data.shape[-1]).sum())
 
 
-def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, box: int) -> tuple[np.ndarray, np.ndarray]:
+def _fit_stars(
+    stars: _Stars, stamps: np.ndarray, core: _Profile, crude: bool, box: int
+) -> tuple[np.ndarray, np.ndarray]:
     """One Gauss-Newton step in flux and centroid of every star; its pixel weights and mean misfit (chi2 per pixel).
 
     Neighbours are looked for in boxes of the side `box` [pixel], or not at all.
@@ -218,12 +254,10 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, box: int) -> tupl
     slope_x = (shift_matrices(stars.dx + step, size) - shift_matrices(stars.dx - step, size)) / (2 * step)
     rows = my @ stamps
     basis = [rows @ _t(mx), rows @ _t(slope_x), slope_y @ stamps @ _t(mx)]
-    cores = np.empty((len(stamps), 5))
-    subpixel.cores_of(stamps, cores)
-    if cores[:, 0].any():
-        basis[0] += _core_terms(cores, stars.dx, stars.dy, size)
+    if len(core.widths):
+        basis[0] += core.left_out(stars.dx, stars.dy, size)
         for index, (x, y) in enumerate(((step, 0), (0, step)), 1):
-            after, before = (_core_terms(cores, stars.dx + s * x, stars.dy + s * y, size) for s in (1, -1))
+            after, before = (core.left_out(stars.dx + s * x, stars.dy + s * y, size) for s in (1, -1))
             basis[index] += (after - before) / (2 * step)
     # Flux for the error model, from the pixels alone.
     stars.flux = _ratio(basis[0] * stars.data * stars.usable, basis[0] ** 2 * stars.usable)
@@ -232,8 +266,8 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, box: int) -> tupl
     if box:
         kept = kept & ((stars.data - model) ** 2 < PIXEL_CLIP**2 * stars.variance + (CLIP_MODEL * model) ** 2)
         # A core that is off belongs to a star that is none, or to a model that has still to learn from it.
-        core = basis[0] > CORE * basis[0].max((1, 2), keepdims=True)
-        kept &= core | ~_neighbours(kept * (stars.data - model), stars.variance, model, box)
+        inner = basis[0] > CORE * basis[0].max((1, 2), keepdims=True)
+        kept &= inner | ~_neighbours(kept * (stars.data - model), stars.variance, model, box)
     # Errors of the model fall more slowly from the peak than the PSF: shifts of its core ripple into the wings.
     scale = np.maximum(model, 0)
     peak = scale.max((1, 2), keepdims=True)
@@ -259,21 +293,6 @@ def _fit_stars(stars: _Stars, stamps: np.ndarray, crude: bool, box: int) -> tupl
     return weights, chi2
 
 
-def _core_terms(cores: np.ndarray, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
-    """What shift matrices leave out of moved stamps (n, size, size): see `subpixel.add_core`."""
-    peak, x, y, sigma_x, sigma_y = cores.T[..., None]
-    t = np.arange(size) - size // 2
-
-    def lines(centre: np.ndarray, sigma: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        sigma = np.where(peak > 0, sigma, 1)
-        moved, still = (np.exp(-0.5 * ((t - centre - by) / sigma) ** 2) for by in (shift[:, None], 0))
-        return moved, (shift_matrices(shift, size) @ still[..., None])[..., 0]
-
-    (moved_x, filtered_x), (moved_y, filtered_y) = lines(x, sigma_x, dx), lines(y, sigma_y, dy)
-    moved, filtered = (b[..., None] * a[:, None] for a, b in ((moved_x, moved_y), (filtered_x, filtered_y)))
-    return peak[..., None] * (moved - filtered)
-
-
 def _neighbours(residual: np.ndarray, variance: np.ndarray, model: np.ndarray, box: int) -> np.ndarray:
     """Pixels of boxes whose sum is off: sources too faint to stand out in a pixel, which would add to the wings."""
     residual, variance, model = (uniform_filter(a, box, axes=(1, 2)) for a in (residual, variance / box**2, model))
@@ -296,9 +315,13 @@ def _solve(
     y: np.ndarray,
     start: StampField,
     order: int,
-    profile: np.ndarray,
+    profile: _Profile,
+    sharp: bool,
 ) -> StampField:
-    """The field T that minimises sum_s W (d_s - f_s S_s sum_m P_m T_m)**2 + prior, by conjugate gradients."""
+    """The field T that minimises sum_s W (d_s - f_s S_s sum_m P_m T_m)**2 + prior, by conjugate gradients.
+
+    Of a sharp PSF, d_s is without what S_s leaves out of the profile.
+    """
     size = start.size
     field = StampField(np.zeros((polynomials.n_terms(order), size, size)), order, start.shape)
     n_kept = min(len(field.terms), len(start.terms))
@@ -306,10 +329,8 @@ def _solve(
     design = field.polynomials(x[used], y[used])
     my, mx = shift_matrices(stars.dy[used], size), shift_matrices(stars.dx[used], size)
     flux, w, data = stars.flux[used][:, None, None], weights[used], stars.data[used]
-    cores = np.empty((used.sum(), 5))
-    subpixel.cores_of(start(x[used], y[used]), cores)
-    if cores[:, 0].any():
-        data = data - flux * _core_terms(cores, stars.dx[used], stars.dy[used], size)
+    if sharp:
+        data = data - flux * profile.left_out(stars.dx[used], stars.dy[used], size)
 
     def back(stamps: np.ndarray) -> np.ndarray:
         return np.tensordot(design, flux * (_t(my) @ stamps @ mx), 1)
@@ -318,8 +339,8 @@ def _solve(
         return flux * (my @ np.tensordot(design.T, terms, 1) @ _t(mx))
 
     mean, precision = np.zeros_like(field.terms), np.zeros(field.terms.shape)
-    mean[0] = profile
-    precision[:] = (PRIOR * profile + WING_FLOOR * profile.max()) ** -2
+    mean[0] = profile.stamp(size)
+    precision[:] = (PRIOR * mean[0] + WING_FLOOR * mean[0].max()) ** -2
     # A start far outside of a prior that has become narrower would take more steps than there are.
     width = START_WIDTHS / np.sqrt(precision)
     field.terms[:] = np.clip(field.terms, mean - width, mean + width)
@@ -327,7 +348,7 @@ def _solve(
     terms = _conjugate_gradients(
         lambda t: back(w * forward(t)) + precision * t, back(w * data) + precision * mean, field.terms, diagonal
     )
-    return StampField(terms, order, start.shape).normalised()
+    return StampField(terms, order, start.shape)
 
 
 def _conjugate_gradients(

@@ -133,20 +133,6 @@ def core_of(stamp, core):
 
 
 @njit(**EXACT)
-def cores_of(stamps, cores):
-    """What `core_of` finds in many stamps.
-
-    Parameters
-    ----------
-    stamps : (n, k, k) array
-    cores : (n, 5) array
-        Set.
-    """
-    for n in range(len(stamps)):
-        core_of(stamps[n], cores[n])
-
-
-@njit(**EXACT)
 def add_core(core, centre, shift, weights, slopes, out):
     """Put the core of a moved stamp where it is, instead of what the filter made of it.
 

@@ -78,7 +78,7 @@ def test_a_psf_that_does_not_fit_its_stars_is_refused_with_the_figures(field, mo
 
     monkeypatch.setattr(psf_stamp, "fit", too_broad)
     with pytest.raises(
-        BadData, match=r"the PSF, \d.\d\d pixel FWHM, does not fit its own stars: .* is 1.\d\d of .* chi2"
+        BadData, match=r"the PSF, \d.\d\d pixel FWHM, does not fit its own stars: .* is 0.\d\d of .* chi2"
     ):
         calibrate(field)
 

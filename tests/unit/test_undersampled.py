@@ -36,8 +36,8 @@ def aperture_over_psf(exposure, table, radius):
 @pytest.mark.parametrize("width", [1.5, 1.9])
 def test_fluxes_and_positions_of_sharp_stars_are_right(width):
     field, exposure, table, summary = calibrated(width)
-    seen = np.hypot(width, 2.3548 / np.sqrt(12))
-    assert summary["psf_fwhm"][0] == pytest.approx(seen, rel=0.03)
+    seen = fwhm(starfield.moffat(0.0, 0.0, width, size=31)[0])
+    assert summary["psf_fwhm"][0] == pytest.approx(seen, rel=0.015)
     assert summary["zero_point"][0] == pytest.approx(starfield.ZERO_POINT, abs=0.01)
     assert summary["psf_flux_ratio"][0] == pytest.approx(1, abs=0.02)
     assert aperture_over_psf(exposure, table, 4.0) == pytest.approx(1, abs=0.02)
