@@ -3,7 +3,8 @@
 A source is fitted once more by what particles leave: a single pixel, or a line of pixels, one pixel wide and as long
 as the PSF, in any direction.  Where the best of them explains much more of the pixels than the PSF does, the source is
 sharp.  A shape that gains k squared in chi-squared on the true one takes noise of k sigma at least, whatever the two
-have in common and however bright the source is, and the PSF model may be as wrong as the shapes are different.
+have in common and however bright the source is, and the PSF model may be as wrong as the shapes are different.  Where a
+flux has errors that are no noise, beside a star that was not removed exactly, both fits have them.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ def is_sharp(
     x, y : (n,) arrays
         Positions [pixel].
     snr : (n,) array
-        PSF flux over its error, of either sign.
+        PSF flux over its error, of either sign, of which noise is one part.
     sigma : float
         Radius of the PSF [pixel].
 
@@ -50,15 +51,22 @@ def is_sharp(
     for start in range(0, len(x), BATCH):
         rows = slice(start, start + BATCH)
         column, row = np.rint([x[rows], y[rows]]).astype(int)
+        noise = _noise_share(image, good, x[rows], y[rows])
         pixels, variance, use = (
             photometry.cutouts(plane, column, row, half).reshape(len(row), -1)
             for plane in (image.image, image.variance, good)
         )
         power = (variance * use) @ flat**2
         with np.errstate(invalid="ignore", divide="ignore"):
-            fits = (pixels * use) @ flat / np.sqrt(power) * np.sign(snr[rows, None])
+            fits = (pixels * use) @ flat / np.sqrt(power) * np.sign(snr[rows, None]) * noise[:, None]
         best[rows] = np.where(power > 0, fits, 0).max(1)
     return best**2 > snr**2 + MIN_GAIN
+
+
+def _noise_share(image: Exposure, good: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Error of a PSF flux from noise over the whole one."""
+    err = photometry.psf_flux(image.image, image.variance, good, image.psf, x, y).err
+    return np.nan_to_num(err / photometry.with_flux_error(image, err, x, y))
 
 
 def _shapes(sigma: float) -> np.ndarray:

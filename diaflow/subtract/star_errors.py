@@ -62,7 +62,8 @@ class Structure:
     flux : (my, mx) float32 array
         That of a star at a star [unit of the flux].
     slope : (my, mx) float32 array
-        Change of the PSF flux for a step as long as the radius of the PSF; 0 at a star [unit of the flux].
+        Change of the PSF flux for a step as long as the radius of the PSF, where it is larger than what the bin of the
+        middle of a star has of it: 0 at a star [unit of the flux].
     around : (my, mx) float32 array
         The flux of a star at `FAR` from it, falling outwards [unit of the flux].
     jump : (my, mx) float32 array
@@ -108,9 +109,14 @@ class Structure:
                 (slope, slope_norm**2 * _gradient2(smooth)),
             ):
                 planes.append(FluxError.binned(np.sqrt(np.maximum(square - least, 0)[own])).bins)
+        own, own_slope = (
+            FluxError.binned(plane).bins
+            for plane in (norm * peaked, slope_norm * np.sqrt(_gradient2(_blurred(star, sigma))))
+        )
+        middle = np.unravel_index(own.argmax(), own.shape)
         flux, slope = np.concatenate(flux), np.concatenate(slope)
-        wings = _wings(FluxError.binned(norm * peaked).bins, sigma)
-        middle = len(wings) // 2
+        slope = np.sqrt(np.maximum(slope**2 - (own_slope[middle] / own[middle] * flux) ** 2, 0))
+        wings, middle = _wings(own, sigma), len(own) // 2
         around = _wings(flux, sigma) / wings[middle, middle + round(FAR * sigma / BIN)]
         row, column = (np.arange(n) * len(jumps) // n for n in flux.shape)
         return cls(flux, slope, around, jumps.astype(np.float32)[row][:, column])
@@ -227,7 +233,7 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     x, y, residual, error = (a[known] for a in (x, y, here.flux, here.err))
     star, sigma = structure.at(x, y), moments_sigma(difference.psf.centre())
     wings = _wing_fraction(difference, x, y, star.flux, sigma)
-    displacement = _displacement(difference, x, y, star.flux, error, sigma)
+    displacement = _displacement(difference, structure, x, y, error, sigma)
     pivot = float(np.median(star.flux)) if len(x) else 1.0
     noise2 = error**2 + StarErrors(0.0, 1.0, pivot, displacement, wings, len(x)).of(star) ** 2
     tries = [
@@ -237,34 +243,34 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     return StarErrors(float(FRACTIONS[best.argmax()]), power, pivot, displacement, wings, len(x))
 
 
-def _around(
-    difference: Exposure, x: np.ndarray, y: np.ndarray, distance: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """PSF fluxes to the right of positions, to the left, above and below."""
-    steps = (distance, 0), (-distance, 0), (0, distance), (0, -distance)
-    return tuple(photometry.exposure_flux(difference, x + dx, y + dy).flux for dx, dy in steps)
+def _around(x: np.ndarray, y: np.ndarray, distance: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Positions to the right of others, to the left, above and below."""
+    return [(x + distance, y), (x - distance, y), (x, y + distance), (x, y - distance)]
 
 
 def _wing_fraction(difference: Exposure, x: np.ndarray, y: np.ndarray, flux: np.ndarray, sigma: float) -> float:
     """Rms flux at `FAR` from stars beyond its noise, over that of the star."""
-    fluxes = np.concatenate(_around(difference, x, y, FAR * sigma))
-    error = np.tile(photometry.exposure_flux(difference, x + FAR * sigma, y).err, 4)
+    around = [photometry.exposure_flux(difference, *there) for there in _around(x, y, FAR * sigma)]
+    fluxes, error = (np.concatenate([getattr(fit, name) for fit in around]) for name in ("flux", "err"))
     seen = np.isfinite(fluxes) & np.isfinite(error)
     likelihood = _log_likelihood(fluxes[seen], error[seen] ** 2, np.tile(flux, 4)[seen], USUAL_WINGS)
     return float(FRACTIONS[likelihood.argmax()])
 
 
 def _displacement(
-    difference: Exposure, x: np.ndarray, y: np.ndarray, flux: np.ndarray, error: np.ndarray, sigma: float
+    difference: Exposure, structure: Structure, x: np.ndarray, y: np.ndarray, error: np.ndarray, sigma: float
 ) -> float:
     """Rms displacement of stars in one coordinate that the fluxes on both sides of them show [radius of the PSF]."""
-    right, left, above, below = _around(difference, x, y, BESIDE * sigma)
-    lopsided = np.concatenate([right - left, above - below]) / 2
-    seen = np.isfinite(lopsided)
-    # of a Gaussian star that is displaced by its radius
-    pattern = np.tile(flux, 2) * BESIDE / 2 * np.exp(-(BESIDE**2) / 4)
+    sides = _around(x, y, BESIDE * sigma)
+    right, left, above, below = (photometry.exposure_flux(difference, *there).flux for there in sides)
+    slopes = [structure.at(*there).slope for there in sides]
+    lopsided, slope = (
+        np.concatenate([right - left, above - below]) / 2,
+        np.concatenate([slopes[0] + slopes[1], slopes[2] + slopes[3]]) / 2,
+    )
+    seen = np.isfinite(lopsided) & (slope > 0)
     noise2 = np.tile(error**2, 2) * (1 - CORRELATION) / 2
-    return float(FRACTIONS[_log_likelihood(lopsided[seen], noise2[seen], pattern[seen]).argmax()])
+    return float(FRACTIONS[_log_likelihood(lopsided[seen], noise2[seen], slope[seen]).argmax()])
 
 
 def _log_likelihood(residual: np.ndarray, noise2: np.ndarray, scale: np.ndarray, usual: float = USUAL) -> np.ndarray:
