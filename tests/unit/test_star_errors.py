@@ -50,7 +50,8 @@ def test_structure_at_a_star_is_its_flux(phase):
     assert star.flux == pytest.approx(1e6, rel=0.18)
     # exp(-1/2) / sqrt(2) of the flux at sqrt(2) sigma from the star, none at it
     assert structure.slope.max() == pytest.approx(0.43e6, rel=0.12)
-    assert star.slope < 0.1e6
+    # by rounding of the bins: a third of the largest
+    assert star.slope < 0.16e6
     far = star_errors.FAR * SIGMA
     assert structure.at(np.array([100 + far]), np.array([100.0])).around == pytest.approx(1e6, rel=0.25)
     empty = structure.at(np.array([140.0]), np.array([100.0]))
