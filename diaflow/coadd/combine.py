@@ -6,12 +6,20 @@ that it declares in `OPTIONS`.
 
 from collections.abc import Callable
 
+import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.coadd import stack
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.coadd import CoaddPsf
+
+# Planes that reach as far as the PSF does: a star has them whose light is partly there.
+OF_THE_PSF = bits("SENSOR_EDGE", "INEXACT_PSF")
+# Where the reach of the PSF is taken: positions along each axis, of which those count where the PSF is known.
+N_POSITIONS = 4
 
 
 def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[..., Exposure], **options) -> Exposure:
@@ -30,8 +38,9 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
     Returns
     -------
     Exposure
-        Image and variance of the weighted mean; mask with SENSOR_EDGE, REJECTED, CLIPPED and INEXACT_PSF where some
-        input was left out; `psf` a `CoaddPsf` that lists the inputs; metadata n_inputs.
+        Image and variance of the weighted mean; mask with REJECTED and CLIPPED where some input was left out, and with
+        SENSOR_EDGE where an input ends and INEXACT_PSF where the image of a star is not that of the PSF, both as far as
+        the PSF reaches; `psf` a `CoaddPsf` that lists the inputs; metadata n_inputs.
 
     Raises
     ------
@@ -46,7 +55,26 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
     visits, matched_visits = ([file.metadata.get("visit") for file in files] for files in (warps, matched))
     if visits != matched_visits:
         raise InputError(f"{matched_paths[0]}: PSF-matched warps are of visits {matched_visits}, not {visits}")
-    return method(warps, matched, **options)
+    coadd = method(warps, matched, **options)
+    coadd.mask |= grow(coadd.mask & OF_THE_PSF, psf_reach(coadd))
+    return coadd
+
+
+def psf_reach(coadd: Exposure) -> int:
+    """How far the PSF of a coadd carries what matters of a star's light.
+
+    Parameters
+    ----------
+    coadd : Exposure
+
+    Returns
+    -------
+    int
+        Radius of the core of its broadest PSF [pixel]; 0 where none is known.
+    """
+    x, y = (np.linspace(0, n - 1, 2 * N_POSITIONS + 1)[1::2] for n in coadd.shape[::-1])
+    stamps = coadd.psf(*(grid.ravel() for grid in np.meshgrid(x, y)))
+    return max((core_radius(stamp) for stamp in stamps if np.isfinite(stamp).all()), default=0)
 
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:

@@ -2,7 +2,7 @@
 
 At every pixel only the best kind of data that is there counts: clean pixels, else those near the edge of a sensor,
 else interpolated ones (BAD, SAT, CR).  What is left out is told by the bits SENSOR_EDGE, REJECTED, CLIPPED and
-INEXACT_PSF, as in LSST's assembleCoadd (drp_tasks).
+INEXACT_PSF, as in LSST's assembleCoadd (drp_tasks), and so is where inputs end.
 """
 
 import numpy as np
@@ -28,6 +28,7 @@ EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
 INTERPOLATED = bits("BAD", "SAT", "CR")
 UNUSABLE = 3  # the last of the `ranks`
+NO_ROW = -1  # no XOR of positive numbers
 
 
 def mean_of(
@@ -221,13 +222,15 @@ def weighted_mean(
     out_variance: np.ndarray,
     out_mask: np.ndarray,
     psf_jumps: bool = True,
+    above: np.ndarray | None = None,
 ) -> None:
     """Mean over inputs: sum w x / sum w, with variance sum w^2 v / (sum w)^2, and the mask of the coadd.
 
     Where an input is left out, the PSF of the mean differs from that of its surroundings, and in a star so does its
     value.  By how much follows from the scatter s of the inputs: where s^2 is beyond ten times their variance, (s times
     the fraction of the weight that is left out)^2 is added to the variance.  Where fewer than three of at least three
-    inputs have data, none could have been rejected: SUSPECT is set.
+    inputs have data, none could have been rejected: SUSPECT is set.  SENSOR_EDGE and INEXACT_PSF are set where other
+    inputs have data than in the pixel to the left or in the row above.
 
     Parameters
     ----------
@@ -238,14 +241,37 @@ def weighted_mean(
         Filled: NaN, infinity and NO_DATA where no input has data.
     psf_jumps : bool
         Whether that scatter is added.
+    above : (nx,) int32 array, optional
+        From `no_row`: what the inputs of the row above are known by; changed into that of the last row.
     """
     relative = (weights / weights.max()).astype(np.float32)
     significant = SIGNIFICANT_SCATTER if psf_jumps else np.float32(np.inf)
-    _weighted_mean(image, variance, mask, relative, significant, out_image, out_variance, out_mask)
+    above = no_row(image.shape[2]) if above is None else above
+    out = out_image, out_variance, out_mask
+    _weighted_mean(image, variance, mask, relative, significant, _fingerprints(len(image)), above, *out)
+
+
+def no_row(nx: int) -> np.ndarray:
+    """What stands for the row above the first one of an image, see `weighted_mean`.
+
+    Parameters
+    ----------
+    nx : int
+
+    Returns
+    -------
+    (nx,) int32 array
+    """
+    return np.full(nx, NO_ROW, np.int32)
+
+
+def _fingerprints(n: int) -> np.ndarray:
+    """Random positive numbers of n inputs: sets of inputs are the same if the XOR of their numbers is."""
+    return np.random.default_rng(0).integers(1, 2**31, n, dtype=np.int32)
 
 
 @njit(**FAST)
-def _weighted_mean(image, variance, mask, weights, significant, out_image, out_variance, out_mask):
+def _weighted_mean(image, variance, mask, weights, significant, fingerprints, above, out_image, out_variance, out_mask):
     """`weighted_mean`, compiled.
 
     Parameters
@@ -255,6 +281,9 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
         Largest 1.
     significant : float32
         Squared scatter of the inputs over their variance from which it counts.
+    fingerprints : (n,) int32 array
+    above : (nx,) int32 array
+        Changed in place.
     out_image, out_variance, out_mask : (ny, nx) arrays
         Filled.
     """
@@ -262,12 +291,12 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
     best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)
     used_weight, saturated, covered = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
     square, noise = np.empty(nx, np.float32), np.empty(nx, np.float32)
-    n_used, n_data = np.empty(nx, np.int32), np.empty(nx, np.int32)
+    n_used, n_data, members = np.empty(nx, np.int32), np.empty(nx, np.int32), np.empty(nx, np.int32)
     zero = np.float32(0)
     for j in range(ny):
         total, total_variance = out_image[j], out_variance[j]
         best[:], flags[:], used_weight[:], saturated[:], covered[:] = UNUSABLE - 1, 0, 0, 0, 0
-        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:] = 0, 0, 0, 0, 0, 0
+        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:], members[:] = 0, 0, 0, 0, 0, 0, 0
         for k in range(n):
             for i in range(nx):
                 best[i] = min(best[i], _rank(image[k, j, i], variance[k, j, i], mask[k, j, i]))
@@ -285,6 +314,7 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
                 has_data = (m & NO_DATA) == 0
                 covered[i] += w if has_data else zero
                 n_data[i] += 1 if has_data else 0
+                members[i] ^= fingerprints[k] if has_data else np.int32(0)
                 left_out = has_data and not used
                 saturated[i] += w if left_out and (m & SAT) else zero
                 flags[i] |= m if used else 0
@@ -292,6 +322,8 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
                 flags[i] |= REJECTED | INEXACT_PSF if left_out and (m & INTERPOLATED) else 0
                 flags[i] |= CLIPPED | INEXACT_PSF if left_out and (m & CLIPPED) else 0
         for i in range(nx):
+            ends = members[i] != members[max(i - 1, 0)] or (above[i] != NO_ROW and members[i] != above[i])
+            flags[i] |= SENSOR_EDGE | INEXACT_PSF if ends else 0
             if used_weight[i] > 0:
                 total[i] /= used_weight[i]
                 total_variance[i] /= used_weight[i] * used_weight[i]
@@ -304,3 +336,4 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
                 out_mask[j, i] |= SUSPECT if n_data[i] < MIN_CHECKED <= n else 0
             else:
                 total[i], total_variance[i], out_mask[j, i] = np.nan, np.inf, flags[i] | NO_DATA
+        above[:] = members
