@@ -53,6 +53,7 @@ FEW_LOW, FEW, FEW_HIGH = 0.4, 2, 0.03
 NIGHT = 0.5  # visits that follow each other within this time are of one night [d]
 
 EDGE, NO_DATA, SENSOR_EDGE = (bits(name) for name in ("EDGE", "NO_DATA", "SENSOR_EDGE"))
+NOT_CLEAN = NO_DATA | EDGE | means.INTERPOLATED
 TINY = np.finfo(np.float32).tiny  # least noise [unit of the image], so that nothing is divided by zero
 
 
@@ -140,11 +141,11 @@ def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGH
     regions = [regions_of(some.pixels[some.strong], shape, MIN_PIXELS, radius) for some in deviations]
     epochs = _epochs(regions, night, ny * nx)
     near_bright = grown(sources, shape, round(BRIGHT_GROW_SIGMA * sigma))
-    reach, found = _wing_radius(stamp), []
+    reach, faint, found = _wing_radius(stamp), ~near_bright, []
     for region, some, file in zip(regions, deviations, matched):
         vary = _vary(region, some, shape, file.noise.covariance_factor)
         pixels = _artefacts(region, epochs, coverage, near_bright, vary)
-        found.append(_with_wings(pixels, shape, reach, near_bright))
+        found.append(_with_wings(pixels, shape, reach, faint))
     return _without_last(found, coverage[0])
 
 
@@ -158,14 +159,13 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, night: np.ndar
     by_night = np.argsort(night, kind="stable")
     for first, image, variance, mask in stack.blocks(matched):
         deviates = np.zeros(image.shape, np.bool_)
-        _use_edges(mask)
+        rows = coverage[:, first : first + image.shape[1]]
+        _survey(mask, by_night, night, rows)
         means.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
         model, model_variance, _ = means.mean_of(image, variance, mask, weights)
-        rows = coverage[:, first : first + image.shape[1]]
         on_source = model**2 > SOURCE_N_SIGMA**2 * model_variance
         n_sigma = np.where(on_source, WEAK * THRESHOLD, THRESHOLD).astype(np.float32)
         _mark_deviations(image, variance, mask, model, model_variance, noise.astype(np.float32), n_sigma, deviates)
-        _count(mask, by_night, night, rows)
         for k, parts in enumerate(found):
             at = np.flatnonzero(deviates[k])
             mean, error2 = model.ravel()[at], model_variance.ravel()[at]
@@ -180,22 +180,41 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, night: np.ndar
 
 
 @njit(**FAST)
-def _use_edges(mask):
-    """Let the edge of a sensor count as clean, marked by SENSOR_EDGE, where too few inputs are clean to tell which one
-    is wrong: a convolution lacks light there, but few other things.
+def _survey(mask, by_night, night, coverage):
+    """Count visits and nights with data, and use the edges of sensors where they are needed.
+
+    Matched warps lack light near their edges, but few other things.  So an edge counts as clean, and is marked by
+    SENSOR_EDGE, where too few inputs are clean to tell which one is wrong.
 
     Parameters
     ----------
     mask : (n, ny, nx) int32 array
         Changed in place.
+    by_night : (n,) int array
+        The images in an order in which those of a night follow each other.
+    night : (n,) int array
+        Of each image.
+    coverage : (2, ny, nx) int array
+        Filled: number of images, and of nights, with data.
     """
     n, ny, nx = mask.shape
-    clean = np.empty(nx, np.int32)
+    clean, visits, nights = np.empty(nx, np.int32), np.empty(nx, np.int32), np.empty(nx, np.int32)
+    missing = np.empty(nx, np.int32)
     for j in range(ny):
-        clean[:] = 0
-        for k in range(n):
+        clean[:], visits[:], nights[:] = 0, 0, 0
+        for t in range(n):
+            k = by_night[t]
+            if t == 0 or night[k] != night[by_night[t - 1]]:
+                missing[:] = NO_DATA
             for i in range(nx):
-                clean[i] += 1 if (mask[k, j, i] & (NO_DATA | EDGE | means.INTERPOLATED)) == 0 else 0
+                m = mask[k, j, i]
+                clean[i] += 1 if (m & NOT_CLEAN) == 0 else 0
+                visits[i] += 1 if (m & NO_DATA) == 0 else 0
+                missing[i] &= m
+            if t == n - 1 or night[k] != night[by_night[t + 1]]:
+                for i in range(nx):
+                    nights[i] += 1 if missing[i] == 0 else 0
+        coverage[0, j], coverage[1, j] = visits, nights
         if clean.min() < means.MIN_CHECKED:
             for k in range(n):
                 for i in range(nx):
@@ -230,32 +249,6 @@ def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigm
                 limit = n_sigma[j, i] * noise[k]
                 square = limit * limit * (variance[k, j, i] + model_variance[j, i])
                 deviates[k, j, i] = may & (residual * residual > square)
-
-
-@njit(**FAST)
-def _count(mask, by_night, night, coverage):
-    """Count the visits and the nights that have data.
-
-    Parameters
-    ----------
-    mask : (n, ny, nx) int32 array
-    by_night : (n,) int array
-        The images in an order in which those of a night follow each other.
-    night : (n,) int array
-        Of each image.
-    coverage : (2, ny, nx) int array
-        Has the number of images, and of nights, with data added.
-    """
-    n, ny, nx = mask.shape
-    last = np.empty(nx, np.int32)
-    for j in range(ny):
-        last[:] = -1
-        for k in by_night:
-            for i in range(nx):
-                has_data = (mask[k, j, i] & NO_DATA) == 0
-                coverage[0, j, i] += has_data
-                coverage[1, j, i] += has_data & (last[i] != night[k])
-                last[i] = night[k] if has_data else last[i]
 
 
 def _epochs(regions: list[Regions], night: np.ndarray, n_pixels: int) -> np.ndarray:
@@ -314,12 +307,12 @@ def _wing_radius(stamp: np.ndarray) -> int:
     return int((profile > WING_N_SIGMA / THRESHOLD).sum())
 
 
-def _with_wings(pixels: np.ndarray, shape: tuple[int, int], reach: int, near_bright: np.ndarray) -> np.ndarray:
+def _with_wings(pixels: np.ndarray, shape: tuple[int, int], reach: int, faint: np.ndarray) -> np.ndarray:
     """Artefacts and what is within reach of them, but for bright sources, of which a missing epoch leaves more."""
     if not len(pixels):
         return pixels
     wings = grown(pixels, shape, reach)
-    wings &= ~near_bright
+    wings &= faint
     wings[pixels] = True
     return np.flatnonzero(wings)
 

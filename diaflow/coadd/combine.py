@@ -6,8 +6,8 @@ that it declares in `OPTIONS`.
 
 from collections.abc import Callable
 
-import numpy as np
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
 
 from diaflow.coadd import stack
 from diaflow.errors import BadData, InputError
@@ -18,8 +18,6 @@ from diaflow.psf.coadd import CoaddPsf
 
 # Planes that reach as far as the PSF does: a star has them whose light is partly there.
 OF_THE_PSF = bits("SENSOR_EDGE", "INEXACT_PSF")
-# Where the reach of the PSF is taken: positions along each axis, of which those count where the PSF is known.
-N_POSITIONS = 4
 
 
 def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[..., Exposure], **options) -> Exposure:
@@ -61,7 +59,7 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
 
 
 def psf_reach(coadd: Exposure) -> int:
-    """How far the PSF of a coadd carries what matters of a star's light.
+    """How far the PSFs of the inputs of a coadd carry what matters of a star's light.
 
     Parameters
     ----------
@@ -70,11 +68,12 @@ def psf_reach(coadd: Exposure) -> int:
     Returns
     -------
     int
-        Radius of the core of its broadest PSF [pixel]; 0 where none is known.
+        Radius of the core of the broadest PSF [pixel]; 0 without inputs.
     """
-    x, y = (np.linspace(0, n - 1, 2 * N_POSITIONS + 1)[1::2] for n in coadd.shape[::-1])
-    stamps = coadd.psf(*(grid.ravel() for grid in np.meshgrid(x, y)))
-    return max((core_radius(stamp) for stamp in stamps if np.isfinite(stamp).all()), default=0)
+    area = proj_plane_pixel_area(coadd.wcs)
+    scales = ((proj_plane_pixel_area(source.wcs) / area) ** 0.5 for source in coadd.psf.inputs)
+    radii = (core_radius(source.psf.centre()) for source in coadd.psf.inputs)
+    return max((round(radius * scale) for radius, scale in zip(radii, scales)), default=0)
 
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:

@@ -28,7 +28,7 @@ EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
 INTERPOLATED = bits("BAD", "SAT", "CR")
 UNUSABLE = 3  # the last of the `ranks`
-NO_ROW = -1  # no XOR of positive numbers
+NO_ROW = np.float32(-1)  # no sum of weights
 
 
 def mean_of(
@@ -241,14 +241,14 @@ def weighted_mean(
         Filled: NaN, infinity and NO_DATA where no input has data.
     psf_jumps : bool
         Whether that scatter is added.
-    above : (nx,) int32 array, optional
-        From `no_row`: what the inputs of the row above are known by; changed into that of the last row.
+    above : (nx,) float32 array, optional
+        From `no_row`: weight of the inputs that have data in the row above, which tells one set of inputs from another;
+        changed into that of the last row.
     """
     relative = (weights / weights.max()).astype(np.float32)
     significant = SIGNIFICANT_SCATTER if psf_jumps else np.float32(np.inf)
     above = no_row(image.shape[2]) if above is None else above
-    out = out_image, out_variance, out_mask
-    _weighted_mean(image, variance, mask, relative, significant, _fingerprints(len(image)), above, *out)
+    _weighted_mean(image, variance, mask, relative, significant, above, out_image, out_variance, out_mask)
 
 
 def no_row(nx: int) -> np.ndarray:
@@ -260,18 +260,13 @@ def no_row(nx: int) -> np.ndarray:
 
     Returns
     -------
-    (nx,) int32 array
+    (nx,) float32 array
     """
-    return np.full(nx, NO_ROW, np.int32)
-
-
-def _fingerprints(n: int) -> np.ndarray:
-    """Random positive numbers of n inputs: sets of inputs are the same if the XOR of their numbers is."""
-    return np.random.default_rng(0).integers(1, 2**31, n, dtype=np.int32)
+    return np.full(nx, NO_ROW, np.float32)
 
 
 @njit(**FAST)
-def _weighted_mean(image, variance, mask, weights, significant, fingerprints, above, out_image, out_variance, out_mask):
+def _weighted_mean(image, variance, mask, weights, significant, above, out_image, out_variance, out_mask):
     """`weighted_mean`, compiled.
 
     Parameters
@@ -281,8 +276,7 @@ def _weighted_mean(image, variance, mask, weights, significant, fingerprints, ab
         Largest 1.
     significant : float32
         Squared scatter of the inputs over their variance from which it counts.
-    fingerprints : (n,) int32 array
-    above : (nx,) int32 array
+    above : (nx,) float32 array
         Changed in place.
     out_image, out_variance, out_mask : (ny, nx) arrays
         Filled.
@@ -291,12 +285,12 @@ def _weighted_mean(image, variance, mask, weights, significant, fingerprints, ab
     best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)
     used_weight, saturated, covered = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
     square, noise = np.empty(nx, np.float32), np.empty(nx, np.float32)
-    n_used, n_data, members = np.empty(nx, np.int32), np.empty(nx, np.int32), np.empty(nx, np.int32)
+    n_used, n_data = np.empty(nx, np.int32), np.empty(nx, np.int32)
     zero = np.float32(0)
     for j in range(ny):
         total, total_variance = out_image[j], out_variance[j]
         best[:], flags[:], used_weight[:], saturated[:], covered[:] = UNUSABLE - 1, 0, 0, 0, 0
-        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:], members[:] = 0, 0, 0, 0, 0, 0, 0
+        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:] = 0, 0, 0, 0, 0, 0
         for k in range(n):
             for i in range(nx):
                 best[i] = min(best[i], _rank(image[k, j, i], variance[k, j, i], mask[k, j, i]))
@@ -314,16 +308,19 @@ def _weighted_mean(image, variance, mask, weights, significant, fingerprints, ab
                 has_data = (m & NO_DATA) == 0
                 covered[i] += w if has_data else zero
                 n_data[i] += 1 if has_data else 0
-                members[i] ^= fingerprints[k] if has_data else np.int32(0)
                 left_out = has_data and not used
                 saturated[i] += w if left_out and (m & SAT) else zero
                 flags[i] |= m if used else 0
                 flags[i] |= SENSOR_EDGE | INEXACT_PSF if has_data and (m & EDGE) else 0
                 flags[i] |= REJECTED | INEXACT_PSF if left_out and (m & INTERPOLATED) else 0
                 flags[i] |= CLIPPED | INEXACT_PSF if left_out and (m & CLIPPED) else 0
+        for i in range(1, nx):
+            flags[i] |= SENSOR_EDGE | INEXACT_PSF if covered[i] != covered[i - 1] else 0
+        if above[0] != NO_ROW:
+            for i in range(nx):
+                flags[i] |= SENSOR_EDGE | INEXACT_PSF if covered[i] != above[i] else 0
+        above[:] = covered
         for i in range(nx):
-            ends = members[i] != members[max(i - 1, 0)] or (above[i] != NO_ROW and members[i] != above[i])
-            flags[i] |= SENSOR_EDGE | INEXACT_PSF if ends else 0
             if used_weight[i] > 0:
                 total[i] /= used_weight[i]
                 total_variance[i] /= used_weight[i] * used_weight[i]
@@ -336,4 +333,3 @@ def _weighted_mean(image, variance, mask, weights, significant, fingerprints, ab
                 out_mask[j, i] |= SUSPECT if n_data[i] < MIN_CHECKED <= n else 0
             else:
                 total[i], total_variance[i], out_mask[j, i] = np.nan, np.inf, flags[i] | NO_DATA
-        above[:] = members

@@ -140,7 +140,7 @@ def test_a_star_that_varies_is_the_mean_of_its_epochs(tmp_path, name, epochs):
     for visit, factor in zip(visits, BRIGHT_EPOCHS[epochs]):
         visit.sources += [(x, y, factor * flux) for x, y, flux in places]
     result, truth = coadd(tmp_path, visits), mean(visits, range(6))
-    for x, y, flux in places:
+    for x, y, _ in places:
         part = np.s_[y - 8 : y + 9, x - 8 : x + 9]
         np.testing.assert_allclose(result.image[part], truth[part], rtol=1e-5, atol=1e-4)
 
