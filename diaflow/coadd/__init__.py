@@ -17,6 +17,7 @@ __all__ = [
     "likelihood",
     "means",
     "psf_matched",
+    "regions",
     "spectra",
     "stack",
     "subbands",

@@ -2,19 +2,22 @@
 
 Unmatched warps must not be clipped pixel by pixel: the cores of stars differ with the seeing.  In PSF-matched warps
 they agree, so a region that deviates in few epochs is an artefact and one that deviates in many is a variable or a
-badly matched source, which stays (AlSayyad 2019, DMTN-080; LSST's CompareWarp).  So does, which CompareWarp clips, what
-looks like the source in its place: a star that varies in few epochs, of which a part would be clipped, and what is
-left of it has no PSF.
+badly matched source, which stays (AlSayyad 2019, DMTN-080; LSST's CompareWarp).
+
+Four things are not as in CompareWarp.  What looks like the source in its place is a star that varies, and stays however
+bright it becomes in however few epochs: a part of it would be clipped, and what is left has no PSF.  What is left out,
+such as a transient where the other epochs have no source, is left out whole, wings included.  Few is decided for each
+pixel, because inputs end within regions.  And what is there in one night alone is in few epochs, even if that night has
+many visits.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from diaflow.coadd import means, stack
+from diaflow.coadd.regions import Regions, grown, region_numbers, regions_of
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
 from diaflow.jit import FAST
@@ -32,49 +35,26 @@ MIN_TRANSIENT_FRACTION = 0.5
 # ... unless it lies within pixels of the mean that are this bright [sigma], grown by this [sigma of the PSF] ...
 BRIGHT_N_SIGMA = 300.0
 BRIGHT_GROW_SIGMA = 2.4
-# ... or is, but for noise and the fraction `UNLIKE` of its power, a number times the source in its place: what cosmic
-# rays and asteroids do to a star is narrower or beside it.  Sources are pixels of the mean above `SOURCE_N_SIGMA`; on
-# them the fraction `WEAK` of the threshold is enough, so that the wings of the change are seen too.
+# ... or is, but for noise and the fraction `UNLIKE` of its power, a number times a source of the mean: what cosmic
+# rays and asteroids do to a star is narrower or beside it.  Sources are above `SOURCE_N_SIGMA`; on their pixels the
+# fraction `WEAK` of the threshold is enough, so that the wings of the change are seen too.
 SOURCE_N_SIGMA = 5.0
 UNLIKE = 0.1
 WEAK = 1 / 3
+
+# An artefact is left out as far as the wings of a point source reach that is at the threshold where the region ends:
+# to where they are this much of the noise of the warp, so that no mean shows them.
+WING_N_SIGMA = 1.0
 
 # Of n epochs an artefact may appear in FEW_LOW n, but in no more than FEW + FEW_HIGH n (maxFractionEpochsLow,
 # maxNumEpochs and maxFractionEpochsHigh of the same task).
 FEW_LOW, FEW, FEW_HIGH = 0.4, 2, 0.03
 
-NO_DATA = bits("NO_DATA")
+NIGHT = 0.5  # visits that follow each other within this time are of one night [d]
+
+EDGE, NO_DATA, SENSOR_EDGE = (bits(name) for name in ("EDGE", "NO_DATA", "SENSOR_EDGE"))
+NOT_CLEAN = NO_DATA | EDGE | means.INTERPOLATED
 TINY = np.finfo(np.float32).tiny  # least noise [unit of the image], so that nothing is divided by zero
-
-
-@dataclass
-class Regions:
-    """Connected regions of deviating pixels in one warp.
-
-    Attributes
-    ----------
-    pixels : (n,) int array
-        Flat indices, sorted.
-    labels : (n,) int array
-        Region of each.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean over each region.
-
-        Parameters
-        ----------
-        values : (n,) array
-            Of the pixels.
-
-        Returns
-        -------
-        (n_regions,) array
-        """
-        return np.bincount(self.labels, values) / np.bincount(self.labels)
 
 
 @dataclass
@@ -88,12 +68,15 @@ class Deviations:
     strong : (n,) bool array
     residual, mean : (n,) arrays
         Warp minus mean, and the mean, over the noise of the former.
+    mean_variance : (n,) array
+        Of this mean.
     """
 
     pixels: np.ndarray
     strong: np.ndarray
     residual: np.ndarray
     mean: np.ndarray
+    mean_variance: np.ndarray
 
 
 def max_epochs(n: np.ndarray) -> np.ndarray:
@@ -111,6 +94,26 @@ def max_epochs(n: np.ndarray) -> np.ndarray:
     return np.minimum(FEW_LOW * n, FEW + FEW_HIGH * n).astype(int)
 
 
+def nights(files: list[ExposureFile]) -> np.ndarray:
+    """Which visits are of one night.
+
+    Parameters
+    ----------
+    files : list of ExposureFile
+        One without a date is of a night of its own.
+
+    Returns
+    -------
+    (n,) int array
+        Number of the night of each, from 0.
+    """
+    mjd = np.array([file.metadata.get("mjd", np.nan) for file in files], float)
+    order = np.argsort(mjd)
+    night = np.empty(len(files), np.int64)
+    night[order] = np.cumsum(np.append(False, ~(np.diff(mjd[order]) < NIGHT)))
+    return night
+
+
 def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGHT_N_SIGMA) -> list[np.ndarray]:
     """Pixels of each warp that belong to artefacts.
 
@@ -125,56 +128,104 @@ def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGH
     Returns
     -------
     list of int arrays
-        Sorted flat indices, one array per warp; all empty when there are fewer than three warps.
+        Sorted flat indices, one array per warp; all empty when there are fewer than three warps.  No pixel is in the
+        arrays of all warps that have data there.
     """
     if max_epochs(len(matched)) < 1:
         return [np.empty(0, np.int64) for _ in matched]
     ny, nx = shape = matched[0].shape
-    sigma = moments_sigma(matched[0].psf.centre())
-    deviations, coverage, sources = _deviations(matched, weights, bright)
+    stamp, night = matched[0].psf.centre(), nights(matched)
+    sigma = moments_sigma(stamp)
+    deviations, coverage, sources = _deviations(matched, weights, night, bright)
     radius = max(1, round(GROW_SIGMA * sigma))
-    regions = [_regions(some.pixels[some.strong], shape, radius) for some in deviations]
-    epochs = np.zeros(ny * nx, np.int16)
-    for region in regions:
-        epochs[region.pixels] += 1
-    near_bright = _grown(sources, shape, round(BRIGHT_GROW_SIGMA * sigma))
-    return [
-        _artefacts(region, epochs, coverage, near_bright, _vary(region, some, shape))
-        for region, some in zip(regions, deviations)
-    ]
+    regions = [regions_of(some.pixels[some.strong], shape, MIN_PIXELS, radius) for some in deviations]
+    epochs = _epochs(regions, night, ny * nx)
+    near_bright = grown(sources, shape, round(BRIGHT_GROW_SIGMA * sigma))
+    reach, faint, found = _wing_radius(stamp), ~near_bright, []
+    for region, some, file in zip(regions, deviations, matched):
+        vary = _vary(region, some, shape, file.noise.covariance_factor)
+        pixels = _artefacts(region, epochs, coverage, near_bright, vary)
+        found.append(_with_wings(pixels, shape, reach, faint))
+    return _without_last(found, coverage[0])
 
 
-def _deviations(matched: list[ExposureFile], weights: np.ndarray, bright: float):
-    """`Deviations` of each warp, number of inputs at each pixel, flat indices of the pixels of bright sources."""
+def _deviations(matched: list[ExposureFile], weights: np.ndarray, night: np.ndarray, bright: float):
+    """`Deviations` of each warp, number of visits and of nights at each pixel (2, n), pixels of bright sources."""
     ny, nx = matched[0].shape
     noise = stack.noise_scale(matched, weights)
     found = [[] for _ in matched]
     sources = []
-    coverage = np.zeros((ny, nx), np.int16)
+    coverage = np.zeros((2, ny, nx), np.int16)
+    by_night = np.argsort(night, kind="stable")
     for first, image, variance, mask in stack.blocks(matched):
         deviates = np.zeros(image.shape, np.bool_)
+        rows = coverage[:, first : first + image.shape[1]]
+        _survey(mask, by_night, night, rows)
         means.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
         model, model_variance, _ = means.mean_of(image, variance, mask, weights)
-        rows = coverage[first : first + image.shape[1]]
         on_source = model**2 > SOURCE_N_SIGMA**2 * model_variance
         n_sigma = np.where(on_source, WEAK * THRESHOLD, THRESHOLD).astype(np.float32)
-        _mark_deviations(
-            image, variance, mask, model, model_variance, noise.astype(np.float32), n_sigma, deviates, rows
-        )
+        _mark_deviations(image, variance, mask, model, model_variance, noise.astype(np.float32), n_sigma, deviates)
         for k, parts in enumerate(found):
             at = np.flatnonzero(deviates[k])
-            mean, squared_error = model.ravel()[at], variance[k].ravel()[at] + model_variance.ravel()[at]
-            weight = 1 / np.maximum(noise[k] * np.sqrt(squared_error), TINY)
-            residual = (image[k].ravel()[at] - mean) * weight
-            parts.append((at + first * nx, np.abs(residual) > THRESHOLD, residual, mean * weight))
+            mean, error2 = model.ravel()[at], model_variance.ravel()[at]
+            square = np.maximum(noise[k] ** 2 * (variance[k].ravel()[at] + error2), TINY)
+            residual = (image[k].ravel()[at] - mean) / np.sqrt(square)
+            parts.append(
+                (at + first * nx, np.abs(residual) > THRESHOLD, residual, mean / np.sqrt(square), error2 / square)
+            )
         sources.append(np.flatnonzero(model**2 > bright**2 * model_variance) + first * nx)
     deviations = [Deviations(*map(np.concatenate, zip(*parts))) for parts in found]
-    return deviations, coverage.ravel(), np.concatenate(sources)
+    return deviations, coverage.reshape(2, -1), np.concatenate(sources)
 
 
 @njit(**FAST)
-def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigma, deviates, coverage):
-    """Find deviations of images from their mean, and count the images that have data.
+def _survey(mask, by_night, night, coverage):
+    """Count visits and nights with data, and use the edges of sensors where they are needed.
+
+    Matched warps lack light near their edges, but few other things.  So an edge counts as clean, and is marked by
+    SENSOR_EDGE, where too few inputs are clean to tell which one is wrong.
+
+    Parameters
+    ----------
+    mask : (n, ny, nx) int32 array
+        Changed in place.
+    by_night : (n,) int array
+        The images in an order in which those of a night follow each other.
+    night : (n,) int array
+        Of each image.
+    coverage : (2, ny, nx) int array
+        Filled: number of images, and of nights, with data.
+    """
+    n, ny, nx = mask.shape
+    clean, visits, nights = np.empty(nx, np.int32), np.empty(nx, np.int32), np.empty(nx, np.int32)
+    missing = np.empty(nx, np.int32)
+    for j in range(ny):
+        clean[:], visits[:], nights[:] = 0, 0, 0
+        for t in range(n):
+            k = by_night[t]
+            if t == 0 or night[k] != night[by_night[t - 1]]:
+                missing[:] = NO_DATA
+            for i in range(nx):
+                m = mask[k, j, i]
+                clean[i] += 1 if (m & NOT_CLEAN) == 0 else 0
+                visits[i] += 1 if (m & NO_DATA) == 0 else 0
+                missing[i] &= m
+            if t == n - 1 or night[k] != night[by_night[t + 1]]:
+                for i in range(nx):
+                    nights[i] += 1 if missing[i] == 0 else 0
+        coverage[0, j], coverage[1, j] = visits, nights
+        if clean.min() < means.MIN_CHECKED:
+            for k in range(n):
+                for i in range(nx):
+                    m = mask[k, j, i]
+                    used = (clean[i] < means.MIN_CHECKED) & ((m & EDGE) != 0)
+                    mask[k, j, i] = (m & ~EDGE) | SENSOR_EDGE if used else m
+
+
+@njit(**FAST)
+def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigma, deviates):
+    """Find deviations of images from their mean; at the edge of a sensor, where light is missing, only excesses.
 
     Parameters
     ----------
@@ -187,82 +238,46 @@ def _mark_deviations(image, variance, mask, model, model_variance, noise, n_sigm
         Deviation that counts, in units of the noise of image and mean together.
     deviates : (n, ny, nx) bool array
         Filled.
-    coverage : (ny, nx) int array
-        Has the number of images with data added.
     """
     n, ny, nx = image.shape
     for k in range(n):
         for j in range(ny):
             for i in range(nx):
-                has_data = (mask[k, j, i] & NO_DATA) == 0
+                m = mask[k, j, i]
                 residual = image[k, j, i] - model[j, i]
+                may = ((m & NO_DATA) == 0) & (((m & (EDGE | SENSOR_EDGE)) == 0) | (residual > 0))
                 limit = n_sigma[j, i] * noise[k]
                 square = limit * limit * (variance[k, j, i] + model_variance[j, i])
-                deviates[k, j, i] = has_data & (residual * residual > square)
-                coverage[j, i] += has_data
+                deviates[k, j, i] = may & (residual * residual > square)
 
 
-def _regions(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> Regions:
-    """Regions of enough pixels, grown by `radius`."""
-    found = Regions(pixels, region_numbers(pixels, shape))
-    if len(pixels):
-        keep = np.bincount(found.labels) >= MIN_PIXELS
-        pixels = np.flatnonzero(_grown(pixels[keep[found.labels]], shape, radius))
-    return Regions(pixels, region_numbers(pixels, shape))
+def _epochs(regions: list[Regions], night: np.ndarray, n_pixels: int) -> np.ndarray:
+    """In how many visits, and in how many nights, each pixel is part of a region: (2, n_pixels) array."""
+    counts = np.zeros((2, n_pixels), np.int16)
+    for one in range(night.max() + 1):
+        of_night = [regions[k].pixels for k in np.flatnonzero(night == one)]
+        for pixels in of_night:
+            counts[0, pixels] += 1
+        counts[1, np.unique(np.concatenate(of_night))] += 1
+    return counts
 
 
-def _grown(pixels: np.ndarray, shape: tuple[int, int], radius: int) -> np.ndarray:
-    """Flat boolean image of the pixels within `radius` of others (flat indices)."""
-    ny, nx = shape
-    t = np.arange(-radius, radius + 1)
-    dx, dy = (d[np.hypot(*np.meshgrid(t, t)) <= radius + 0.5] for d in np.meshgrid(t, t))
-    y, x = np.divmod(pixels, nx)
-    grown = np.zeros(ny * nx, bool)
-    for ox, oy in zip(dx, dy):
-        inside = (x + ox >= 0) & (x + ox < nx) & (y + oy >= 0) & (y + oy < ny)
-        grown[pixels[inside] + oy * nx + ox] = True
-    return grown
+def _vary(regions: Regions, deviations: Deviations, shape: tuple[int, int], covariance_factor: float) -> np.ndarray:
+    """Whether each region is a source that has become brighter or fainter.
 
-
-def region_numbers(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Number of the connected region (sides or corners touch) of each of the sorted pixels.
-
-    Parameters
-    ----------
-    pixels : (n,) int array
-        Flat indices in an image, ascending.
-    shape : (ny, nx)
-        Of the image.
-
-    Returns
-    -------
-    (n,) int array
-        From 0.
+    The residual r is a number times the mean m when (sum r m)^2 is (sum r^2) (sum m^2), from which the expected
+    noise of both is taken off: that of r is 1 in each pixel.  And of this shape, the mean must have a source.
     """
-    if not len(pixels):
-        return np.zeros(0, np.int64)
-    nx = shape[1]
-    # One column more than the image has, so that the end of a row does not touch the beginning of the next.
-    keys = pixels + pixels // nx
-    links = []
-    for offset in (1, nx, nx + 1, nx + 2):
-        at = np.minimum(np.searchsorted(keys, keys + offset), len(keys) - 1)
-        first = np.flatnonzero(keys[at] == keys + offset)
-        links.append((first, at[first]))
-    first, second = np.concatenate(links, axis=1)
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(len(keys), len(keys)))
-    return connected_components(graph, directed=False)[1]
-
-
-def _vary(regions: Regions, deviations: Deviations, shape: tuple[int, int]) -> np.ndarray:
-    """Whether each region is a source that has become brighter, by less than its flux, or fainter."""
     if not len(regions.pixels):
         return np.zeros(0, bool)
     label = region_numbers(deviations.pixels, shape)
-    residual, mean = deviations.residual, deviations.mean
-    product, power, total = (np.bincount(label, v) for v in (residual * mean, mean**2, residual**2))
-    unlike = total * power - product**2 - np.bincount(label) * power
-    varies = (unlike < UNLIKE * total * power) & (np.abs(product) < power)
+    residual, mean, variance = deviations.residual, deviations.mean, deviations.mean_variance
+    sums = (residual * mean, mean**2, residual**2, variance, residual**2 * variance)
+    product, power, total, noise, error2 = (np.bincount(label, v) for v in sums)
+    n = np.bincount(label)
+    unlike = total * power - product**2 - n * power - noise * total + n * noise
+    is_like = unlike < UNLIKE * (total - n) * (power - noise)
+    varies = is_like & (product**2 > SOURCE_N_SIGMA**2 * covariance_factor * error2)
     pixels, varies = deviations.pixels[deviations.strong], varies[label[deviations.strong]]
     at = np.minimum(np.searchsorted(regions.pixels, pixels), len(regions.pixels) - 1)
     inside = regions.pixels[at] == pixels
@@ -273,11 +288,38 @@ def _vary(regions: Regions, deviations: Deviations, shape: tuple[int, int]) -> n
 def _artefacts(
     regions: Regions, epochs: np.ndarray, coverage: np.ndarray, near_bright: np.ndarray, vary: np.ndarray
 ) -> np.ndarray:
-    """Pixels of the regions that deviate in few epochs and are not part of a bright source or a source that varies."""
+    """Pixels of the regions that deviate in few epochs and are not part of a bright source or a source that varies.
+
+    Where too few inputs have data to tell which one is wrong, that follows from the other pixels of the region.
+    """
     if not len(regions.pixels):
         return regions.pixels
-    allowed = max_epochs(regions.mean(coverage[regions.pixels]))
-    few = epochs[regions.pixels] <= allowed[regions.labels]
-    transient = regions.mean(few) > MIN_TRANSIENT_FRACTION
+    allowed = max_epochs(coverage[:, regions.pixels])
+    few = (epochs[:, regions.pixels] <= allowed).any(0)
+    transient = regions.mean(few) > MIN_TRANSIENT_FRACTION * regions.mean(allowed[0] > 0)
     in_bright_source = regions.mean(near_bright[regions.pixels]) == 1
     return regions.pixels[(transient & ~in_bright_source & ~vary)[regions.labels]]
+
+
+def _wing_radius(stamp: np.ndarray) -> int:
+    """How far from a pixel at the threshold a point source may have light that counts [pixel]."""
+    profile = stamp[len(stamp) // 2, len(stamp) // 2 :] / stamp.max()
+    return int((profile > WING_N_SIGMA / THRESHOLD).sum())
+
+
+def _with_wings(pixels: np.ndarray, shape: tuple[int, int], reach: int, faint: np.ndarray) -> np.ndarray:
+    """Artefacts and what is within reach of them, but for bright sources, of which a missing epoch leaves more."""
+    if not len(pixels):
+        return pixels
+    wings = grown(pixels, shape, reach)
+    wings &= faint
+    wings[pixels] = True
+    return np.flatnonzero(wings)
+
+
+def _without_last(found: list[np.ndarray], coverage: np.ndarray) -> list[np.ndarray]:
+    """The pixels of each warp but for those that no warp would be left at."""
+    lost = np.zeros(len(coverage), np.int16)
+    for pixels in found:
+        lost[pixels] += 1
+    return [pixels[lost[pixels] < coverage[pixels]] for pixels in found]

@@ -7,11 +7,17 @@ that it declares in `OPTIONS`.
 from collections.abc import Callable
 
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
 
 from diaflow.coadd import stack
 from diaflow.errors import BadData, InputError
 from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.coadd import CoaddPsf
+
+# Planes that reach as far as the PSF does: a star has them whose light is partly there.
+OF_THE_PSF = bits("SENSOR_EDGE", "INEXACT_PSF")
 
 
 def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[..., Exposure], **options) -> Exposure:
@@ -30,8 +36,9 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
     Returns
     -------
     Exposure
-        Image and variance of the weighted mean; mask with SENSOR_EDGE, REJECTED, CLIPPED and INEXACT_PSF where some
-        input was left out; `psf` a `CoaddPsf` that lists the inputs; metadata n_inputs.
+        Image and variance of the weighted mean; mask with REJECTED and CLIPPED where some input was left out, and with
+        SENSOR_EDGE where an input ends and INEXACT_PSF where the image of a star is not that of the PSF, both as far as
+        the PSF reaches; `psf` a `CoaddPsf` that lists the inputs; metadata n_inputs.
 
     Raises
     ------
@@ -46,7 +53,27 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
     visits, matched_visits = ([file.metadata.get("visit") for file in files] for files in (warps, matched))
     if visits != matched_visits:
         raise InputError(f"{matched_paths[0]}: PSF-matched warps are of visits {matched_visits}, not {visits}")
-    return method(warps, matched, **options)
+    coadd = method(warps, matched, **options)
+    coadd.mask |= grow(coadd.mask & OF_THE_PSF, psf_reach(coadd))
+    return coadd
+
+
+def psf_reach(coadd: Exposure) -> int:
+    """How far the PSFs of the inputs of a coadd carry what matters of a star's light.
+
+    Parameters
+    ----------
+    coadd : Exposure
+
+    Returns
+    -------
+    int
+        Radius of the core of the broadest PSF [pixel]; 0 without inputs.
+    """
+    area = proj_plane_pixel_area(coadd.wcs)
+    scales = ((proj_plane_pixel_area(source.wcs) / area) ** 0.5 for source in coadd.psf.inputs)
+    radii = (core_radius(source.psf.centre()) for source in coadd.psf.inputs)
+    return max((round(radius * scale) for radius, scale in zip(radii, scales)), default=0)
 
 
 def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:

@@ -60,6 +60,7 @@ def clean_mean(
     clipped = artefacts.find(matched, weights, bright)
     coadd = stack.unfilled(warps, weights)
     nx = coadd.shape[1]
+    above = means.no_row(nx)
     for first, image, variance, mask in stack.blocks(warps):
         rows = slice(first, first + image.shape[1])
         for k, pixels in enumerate(clipped):
@@ -67,7 +68,7 @@ def clean_mean(
             mask[k].ravel()[inside - first * nx] |= bits("CLIPPED")
             _flag_unchecked(mask[k], matched[k], first)
         planes = coadd.image[rows], coadd.variance[rows], coadd.mask[rows]
-        means.weighted_mean(image, variance, mask, weights, *planes, psf_jumps)
+        means.weighted_mean(image, variance, mask, weights, *planes, psf_jumps, above)
     inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
     coadd.psf = CoaddPsf(inputs, coadd.wcs)
     return coadd, clipped

@@ -18,7 +18,6 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
-from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.grid import StampGrid
 
@@ -85,7 +84,9 @@ def combine(
     weights = 1 / patch.variances
     inputs = [replace(source, weight=w) for warp, w in zip(warps, weights) for source in warp.psf.inputs]
     coadd.psf = CoaddPsf(inputs, coadd.wcs, StampGrid(stamps, first, step))
-    _flag_inexact(coadd)
+    # As far as the solution knows the inputs, it is exact where some of them are missing.
+    coadd.mask &= ~bits("INEXACT_PSF")
+    coadd.mask[coadd.flagged("NO_DATA", "SAT")] |= bits("INEXACT_PSF")
     return coadd
 
 
@@ -180,12 +181,3 @@ def _psf_and_noise(
     psf = wanted * passed / (power + prior)
     noise = spectra.noise_power(wanted, power, prior) * correlated.power(spectra.GRID)
     return psf, spectra.mean(noise, shape), spectra.psf_weighted(noise, psf, shape)
-
-
-def _flag_inexact(coadd: Exposure) -> None:
-    """Leave INEXACT_PSF only near pixels of which all inputs are missing or saturated."""
-    coadd.mask &= ~bits("INEXACT_PSF")
-    n_y, n_x = coadd.psf.grid.stamps.shape[:2]
-    stamp = coadd.psf.grid.stamps[n_y // 2, n_x // 2]
-    reach = core_radius(np.nan_to_num(stamp))
-    coadd.mask |= grow(np.where(coadd.flagged("NO_DATA", "SAT"), np.int32(bits("INEXACT_PSF")), np.int32(0)), reach)

@@ -2,7 +2,7 @@
 
 At every pixel only the best kind of data that is there counts: clean pixels, else those near the edge of a sensor,
 else interpolated ones (BAD, SAT, CR).  What is left out is told by the bits SENSOR_EDGE, REJECTED, CLIPPED and
-INEXACT_PSF, as in LSST's assembleCoadd (drp_tasks).
+INEXACT_PSF, as in LSST's assembleCoadd (drp_tasks), and so is where inputs end.
 """
 
 import numpy as np
@@ -28,6 +28,7 @@ EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
 INTERPOLATED = bits("BAD", "SAT", "CR")
 UNUSABLE = 3  # the last of the `ranks`
+NO_ROW = np.float32(-1)  # no sum of weights
 
 
 def mean_of(
@@ -221,13 +222,15 @@ def weighted_mean(
     out_variance: np.ndarray,
     out_mask: np.ndarray,
     psf_jumps: bool = True,
+    above: np.ndarray | None = None,
 ) -> None:
     """Mean over inputs: sum w x / sum w, with variance sum w^2 v / (sum w)^2, and the mask of the coadd.
 
     Where an input is left out, the PSF of the mean differs from that of its surroundings, and in a star so does its
     value.  By how much follows from the scatter s of the inputs: where s^2 is beyond ten times their variance, (s times
     the fraction of the weight that is left out)^2 is added to the variance.  Where fewer than three of at least three
-    inputs have data, none could have been rejected: SUSPECT is set.
+    inputs have data, none could have been rejected: SUSPECT is set.  SENSOR_EDGE and INEXACT_PSF are set where other
+    inputs have data than in the pixel to the left or in the row above.
 
     Parameters
     ----------
@@ -238,14 +241,32 @@ def weighted_mean(
         Filled: NaN, infinity and NO_DATA where no input has data.
     psf_jumps : bool
         Whether that scatter is added.
+    above : (nx,) float32 array, optional
+        From `no_row`: weight of the inputs that have data in the row above, which tells one set of inputs from another;
+        changed into that of the last row.
     """
     relative = (weights / weights.max()).astype(np.float32)
     significant = SIGNIFICANT_SCATTER if psf_jumps else np.float32(np.inf)
-    _weighted_mean(image, variance, mask, relative, significant, out_image, out_variance, out_mask)
+    above = no_row(image.shape[2]) if above is None else above
+    _weighted_mean(image, variance, mask, relative, significant, above, out_image, out_variance, out_mask)
+
+
+def no_row(nx: int) -> np.ndarray:
+    """What stands for the row above the first one of an image, see `weighted_mean`.
+
+    Parameters
+    ----------
+    nx : int
+
+    Returns
+    -------
+    (nx,) float32 array
+    """
+    return np.full(nx, NO_ROW, np.float32)
 
 
 @njit(**FAST)
-def _weighted_mean(image, variance, mask, weights, significant, out_image, out_variance, out_mask):
+def _weighted_mean(image, variance, mask, weights, significant, above, out_image, out_variance, out_mask):
     """`weighted_mean`, compiled.
 
     Parameters
@@ -255,6 +276,8 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
         Largest 1.
     significant : float32
         Squared scatter of the inputs over their variance from which it counts.
+    above : (nx,) float32 array
+        Changed in place.
     out_image, out_variance, out_mask : (ny, nx) arrays
         Filled.
     """
@@ -291,6 +314,12 @@ def _weighted_mean(image, variance, mask, weights, significant, out_image, out_v
                 flags[i] |= SENSOR_EDGE | INEXACT_PSF if has_data and (m & EDGE) else 0
                 flags[i] |= REJECTED | INEXACT_PSF if left_out and (m & INTERPOLATED) else 0
                 flags[i] |= CLIPPED | INEXACT_PSF if left_out and (m & CLIPPED) else 0
+        for i in range(1, nx):
+            flags[i] |= SENSOR_EDGE | INEXACT_PSF if covered[i] != covered[i - 1] else 0
+        if above[0] != NO_ROW:
+            for i in range(nx):
+                flags[i] |= SENSOR_EDGE | INEXACT_PSF if covered[i] != above[i] else 0
+        above[:] = covered
         for i in range(nx):
             if used_weight[i] > 0:
                 total[i] /= used_weight[i]

@@ -43,12 +43,16 @@ def combine(warps: list[ExposureFile], matched: list[ExposureFile]) -> Exposure:
     weights = stack.warp_weights(warps)
     noise = stack.noise_scale(matched, weights)
     coadd = stack.unfilled(matched, weights)
+    above = means.no_row(coadd.shape[1])
     for first, *planes in stack.blocks(matched):
         rows = slice(first, first + planes[0].shape[1])
         means.mark_outliers(*planes, noise, N_SIGMA)
-        means.weighted_mean(*planes, weights, coadd.image[rows], coadd.variance[rows], coadd.mask[rows])
-    # The inputs share one PSF, so it is exact whichever of them are left out.
+        out = coadd.image[rows], coadd.variance[rows], coadd.mask[rows]
+        means.weighted_mean(*planes, weights, *out, above=above)
+    # The inputs share one PSF, so it is exact whichever of them are left out, but where all lack light that matching
+    # would have brought from beyond their edges.
     coadd.mask &= ~bits("INEXACT_PSF")
+    coadd.mask[coadd.flagged("EDGE")] |= bits("INEXACT_PSF")
     coadd.psf = _model_psf(matched, weights)
     share = weights**2 * [file.metadata["mean_variance"] for file in matched]
     coadd.noise = Noise.mean([file.noise for file in matched], share)

@@ -27,8 +27,20 @@ PLANES = {
     "highVariance": "HIGH_VARIANCE",
     "suspect": "SUSPECT",
     "streak": "STREAK",
+    "sensor_edge": "SENSOR_EDGE",
+    "inexact_psf": "INEXACT_PSF",
 }
-CENTRE_PLANES = ("cr", "nodata", "interpolated", "saturated", "saturatedTemplate", "suspect", "streak")
+CENTRE_PLANES = (
+    "cr",
+    "nodata",
+    "interpolated",
+    "saturated",
+    "saturatedTemplate",
+    "suspect",
+    "streak",
+    "sensor_edge",
+    "inexact_psf",
+)
 
 
 def set_columns(table: np.ndarray, mask: np.ndarray, found: Footprints, stamp: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from diaflow.psf.stampfield import StampField, fwhm
 WITHOUT_MATCH = ("NO_DATA", "EDGE", "BAD", "SAT", "SAT_TEMPLATE")
 MIN_CR_FWHM = 2.0  # of the PSF, below which stars look like cosmic rays [pixel]
 # Planes of the template that the difference inherits; its saturation goes to a plane of its own.
-INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT")
+INHERITED = ("NO_DATA", "BAD", "HIGH_VARIANCE", "SUSPECT", "SENSOR_EDGE", "INEXACT_PSF")
 SATURATED = ("SAT", "SAT_TEMPLATE")
 
 

@@ -212,6 +212,19 @@ def test_a_masked_pixel_in_the_centre_or_the_footprint_sets_its_flags(plane, col
     np.testing.assert_allclose(table["psfFlux"][rows], 1000, atol=4 * 8.8 * 1.1)
 
 
+@pytest.mark.parametrize("name", ["sensor_edge", "inexact_psf"])
+def test_planes_of_the_template_that_leave_a_source_reliable_have_columns(name):
+    difference, science, template, x, y = ten_transients()
+    ix, iy = np.round([x[:2], y[:2]]).astype(int)
+    difference.mask[iy[0] + 1, ix[0] + 1] |= bits(name.upper())
+    difference.mask[iy[1] + 4, ix[1]] |= bits(name.upper())
+    table = dia_sources(difference, science, template, CONFIG)
+    rows, _ = matched(table, x, y)
+    np.testing.assert_array_equal(table[f"pixelFlags_{name}"][rows], [True, True] + [False] * 8)
+    np.testing.assert_array_equal(table[f"pixelFlags_{name}Center"][rows], [True] + [False] * 9)
+    assert not table["pixelFlags"].any()
+
+
 def test_snr_of_noise_has_unit_width_whatever_the_variance_and_the_mask():
     rng = np.random.default_rng(7)
     shape = (1024, 1024)

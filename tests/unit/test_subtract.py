@@ -185,14 +185,15 @@ def test_masks_of_the_template_reach_the_difference():
     science.mask |= bits("DETECTED")
     science.mask[100, 50] |= bits("CR")
     template.mask[60, 180] |= bits("SAT")
-    template.mask[200, 90] |= bits("BAD", "INTRP")
+    template.mask[200, 90] |= bits("BAD", "INTRP", "SENSOR_EDGE", "INEXACT_PSF", "CLIPPED", "REJECTED")
     difference, matched, _ = run(science, template, table)
     assert not difference.flagged("DETECTED").any()
     assert difference.flagged("CR").sum() == 1
     assert not difference.flagged("SAT").any()
     assert difference.flagged("SAT_TEMPLATE")[58:63, 178:183].all()
-    assert difference.flagged("BAD")[200, 90] and not difference.flagged("BAD")[200, 110]
-    assert not difference.flagged("INTRP").any()
+    for plane in ("BAD", "SENSOR_EDGE", "INEXACT_PSF"):
+        assert difference.flagged(plane)[200, 90] and not difference.flagged(plane)[200, 110]
+    assert not difference.flagged("INTRP", "CLIPPED", "REJECTED").any()
     edge = difference.flagged("EDGE")
     assert edge[:10].all() and edge[:, -10:].all() and not edge[10:-10, 10:-10].any()
     np.testing.assert_array_equal(matched.mask, difference.mask)
