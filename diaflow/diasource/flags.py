@@ -7,9 +7,10 @@ from diaflow.image.planes import bits, in_planes
 from diaflow.measure import photometry
 
 # A source is unreliable with the first planes in its footprint, since the light there may be that of a saturated star,
-# with any of the second in its central 3 x 3, or with too much of its weight on pixels that a PSF fit leaves out.
+# with any of the second in its central 3 x 3, or with too much of its weight lost to the third.
 UNRELIABLE_FOOTPRINT = ("SAT", "SAT_TEMPLATE")
 UNRELIABLE_CENTRE = ("BAD", "CR", "INTRP", "SAT", "SAT_TEMPLATE", "NO_DATA", "EDGE", "SUSPECT", "STREAK")
+LOST = ("NO_DATA", "EDGE")
 # Largest share w of sum(P**2) that a fit may do without: the error that the PSF model has there moves the flux by
 # w / (1 - w) of itself, and flux and position are no longer independent.  Where an edge cuts off 0.2 of a Gaussian
 # their correlation is 0.42, and a flux at a fitted position has an error 10 % above the tabulated one.
@@ -65,16 +66,16 @@ def set_columns(table: np.ndarray, mask: np.ndarray, found: Footprints, stamp: n
             table[f"pixelFlags_{name}Center"] = (centre & bits(plane)) != 0
     flawed = (footprint & bits(*UNRELIABLE_FOOTPRINT)) | (centre & bits(*UNRELIABLE_CENTRE))
     table["pixelFlags"] = (flawed != 0) | table["sharp"]
-    # where the footprint is usable, so is nearly all of the weight
-    rows = np.flatnonzero((footprint & bits(*photometry.UNUSABLE)) != 0)
+    # where nothing of the footprint is lost, nearly all of the weight is there
+    rows = np.flatnonzero((footprint & bits(*LOST)) != 0)
     lost = _lost_weight(mask, table["x"][rows], table["y"][rows], stamp)
     table["pixelFlags"][rows] |= lost > MAX_LOST
 
 
 def _lost_weight(mask: np.ndarray, x: np.ndarray, y: np.ndarray, stamp: np.ndarray) -> np.ndarray:
-    """Share (n,) of sum(P**2) on pixels that are unusable or off the image."""
+    """Share (n,) of sum(P**2) on pixels that are lost or off the image."""
     column, row = np.rint([x, y]).astype(int)
     there = photometry.cutouts(np.ones(mask.shape, bool), column, row, len(stamp) // 2)
     planes = photometry.cutouts(mask, column, row, len(stamp) // 2)
-    usable = there & ~in_planes(planes, *photometry.UNUSABLE)
-    return 1 - (usable * stamp**2).sum((1, 2)) / (stamp**2).sum()
+    left = there & ~in_planes(planes, *LOST)
+    return 1 - (left * stamp**2).sum((1, 2)) / (stamp**2).sum()

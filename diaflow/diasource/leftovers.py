@@ -47,11 +47,10 @@ def best_of_each_star(table: np.ndarray, found: Footprints, matched_template: Ex
 
 
 def _brightest_near(exposure: Exposure, x: np.ndarray, y: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the brightest pixel in a box around each position, and the PSF flux there."""
+    """Index of the brightest pixel in a box around each position, and the flux of a star whose peak it is."""
     half = int(np.ceil(distance))
     column, row = np.rint([x, y]).astype(int)
     boxes = photometry.cutouts(exposure.image, column, row, half).reshape(len(x), (2 * half + 1) ** 2)
     dy, dx = np.divmod(boxes.argmax(1), 2 * half + 1)
     column, row = column + dx - half, row + dy - half
-    flux = photometry.exposure_flux(exposure, column, row).flux
-    return row * exposure.shape[1] + column, np.nan_to_num(flux)
+    return row * exposure.shape[1] + column, boxes.max(1) / exposure.psf(column, row).max((1, 2))

@@ -17,7 +17,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.measure import kernels
 from diaflow.psf.stampfield import moments_sigma
 
-# Pixels without information about the sky or the difference: no weight in filters and fits, no peak on them.
+# Pixels without information about the sky or the difference: no weight in filters and fits.
 UNUSABLE = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "SAT_TEMPLATE")
 
 CENTRE_RADIUS = 1.5  # [pixel]: the central 3 x 3 in `planes_within`
