@@ -244,7 +244,7 @@ def _fit_stars(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One Gauss-Newton step in flux and centroid of every star; its pixel weights and mean misfit (chi2 per pixel).
 
-    Neighbours are looked for in boxes of the side `box` [pixel], or not at all; in cores once the model has learnt them.
+    Neighbours are looked for in boxes of the side `box` [pixel], or not at all, and in cores that the model has learnt.
 
     A crude PSF is believed where the star is bright; its wings, whatever they are, must not matter.
     """
