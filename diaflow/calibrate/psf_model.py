@@ -135,7 +135,7 @@ def fit(
         width = float(np.nan_to_num(fwhm(psf.centre())))
         box = max(BOX, int(width) | 1) if number >= CONSTANT_ROUNDS else 0
         core = profile if width < SHARP_FWHM else NO_CORE
-        weights, chi2 = _fit_stars(stars, psf(x, y), core, crude=number == 0, box=box)
+        weights, chi2 = _fit_stars(stars, psf(x, y), core, box, crude=number == 0, learning=number < ROUNDS - 1)
         used = enough & _inliers(chi2, stars.flux, used)
         _require(used)
         order_now = polynomials.affordable(order if number >= CONSTANT_ROUNDS else 0, used.sum(), STARS_PER_TERM)
@@ -240,11 +240,11 @@ def _first_guess(stars: _Stars, used: np.ndarray) -> _Profile:
 
 
 def _fit_stars(
-    stars: _Stars, stamps: np.ndarray, core: _Profile, crude: bool, box: int
+    stars: _Stars, stamps: np.ndarray, core: _Profile, box: int, crude: bool, learning: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """One Gauss-Newton step in flux and centroid of every star; its pixel weights and mean misfit (chi2 per pixel).
 
-    Neighbours are looked for in boxes of the side `box` [pixel], or not at all.
+    Neighbours are looked for in boxes of the side `box` [pixel], or not at all, and in cores that the model has learnt.
 
     A crude PSF is believed where the star is bright; its wings, whatever they are, must not matter.
     """
@@ -265,9 +265,9 @@ def _fit_stars(
     kept = stars.usable
     if box:
         kept = kept & ((stars.data - model) ** 2 < PIXEL_CLIP**2 * stars.variance + (CLIP_MODEL * model) ** 2)
-        # A core that is off belongs to a star that is none, or to a model that has still to learn from it.
-        inner = basis[0] > CORE * basis[0].max((1, 2), keepdims=True)
-        kept &= inner | ~_neighbours(kept * (stars.data - model), stars.variance, model, box)
+        # The core of a star may be off because the model has still to learn from it; in the end it has a neighbour.
+        core_pixels = basis[0] > CORE * basis[0].max((1, 2), keepdims=True)
+        kept &= (core_pixels & learning) | ~_neighbours(kept * (stars.data - model), stars.variance, model, box)
     # Errors of the model fall more slowly from the peak than the PSF: shifts of its core ripple into the wings.
     scale = np.maximum(model, 0)
     peak = scale.max((1, 2), keepdims=True)
