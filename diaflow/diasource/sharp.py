@@ -3,8 +3,8 @@
 A source is fitted once more by what particles leave: a single pixel, or a line of pixels, one pixel wide and as long
 as the PSF, in any direction.  Where the best of them explains much more of the pixels than the PSF does, the source is
 sharp.  A shape that gains k squared in chi-squared on the true one takes noise of k sigma at least, whatever the two
-have in common and however bright the source is, and the PSF model may be as wrong as the shapes are different.  Where a
-flux has errors that are no noise, beside a star that was not removed exactly, both fits have them.
+have in common and however bright the source is, and the PSF model may be as wrong as the shapes are different.  On a
+star that was not removed exactly nothing is called sharp: what is left of it is no PSF.
 """
 
 import numpy as np
@@ -18,6 +18,7 @@ REACH = 2.5  # of the lines from their middle, along x or y [sigma of the PSF]
 # Least gain in chi-squared, 3.5 sigma squared: noise gives it to 1 in 600 point sources of S/N 5, and to 1 in 3000 of
 # S/N 7 (2500 simulated ones for each of 1.6 to 8 pixels FWHM).
 MIN_GAIN = 12.0
+LEAST_NOISE = 0.9  # of the error of a flux, elsewhere a star was not removed exactly; chosen
 BATCH = 2000  # sources whose pixels are in memory at once: 3 MB of 13 x 13 pixels
 
 
@@ -58,8 +59,8 @@ def is_sharp(
         )
         power = (variance * use) @ flat**2
         with np.errstate(invalid="ignore", divide="ignore"):
-            fits = (pixels * use) @ flat / np.sqrt(power) * np.sign(snr[rows, None]) * noise[:, None]
-        best[rows] = np.where(power > 0, fits, 0).max(1)
+            fits = (pixels * use) @ flat / np.sqrt(power) * np.sign(snr[rows, None])
+        best[rows] = np.where((power > 0) & (noise[:, None] > LEAST_NOISE), fits, 0).max(1)
     return best**2 > snr**2 + MIN_GAIN
 
 

@@ -60,7 +60,8 @@ class Structure:
     Attributes
     ----------
     flux : (my, mx) float32 array
-        That of a star at a star [unit of the flux].
+        That of a star at a star, and falling from it no faster than what the star has there of a PSF fit: else what
+        varies would stand out of its errors beside its middle [unit of the flux].
     slope : (my, mx) float32 array
         Change of the PSF flux for a step as long as the radius of the PSF, where it is larger than what the bin of the
         middle of a star has of it: 0 at a star [unit of the flux].
@@ -113,11 +114,14 @@ class Structure:
             FluxError.binned(plane).bins
             for plane in (norm * peaked, slope_norm * np.sqrt(_gradient2(_blurred(star, sigma))))
         )
+        own, flux = (_spread(plane, sigma / BIN) for plane in (own, np.concatenate(flux)))
         middle = np.unravel_index(own.argmax(), own.shape)
-        flux, slope = np.concatenate(flux), np.concatenate(slope)
-        slope = np.sqrt(np.maximum(slope**2 - (own_slope[middle] / own[middle] * flux) ** 2, 0))
-        wings, middle = _wings(own, sigma), len(own) // 2
-        around = _wings(flux, sigma) / wings[middle, middle + round(FAR * sigma / BIN)]
+        flux /= own[middle]
+        leak2 = (own_slope[middle] * flux) ** 2
+        slope = np.sqrt(np.maximum(np.concatenate(slope) ** 2 - leak2, 0))
+        wings = _spread(own / own[middle], FAR_WIDTH * sigma / BIN)
+        middle = len(own) // 2
+        around = _spread(flux, FAR_WIDTH * sigma / BIN) / wings[middle, middle + round(FAR * sigma / BIN)]
         row, column = (np.arange(n) * len(jumps) // n for n in flux.shape)
         return cls(flux, slope, around, jumps.astype(np.float32)[row][:, column])
 
@@ -284,9 +288,9 @@ def _log_likelihood(residual: np.ndarray, noise2: np.ndarray, scale: np.ndarray,
     return np.max(likelihoods, axis=0) - np.log(variance).sum(1) / 2 + prior
 
 
-def _wings(flux: np.ndarray, sigma: float) -> np.ndarray:
-    """Root of the squares of binned fluxes, spread as far as wings reach; not normalised."""
-    return np.sqrt(_blurred(flux**2, FAR_WIDTH * sigma / BIN))
+def _spread(flux: np.ndarray, width: float) -> np.ndarray:
+    """Root of the squares of binned fluxes, spread by a Gaussian of a width [bin]."""
+    return np.sqrt(_blurred(flux**2, width))
 
 
 def _peaked(image: np.ndarray, smooth: np.ndarray, sigma: float) -> np.ndarray:
