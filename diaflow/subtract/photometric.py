@@ -146,8 +146,9 @@ def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarr
     ny, nx = bad.shape
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     clean = (column >= half) & (row >= half) & (column < nx - half) & (row < ny - half)
-    windows = sliding_window_view(bad, (2 * half + 1,) * 2) if clean.any() else bad
-    clean[clean] = ~windows[row[clean] - half, column[clean] - half].any((1, 2))
+    if clean.any():
+        windows = sliding_window_view(bad, (2 * half + 1,) * 2)
+        clean[clean] = ~windows[row[clean] - half, column[clean] - half].any((1, 2))
     return clean
 
 

@@ -218,6 +218,12 @@ def test_noise_of_the_images_does_not_bias_the_flux_ratio():
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.012)
 
 
+def test_without_a_star_inside_there_is_no_flux_ratio():
+    pair = [make_image(sigma, 1.0, n_stars=0)[0] for sigma in (2.5, 2.0)]
+    with pytest.raises(BadData, match="0 kernel stars, at least 3 needed"):
+        photometric.match(*pair, np.array([2.0, 253.0]), np.array([100.0, 100.0]), np.zeros((256, 256), bool), 0)
+
+
 def test_the_flux_ratio_is_that_of_most_stars_where_half_of_them_have_changed():
     """Half of 60 stars are 1.3 to 3 times as bright on one image."""
     rng = np.random.default_rng(8)
