@@ -51,7 +51,7 @@ BUILT_IN = {
     "warp": Cost(START_UP, 0.19, 0, 11.5e6),
     "warp_matched": Cost(START_UP, 0.38, 0, 11.5e6),
     "coadd_template": Cost(START_UP, 0.25, 0, 11.5e6),
-    "diffim": Cost(START_UP, 0.38, 0, 24e6),
+    "diffim": Cost(START_UP, 0.38, 0, 25e6),
     "associate": Cost(START_UP, 0.02, 1e5, 0),
     "forced_diffim": Cost(START_UP, 0.02, 1e5, 0),
     "tables": Cost(START_UP, 0.01, 5e6, 0),

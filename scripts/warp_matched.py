@@ -1,7 +1,6 @@
 """Convolve the warps of visits so that all have the same PSF."""
 
 import logging
-import math
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +8,7 @@ from diaflow.run import job, parallel
 
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
-from diaflow.psf.stampfield import FWHM_PER_SIGMA
-from diaflow.psfmatch.homogeneous import homogenise, model_psf, model_size
+from diaflow.psfmatch.homogeneous import broadest, homogenise, model_psf, model_size
 from diaflow.store import tables
 
 
@@ -20,14 +18,6 @@ def match(path, model, folders):
         homogenise(Exposure.read(path), model).write(folders[int(path.parent.name)] / path.name)
     except BadData as error:
         logging.warning("%s: %s", path, error)
-
-
-def broadest(rows, pixel_scale):
-    """FWHM of a Gaussian as broad as the broadest PSF, wings and all, and the side of the largest stamp [pixel]."""
-    rows = rows[(rows["status"] == "ok") & (rows["seeing"] > 0)]
-    scale = rows["seeing"] / rows["psf_fwhm"] / pixel_scale
-    width = max(FWHM_PER_SIGMA * rows["psf_sigma"] * scale, default=0)
-    return float(width), 2 * math.ceil(max(rows["psf_stamp_size"] * scale, default=1) / 2) - 1
 
 
 def main(snakemake):

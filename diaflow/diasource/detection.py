@@ -30,6 +30,7 @@ METADATA_COLUMNS = {
     "exposureTime": "exptime",
 }
 MAX_SHIFT = 2.0  # largest distance of the centroid from the peak [sigma of the PSF]; at S/N 5 its error is 0.3
+LEAST_NOISE = 0.9  # of the error of a flux, where a source may be called sharp: chosen
 MAX_SOURCES = 2**ids.NUMBER_BITS  # that identifiers can tell apart
 
 
@@ -76,6 +77,8 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size
     _set_sky_position(table, image.wcs, steps)
     table["sharp"] = ~table["isDipole"] & sharp.is_sharp(image, ~unusable, table["x"], table["y"], table["snr"], sigma)
+    # what is left of a star that was not removed exactly is no PSF, and yet light
+    table["sharp"] &= _noise_share(table, image) > LEAST_NOISE
     flags.set_columns(table, image.mask, found, stamp)
     excess = shapes.set_columns(table, image, localplane.pixel_side(steps), sigma)
     trail.set_columns(table, image, excess, steps, sigma)
@@ -109,6 +112,14 @@ def _central_stamp(difference: Exposure) -> np.ndarray:
     if not (np.isfinite(stamp).all() and np.isfinite(moments_sigma(stamp))):
         raise BadData("the PSF of the difference image is not finite")
     return stamp
+
+
+def _noise_share(table: np.ndarray, difference: Exposure) -> np.ndarray:
+    """Part of the error of each PSF flux that is noise."""
+    if difference.flux_error is None:
+        return np.ones(len(table))
+    share = difference.flux_error.at(table["x"], table["y"]) / table["psfFluxErr"].astype(float)
+    return np.sqrt(np.maximum(1 - share**2, 0))
 
 
 def _set_data_id(table: np.ndarray, difference: Exposure) -> None:

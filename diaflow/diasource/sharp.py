@@ -3,8 +3,7 @@
 A source is fitted once more by what particles leave: a single pixel, or a line of pixels, one pixel wide and as long
 as the PSF, in any direction.  Where the best of them explains much more of the pixels than the PSF does, the source is
 sharp.  A shape that gains k squared in chi-squared on the true one takes noise of k sigma at least, whatever the two
-have in common and however bright the source is, and the PSF model may be as wrong as the shapes are different.  On a
-star that was not removed exactly nothing is called sharp: what is left of it is no PSF.
+have in common and however bright the source is, and the PSF model may be as wrong as the shapes are different.
 """
 
 import numpy as np
@@ -18,7 +17,6 @@ REACH = 2.5  # of the lines from their middle, along x or y [sigma of the PSF]
 # Least gain in chi-squared, 3.5 sigma squared: noise gives it to 1 in 600 point sources of S/N 5, and to 1 in 3000 of
 # S/N 7 (2500 simulated ones for each of 1.6 to 8 pixels FWHM).
 MIN_GAIN = 12.0
-LEAST_NOISE = 0.9  # of the error of a flux, elsewhere a star was not removed exactly; chosen
 BATCH = 2000  # sources whose pixels are in memory at once: 3 MB of 13 x 13 pixels
 
 
@@ -36,7 +34,7 @@ def is_sharp(
     x, y : (n,) arrays
         Positions [pixel].
     snr : (n,) array
-        PSF flux over its error, of either sign, of which noise is one part.
+        PSF flux over its error, of either sign.
     sigma : float
         Radius of the PSF [pixel].
 
@@ -52,7 +50,6 @@ def is_sharp(
     for start in range(0, len(x), BATCH):
         rows = slice(start, start + BATCH)
         column, row = np.rint([x[rows], y[rows]]).astype(int)
-        noise = _noise_share(image, good, x[rows], y[rows])
         pixels, variance, use = (
             photometry.cutouts(plane, column, row, half).reshape(len(row), -1)
             for plane in (image.image, image.variance, good)
@@ -60,14 +57,8 @@ def is_sharp(
         power = (variance * use) @ flat**2
         with np.errstate(invalid="ignore", divide="ignore"):
             fits = (pixels * use) @ flat / np.sqrt(power) * np.sign(snr[rows, None])
-        best[rows] = np.where((power > 0) & (noise[:, None] > LEAST_NOISE), fits, 0).max(1)
+        best[rows] = np.where(power > 0, fits, 0).max(1)
     return best**2 > snr**2 + MIN_GAIN
-
-
-def _noise_share(image: Exposure, good: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Error of a PSF flux from noise over the whole one."""
-    err = photometry.psf_flux(image.image, image.variance, good, image.psf, x, y).err
-    return np.nan_to_num(err / photometry.with_flux_error(image, err, x, y))
 
 
 def _shapes(sigma: float) -> np.ndarray:

@@ -68,6 +68,28 @@ def model_size(width: float) -> int:
     return 2 * round(MODEL_REACH * width) + 1
 
 
+def broadest(summaries: np.ndarray, pixel_scale: float) -> tuple[float, int]:
+    """The smallest model that all images can be matched to, and the stamps that it takes to hold their PSFs.
+
+    Parameters
+    ----------
+    summaries : table "visit_summary"
+    pixel_scale : float
+        Of the warps [arcsec].
+
+    Returns
+    -------
+    width : float
+        FWHM of a Gaussian as broad as the broadest PSF, wings and all [pixel of the warps]; 0 without an image.
+    size : int
+        Side of the largest stamp, odd [pixel of the warps].
+    """
+    rows = summaries[(summaries["status"] == "ok") & (summaries["seeing"] > 0)]
+    scale = rows["seeing"] / rows["psf_fwhm"] / pixel_scale
+    width = max(FWHM_PER_SIGMA * rows["psf_sigma"] * scale, default=0)
+    return float(width), 2 * int(np.ceil(max(rows["psf_stamp_size"] * scale, default=1) / 2)) - 1
+
+
 def homogenise(exposure: Exposure, model: np.ndarray) -> Exposure:
     """An exposure whose PSF is the model everywhere.
 

@@ -100,13 +100,9 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     bad = grow(image.flagged(*UNUSABLE), basis.shape[-1] // 4) | target.flagged(*UNUSABLE)
     x, y = (c[: MAX_GRAM // len(basis) ** 2] for c in kernel_sources(sources, science, bad))
     sign = 1 if mode == "convolve_science" else -1
-    ratio = match(
-        *(science, template)[::-sign],
-        x,
-        y,
-        science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE),
-        config["scale_order"],
-    )
+    unsmoothed = (template, science) if sign > 0 else (science, template)
+    unusable = science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE)
+    ratio = match(*unsmoothed, x, y, unusable, config["scale_order"])
     # pixels of a smoothed image scatter less than its low frequencies
     scatter = replace(target, variance=target.variance * np.float32((smoothing.terms[0] ** 2).sum()))
     orders = config["kernel_order"], config["background_order"]

@@ -43,8 +43,6 @@ class PhotometricMatch:
         Rms shift of the stars in x and y, beyond noise [pixel].
     used : (n,) bool array
         Stars that the ratio rests on.
-    flux : (n,) array
-        Flux of each star in the science image [unit of the image].
     """
 
     terms: np.ndarray
@@ -52,7 +50,6 @@ class PhotometricMatch:
     scatter: float
     registration: tuple[float, float]
     used: np.ndarray
-    flux: np.ndarray
 
     @property
     def scale(self) -> float:
@@ -109,13 +106,13 @@ def match(
     if usable.sum() < MIN_STARS:
         n_usable = int(usable.sum())
         raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed", found=n_usable, needed=MIN_STARS)
-    values, errors, flux = _compare(science, template, x[usable], y[usable], half)
+    values, errors = _compare(science, template, x[usable], y[usable], half)
     terms, kept = _flux_ratio(values[0], errors[0], *polynomials.spanned(x[usable], y[usable], science.shape), order)
     shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
-    used, fluxes = np.zeros(len(x), bool), np.zeros(len(x))
-    used[usable], fluxes[usable] = kept, flux
+    used = np.zeros(len(x), bool)
+    used[usable] = kept
     scatter = float(robust_width(values[0][kept]))
-    return PhotometricMatch(terms, polynomials.order_of(terms), scatter, tuple(shifts), used, fluxes)
+    return PhotometricMatch(terms, polynomials.order_of(terms), scatter, tuple(shifts), used)
 
 
 def _flux_ratio(
@@ -155,14 +152,12 @@ def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarr
 def _compare(
     science: Exposure, template: Exposure, x: np.ndarray, y: np.ndarray, half: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares of the science box on [template, its gradients, 1]: ratio and shifts, their errors, and the flux.
+    """Least squares of the science box on [template, its gradients, 1]: ratio and shifts, and their errors.
 
     Returns
     -------
     values, errors : (3, n) arrays
         Flux ratio, shift in x and in y [pixel].
-    flux : (n,) array
-        In the science image.
     """
     psfs = [exposure.psf(x, y) for exposure in (science, template)]
     reach = half + 1 + max(psf.shape[-1] for psf in psfs) // 2
@@ -204,10 +199,8 @@ def _compare(
     if side % 2 == 0:
         halves[-1] = 1
     errors = np.sqrt(np.einsum("nivu,nvu,u->in", spectra, power, halves)) / side
-    joint = irfft2(transforms[0] * transforms[1], (side, side))
-    flux = ratio * design[:, 0].max(1) / joint.max((1, 2))
     # N(x) = ratio R(x - shift): the coefficient of the gradient is -ratio times the shift
-    return np.stack([ratio, -dx / ratio, -dy / ratio]), np.stack([errors[0], *(errors[1:] / np.abs(ratio))]), flux
+    return np.stack([ratio, -dx / ratio, -dy / ratio]), np.stack([errors[0], *(errors[1:] / np.abs(ratio))])
 
 
 def _rms(values: np.ndarray, errors: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from numba import njit
 
 from diaflow.image.exposure import Exposure
 from diaflow.image.flux_error import BIN, FluxError
-from diaflow.image.planes import row_blocks
+from diaflow.image.planes import bits, row_blocks
 from diaflow.jit import FAST
 from diaflow.measure import photometry
 from diaflow.psf.coadd import CoaddPsf
@@ -96,8 +96,9 @@ class Structure:
         margin = 2 + 2 * int(TRUNCATE * sigma + 0.5)
         room = int((FAR + TRUNCATE * FAR_WIDTH) * sigma + 0.5) * BIN
         star = np.pad(stamp, room).astype(np.float32)
-        peaked = _peaked(star, _blurred(star, sigma), sigma)
-        norm, slope_norm = 1 / peaked.max(), sigma / _blurred(star, sigma).max()
+        smooth_star = _blurred(star, sigma)
+        peaked = _peaked(star, smooth_star, sigma)
+        norm, slope_norm = 1 / peaked.max(), sigma / smooth_star.max()
         noise2 = np.float32(LEAST_STRUCTURE**2 / (difference.psf.centre() ** 2).sum())
         flux, slope = [], []
         for rows in row_blocks(difference.shape[0]):
@@ -111,8 +112,7 @@ class Structure:
             ):
                 planes.append(FluxError.binned(np.sqrt(np.maximum(square - least, 0)[own])).bins)
         own, own_slope = (
-            FluxError.binned(plane).bins
-            for plane in (norm * peaked, slope_norm * np.sqrt(_gradient2(_blurred(star, sigma))))
+            FluxError.binned(plane).bins for plane in (norm * peaked, slope_norm * np.sqrt(_gradient2(smooth_star)))
         )
         own, flux = (_spread(plane, sigma / BIN) for plane in (own, np.concatenate(flux)))
         middle = np.unravel_index(own.argmax(), own.shape)
@@ -228,10 +228,9 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     StarErrors
         The most likely ones for residuals of a normal distribution of which up to a third may be thirty times wider.
     """
-    bad = difference.flagged(*photometry.UNUSABLE).astype(np.int32)
-    inside = photometry.is_inside(difference.shape, x, y)
-    inside[inside] = photometry.planes_within(bad, x[inside], y[inside], REACH) == 0
-    x, y = x[inside], y[inside]
+    planes = photometry.planes_within(difference.mask, x, y, REACH)
+    usable = photometry.is_inside(difference.shape, x, y) & ((planes & bits(*photometry.UNUSABLE)) == 0)
+    x, y = x[usable], y[usable]
     here = photometry.exposure_flux(difference, x, y)
     known = np.isfinite(here.flux) & (structure.at(x, y).flux > MIN_SNR * here.err)
     x, y, residual, error = (a[known] for a in (x, y, here.flux, here.err))

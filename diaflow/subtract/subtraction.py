@@ -2,8 +2,7 @@
 
 `subtract` prepares the two images (coverage, missing pixels, variance planes that agree with the sky), runs the
 algorithm that it gets, takes away what that left of the sky, and then makes variance and errors of fluxes those that
-the sky and the stars of the difference show.  An algorithm is one file of this folder with
-`OPTIONS` and `subtract`.
+the sky and the stars of the difference show.  An algorithm is one file of this folder with `OPTIONS` and `subtract`.
 """
 
 from collections.abc import Callable
@@ -53,9 +52,9 @@ def subtract(
     Returns
     -------
     Difference
-        Pixels without data in either image,
-        and those within half a kernel of the border or of missing data in the convolved image, are 0 with the median
-        variance and have NO_DATA or EDGE set.  In mode convolve_science the matched template has its own, broader PSF.
+        Pixels without data in either image, and those within half a kernel of the border or of missing data in the
+        convolved image, are 0 with the median variance and have NO_DATA or EDGE set.  In mode convolve_science the
+        matched template has its own, broader PSF.
         `science_variance_factor` in the figures is what the variance plane of the science image must be multiplied
         by to agree with its sky.
 

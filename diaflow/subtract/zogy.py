@@ -49,8 +49,7 @@ FLOOR, MAX_FLOOR, NOISE_FREQUENCY = 1e-3, 5e-3, 0.4
 def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict) -> Difference:
     """Difference of one detector image.
 
-    The flux ratio and the registration of the two images come from stars of the science image, the background from
-    the sky.
+    The flux ratio of the two images comes from stars of the science image, the background from the sky.
 
     Parameters
     ----------

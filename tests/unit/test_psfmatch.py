@@ -12,9 +12,10 @@ from diaflow.pixels.convolution import convolve, convolve_variance
 from diaflow.pixels.growth import grow
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps
 from diaflow.psfmatch.basis import alard_lupton_basis, alard_lupton_widths, delta_basis
-from diaflow.psfmatch.homogeneous import homogenise, model_psf
+from diaflow.psfmatch.homogeneous import broadest, homogenise, model_psf
 from diaflow.psfmatch.normal_equations import solve_ridge
 from diaflow.psfmatch.solution import fit
+from diaflow.store import tables
 
 
 def direct(image, kernel, x, y):
@@ -300,6 +301,21 @@ def test_matching_to_a_model_conserves_the_sum_of_the_image(scale):
     kernel = model_kernel(image, model_psf(4.5, 31))
     np.testing.assert_allclose(kernel([0, 128, 255], [255, 128, 0]).sum((1, 2)), 1, atol=1e-7)
     assert convolve(image.image, kernel)[128, 128] == pytest.approx(scale, rel=1e-6)
+
+
+def test_the_model_is_as_broad_as_the_broadest_calibrated_image_in_the_pixels_of_the_warps():
+    """Images of 0.4 arcsec per pixel, warps of 0.2; a failed one of the worst seeing does not count."""
+    rows = tables.from_columns(
+        "visit_summary",
+        visit=[1, 2, 3],
+        status=["ok", "ok", "failed"],
+        seeing=[0.8, 1.2, 9.0],
+        psf_fwhm=[2.0, 3.0, 22.0],
+        psf_sigma=[0.9, 1.4, 10.0],
+        psf_stamp_size=[31, 33, 75],
+    )
+    assert broadest(rows, 0.2) == (pytest.approx(FWHM_PER_SIGMA * 1.4 * 2), 65)
+    assert broadest(rows[:0], 0.2)[0] == 0
 
 
 @pytest.mark.parametrize("broadening", [1.0, 1.005, 1.1])
