@@ -6,6 +6,7 @@
 __all__ = [
     "astrometry",
     "calexp",
+    "focus",
     "jointcal",
     "photocal",
     "psf_model",

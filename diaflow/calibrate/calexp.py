@@ -15,7 +15,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from diaflow import units
-from diaflow.calibrate import astrometry, photocal
+from diaflow.calibrate import astrometry, focus, photocal
 from diaflow.calibrate.psf_stamp import missing_light
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.errors import BadData
@@ -269,10 +269,11 @@ def _check_psf(exposure: Exposure, table: np.ndarray, chi2: float, summary: np.n
     ratio, error = np.median(flux[known] / scale), np.median(error[known] / scale) / np.sqrt(known.sum())
     summary["psf_flux_ratio"], summary["psf_chi2"] = ratio, chi2
     if abs(ratio - 1) > MAX_FLUX_RATIO + RATIO_SIGMAS * error or chi2 > MAX_CHI2:
-        raise BadData(
+        reason = (
             f"the PSF, {fwhm(stamp):.2f} pixel FWHM, does not fit its own stars: aperture over PSF flux is "
             f"{ratio:.2f} of what the model says, chi2 {chi2:.1f} per pixel"
         )
+        raise BadData(focus.explained(exposure, reason))
 
 
 def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:

@@ -10,8 +10,8 @@ import numpy as np
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
-from diaflow.calibrate import astrometry, psf_stamp, psf_stars
-from diaflow.errors import data_may_fail
+from diaflow.calibrate import astrometry, focus, psf_stamp, psf_stars
+from diaflow.errors import BadData, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.instruments.images import Pixels
 from diaflow.isr import noise
@@ -74,10 +74,14 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
     sky = 0.0
     if "background" not in config["trust"]:
         sky = float(np.median(noise.sparse(background.subtract(exposure, config["background_mesh"]))))
-    candidates = psf_stars.select(exposure, config["psf_size"] or psf_stamp.SMALLEST)
-    reserved = _reserved(candidates.snr)
-    x, y = candidates.x[~reserved], candidates.y[~reserved]
-    exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, config["psf_size"], config["psf_order"])
+    try:
+        candidates = psf_stars.select(exposure, config["psf_size"] or psf_stamp.SMALLEST)
+        reserved = _reserved(candidates.snr)
+        x, y = candidates.x[~reserved], candidates.y[~reserved]
+        size, order = config["psf_size"], config["psf_order"]
+        exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, size, order)
+    except BadData as error:
+        raise BadData(focus.explained(exposure, str(error))) from error
     table = sources.find(exposure, config["threshold"], config["aperture"])
     table["psfStar"] = _at(table, x[used], y[used])
     if reserved.any():
