@@ -12,6 +12,7 @@ if "images" not in config:
 
 include: "rules/paths.smk"
 include: "rules/inputs.smk"
+include: "rules/code.smk"
 include: "rules/batches.smk"
 include: "rules/simulate.smk"
 include: "rules/ingest.smk"

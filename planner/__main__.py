@@ -74,12 +74,12 @@ def main() -> None:
     directory, configfiles = options.directory.resolve(), [path.resolve() for path in options.configfile]
     config, cores = overrides(options.what_if), max(options.cores)
     try:
-        jobs, names = graph.planned(
+        plan = graph.planned(
             options.snakefile, directory, options.targets, configfiles, config, cores, options.forcerun
         )
     except WorkflowError as error:
         sys.exit(f"error: {error}")
-    report = answer(jobs, names["config"], names["plan"], directory, options.cores)
+    report = answer(plan, directory, options.cores)
     if options.json:
         outputs[options.json].write_text(json.dumps(report, indent=1) + "\n")
     if options.html:

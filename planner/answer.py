@@ -1,11 +1,14 @@
 """The answer of the planner as one dictionary: what JSON holds, and what text and page are written from."""
 
+import re
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
 from planner import cost
-from planner.graph import Job
+from planner.graph import Job, Planned
 
+NEWER_INPUT = re.compile(r"^(newer input) .*?(, by time alone)?$")
 SEEING = {
     "": "the selection does not ask for the seeing",
     "measured": "by measured seeing",
@@ -14,14 +17,12 @@ SEEING = {
 }
 
 
-def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int]) -> dict:
+def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
     """What the jobs are, why they run and what they cost.
 
     Parameters
     ----------
-    jobs : list of Job
-    config : dict
-    plan : diaflow.run.plan.Plan
+    planned : Planned
     directory : path
         Where the run is; earlier jobs there tell what jobs cost.
     cores : list of int
@@ -29,8 +30,10 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
 
     Returns
     -------
-    dict with run, rules, total, wall, template, science, failed, jobs.  Times are in hours, sizes in GB.
+    dict with run, rules, total, wall, template, science, failed, missing, stale, jobs
+        Times are in hours, sizes in GB.
     """
+    jobs, config, plan = planned.jobs, planned.names["config"], planned.names["plan"]
     costs, works = cost.history(directory), _works(jobs, plan, config["skymap"])
     entries = [_job(job, *work, costs) for job, work in zip(jobs, works)]
     memory = [_memory(job, costs) for job in jobs]
@@ -54,6 +57,8 @@ def answer(jobs: list[Job], config: dict, plan, directory: Path, cores: list[int
             for path, reason, status in zip(*(plan.exposures[name].tolist() for name in ("path", "reason", "status")))
             if status == "failed"
         ],
+        "missing": [asdict(kept) for kept in planned.missing],
+        "stale": [asdict(kept) for kept in planned.stale],
         "jobs": entries,
     }
 
@@ -119,7 +124,7 @@ def _rules(jobs: list[Job], entries: list[dict], memory: list[int], costs: dict)
 
 def _in_short(why: list[str]) -> str:
     """The causes without the names of files; where there is none, what the job comes after."""
-    causes = ["newer input" if reason.startswith("newer input ") else reason for reason in why]
+    causes = [NEWER_INPUT.sub(r"\1\2", reason) for reason in why]
     own = [reason for reason in dict.fromkeys(causes) if not reason.startswith("after ")]
     return "; ".join(own or causes)
 

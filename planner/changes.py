@@ -5,6 +5,10 @@ gone and one that is new belong together when they look alike; where the new one
 """
 
 import ast
+import re
+from collections.abc import Collection
+
+from diaflow.run.code import LENGTH
 
 # Parameters that are not the value of a configuration key, and what they stand for.
 MEANING = {
@@ -16,8 +20,8 @@ MEANING = {
 }
 
 
-def parameters(changed, params, config: dict) -> list[str]:
-    """One line for every key that changed.
+def parameters(changed, params, config: dict, history: dict, parts: dict[str, str]) -> list[str]:
+    """One line for every key that changed, and one for the code.
 
     Parameters
     ----------
@@ -27,6 +31,8 @@ def parameters(changed, params, config: dict) -> list[str]:
         Those of the planned job, by name.
     config : dict
         The configuration of the plan.
+    history, parts : dict
+        As `code` takes them: what digests were, and what makes up the code of the planned job.
 
     Returns
     -------
@@ -34,8 +40,12 @@ def parameters(changed, params, config: dict) -> list[str]:
     """
     old = [_value(text) for text in sorted(changed.only_old)]
     lines = []
+    if repr(params.get("code")) in changed.only_new:
+        before = next((value for value in old if _is_digest(value)), None)
+        lines.append(code(before, parts, history))
+        old = [value for value in old if value != before]
     for name, new in params.items():
-        if repr(new) not in changed.only_new:
+        if name == "code" or repr(new) not in changed.only_new:
             continue
         before = max(old, key=lambda value: _likeness(value, new), default=None)
         if before in old:
@@ -44,14 +54,40 @@ def parameters(changed, params, config: dict) -> list[str]:
     return lines or (["parameters changed"] if changed else [])
 
 
-def inputs(before: list[str] | None, now: list[str]) -> list[str]:
+def code(before: str | None, now: dict[str, str], history: dict[str, dict[str, str]]) -> str:
+    """The files and packages whose change made a product stale.
+
+    Parameters
+    ----------
+    before : str or None
+        Digest of the code that made it; None where that is not known.
+    now : dict of str to str
+        The parts of the code of today, with their digests or versions.
+    history : dict of str to dict
+        The parts of the digests that the run has had.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    if before is None:
+        return "code: the one that made it is not known"
+    if before not in history:
+        return f"code changed from {before}, of which this run knows no parts"
+    then = history[before]
+    different = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    return f"code: {', '.join(different)}"
+
+
+def inputs(before: Collection[str] | None, now: Collection[str]) -> list[str]:
     """How many input files came and went.
 
     Parameters
     ----------
-    before : list of str or None
+    before : collection of str or None
         Those of the earlier job; None where that is not known.
-    now : list of str
+    now : collection of str
         Those of the planned job.
 
     Returns
@@ -73,6 +109,10 @@ def _value(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _is_digest(value) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(f"[0-9a-f]{{{LENGTH}}}", value))
 
 
 def _likeness(old, new) -> int:

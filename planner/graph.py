@@ -5,6 +5,7 @@ Snakemake decides what runs; this module only reads its decision.  It uses the A
 in `built`, which does what the API does for a dry run up to the graph, and one in `_why`; nowhere else in the planner.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +14,12 @@ from pathlib import Path
 from snakemake.api import SnakemakeApi
 from snakemake.io import is_flagged
 from snakemake.settings import types as settings
+from snakemake.settings.enums import RerunTrigger
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from diaflow.run.batches import rule_of
-from planner import changes, cost
+from diaflow.run.code import recorded
+from planner import changes, cost, records
 
 
 @dataclass
@@ -56,6 +59,48 @@ class Job:
     after: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Products of a job that would not run, and what is to be said of them.
+
+    Attributes
+    ----------
+    rule : str
+    output : list of str
+    why : list of str
+    """
+
+    rule: str
+    output: list[str]
+    why: list[str]
+
+
+@dataclass
+class Planned:
+    """The answer of Snakemake.
+
+    Attributes
+    ----------
+    jobs : list of Job
+        Without rules that only collect targets.
+    names : dict
+        Of the Snakefile: its `config` and `plan` among them.
+    missing : list of Kept
+        What is not there, and nothing needs it now.
+    stale : list of Kept
+        What has no records and says of itself that other code, parameters or inputs made it.
+    """
+
+    jobs: list[Job]
+    names: dict
+    missing: list[Kept]
+    stale: list[Kept]
+
+
+# What makes a product stale: code is one of the parameters.
+TRIGGERS = RerunTrigger.all() - {RerunTrigger.CODE}
+
+
 def planned(
     snakefile: Path,
     directory: Path,
@@ -64,7 +109,7 @@ def planned(
     config: dict | None = None,
     cores: int = 1,
     forcerun: Sequence[str] = (),
-) -> tuple[list[Job], dict]:
+) -> Planned:
     """The jobs that ``snakemake`` would run with the same arguments, in an order in which they can run.
 
     Parameters
@@ -83,10 +128,7 @@ def planned(
 
     Returns
     -------
-    jobs : list of Job
-        Without rules that only collect targets.
-    namespace : dict
-        The names of the Snakefile: its `config` and `plan` among them.
+    Planned
     """
     with built(snakefile, directory, targets, configfiles, config, cores, forcerun) as workflow:
         tasks = list(to_run(workflow.dag))
@@ -94,7 +136,8 @@ def planned(
         jobs = [_described(job, workflow) for job in tasks]
         for job, description in zip(tasks, jobs):
             description.after = [place[other] for other in workflow.dag.dependencies[job] if other in place]
-        return jobs, workflow.globals
+        missing, stale = _kept(workflow)
+        return Planned(jobs, workflow.globals, missing, stale)
 
 
 @contextmanager
@@ -127,7 +170,7 @@ def built(
             snakefile=snakefile.resolve(),
             workdir=directory,
         )
-        goal = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun))
+        goal = settings.DAGSettings(targets=frozenset(targets), forcerun=frozenset(forcerun), rerun_triggers=TRIGGERS)
         workflow = workflow_api.dag(goal).workflow_api._workflow
         workflow._executor_plugin = ExecutorPluginRegistry().get_plugin("dryrun")
         workflow.execution_settings = settings.ExecutionSettings(lock=False)
@@ -172,23 +215,57 @@ def _described(job, workflow) -> Job:
 
 def _why(job, workflow) -> list[str]:
     """Reasons of a job in words.  Snakemake stops at the first cause on the way down: parameters are compared here."""
-    reason, records = workflow.dag.reason(job), workflow.persistence
+    reason, persistence = workflow.dag.reason(job), workflow.persistence
     why = []
     if reason.forced:
         why.append("asked for")
-    if reason.missing_output and not records.has_metadata(job):
+    if reason.missing_output and not persistence.has_metadata(job):
         why.append("missing")
     elif reason.missing_output:
         why.append("was made, is missing")
     if reason._incomplete_output:
         why.append("incomplete")
-    if reason.code_changed:
-        why.append("script changed")
-    if records.has_metadata(job):
-        why += changes.parameters(records.params_changed(job), job.params, workflow.globals["config"])
-        before = records.input(job.output[0]) if job.output else None
+    if persistence.has_metadata(job):
+        why += changes.parameters(
+            persistence.params_changed(job), job.params, workflow.globals["config"], *_code_of(job, workflow)
+        )
+        before = persistence.input(job.output[0]) if job.output else None
         why += changes.inputs(before, [str(path) for path in job.input])
-    why += [f"newer input {path}" for path in sorted(map(str, reason.updated_input))]
+    by_time = "" if persistence.has_metadata(job) or _says(job, workflow) != [] else ", by time alone"
+    why += [f"newer input {path}{by_time}" for path in sorted(map(str, reason.updated_input))]
     makers = {other.rule.name for other, files in workflow.dag.dependencies[job].items() if workflow.dag.needrun(other)}
     why += [f"after {rule}" for rule in sorted(set(map(rule_of, makers)))]
     return why
+
+
+def _code_of(job, workflow) -> tuple[dict, dict[str, str]]:
+    """What the digests of the run's code were, and the parts of the code of a job."""
+    script = Path(str(job.rule.script)).stem
+    return _history(str(workflow.globals["RECORD"])), workflow.globals["CODE"].parts(script)
+
+
+@functools.cache
+def _history(record: str) -> dict:
+    return recorded(Path(record))
+
+
+def _says(job, workflow) -> list[str] | None:
+    """Of a job without records: how what its products say of themselves differs from what it would be now."""
+    outputs, inputs = map(str, job.output), map(str, job.input)
+    return records.differences(outputs, dict(job.params.items()), inputs, *_code_of(job, workflow))
+
+
+def _kept(workflow) -> tuple[list[Kept], list[Kept]]:
+    """What is missing though nothing needs it, and what is stale though Snakemake has no records of it."""
+    missing, stale = [], []
+    for job in workflow.dag.jobs:
+        if workflow.dag.needrun(job) or not job.rule.script:
+            continue
+        rule, output = rule_of(job.rule.name), [str(path) for path in job.output if not is_flagged(path, "temp")]
+        absent = [path for path in output if not Path(path).exists()]
+        if absent:
+            missing.append(Kept(rule, absent, []))
+        elif not workflow.persistence.has_metadata(job):
+            why = _says(job, workflow)
+            stale += [Kept(rule, output, why)] if why else []
+    return missing, stale

@@ -23,7 +23,7 @@ def text(answer: dict) -> str:
     """
     total = answer["total"]
     if not total["jobs"]:
-        return f"run {answer['run']}: nothing to be done\n"
+        return "\n".join([f"run {answer['run']}: nothing to be done", *_kept(answer)]) + "\n"
     lines = [
         f"run {answer['run']}: {total['jobs']} jobs",
         "",
@@ -55,6 +55,20 @@ def _notes(answer: dict) -> list[str]:
     lines.append(f"science: {len(science['visits'])} visits")
     lines += _left_out(science["left_out"])
     lines += [f"not usable: {image['path']}: {image['reason']}" for image in answer["failed"]]
+    if any("by time alone" in why for rule in answer["rules"] for why in rule["why"]):
+        lines.append("by time alone: code, parameters and inputs are those that made it; snakemake --touch says so")
+    return lines + _kept(answer)
+
+
+def _kept(answer: dict) -> list[str]:
+    """What would not run and is not as a run would leave it."""
+    lines = []
+    for kept in answer["missing"]:
+        lines.append(f"missing, not needed now: {' '.join(kept['output'])}")
+    for kept in answer["stale"]:
+        lines.append(f"without records, made otherwise: {' '.join(kept['output'])}: {'; '.join(kept['why'])}")
+    if answer["stale"]:
+        lines.append(f"make them again with: --forcerun {' '.join(dict.fromkeys(k['rule'] for k in answer['stale']))}")
     return lines
 
 

@@ -16,5 +16,6 @@ rule associate:
     params:
         associate=config["associate"],
         skymap=sky_around,
+        code=CODE.digest("associate"),
     script:
         "../scripts/associate.py"

@@ -22,6 +22,7 @@ rule jointcal:
         detrended=DETRENDED,
         metadata=config["metadata"],
         pixels=PIXELS,
+        code=CODE.digest("jointcal"),
     script:
         "../scripts/jointcal.py"
 
@@ -57,6 +58,7 @@ for name, visits in batches("calexp", alike=REFERENCE_VISITS.get).items():
             metadata=config["metadata"],
             compress=config["storage"]["compress"],
             pixels=PIXELS,
+            code=CODE.digest("calexp"),
         script:
             "../scripts/calexp.py"
 
@@ -72,5 +74,7 @@ rule visit_summary:
         "../envs/diaflow.yaml"
     resources:
         mem_mb=1000,
+    params:
+        code=CODE.digest("visit_summary"),
     script:
         "../scripts/visit_summary.py"

@@ -17,5 +17,6 @@ rule coadd_template:
         method=config["template"]["method"],
         options=method_options(config, "template"),
         tract=tract_geometry,
+        code=CODE.digest("coadd_template"),
     script:
         "../scripts/coadd_template.py"

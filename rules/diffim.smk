@@ -28,5 +28,6 @@ for name, visits in batches("diffim", alike=SCIENCE.__contains__).items():
             subtract=config["subtract"],
             detect=config["detect"],
             compress=config["storage"]["compress"],
+            code=CODE.digest("diffim"),
         script:
             "../scripts/diffim.py"

@@ -22,5 +22,7 @@ for name, visits in batches("forced_diffim", alike=SCIENCE.__contains__).items()
         threads: 1
         resources:
             mem_mb=1500,
+        params:
+            code=CODE.digest("forced_diffim"),
         script:
             "../scripts/forced_diffim.py"

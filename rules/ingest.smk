@@ -15,5 +15,6 @@ rule ingest:
     params:
         config={key: config[key] for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate")},
         instrument=INSTRUMENT,
+        code=CODE.digest("ingest"),
     script:
         "../scripts/ingest.py"

@@ -23,6 +23,7 @@ if DETRENDED:
             metadata=config["metadata"],
             detectors=plan.detectors,
             pixels=PIXELS,
+            code=CODE.digest("master"),
         script:
             "../scripts/master.py"
 
@@ -78,5 +79,6 @@ if DETRENDED:
                 instrument=config["instrument"],
                 metadata=config["metadata"],
                 pixels=PIXELS,
+                code=CODE.digest("isr"),
             script:
                 "../scripts/isr.py"

@@ -16,5 +16,6 @@ if config["refcat"]:
             mem_mb=1000,
         params:
             refcat={key: value for key, value in config["refcat"].items() if key != "path"},
+            code=CODE.digest("refcat"),
         script:
             "../scripts/refcat.py"

@@ -13,6 +13,8 @@ rule report:
         "../envs/diaflow.yaml"
     resources:
         mem_mb=2000,
+    params:
+        code=CODE.digest("report"),
     script:
         "../scripts/report.py"
 
@@ -38,5 +40,6 @@ if SIMULATED:
         params:
             threshold=config["detect"]["threshold"],
             radius=config["associate"]["radius"],
+            code=CODE.digest("validate"),
         script:
             "../scripts/validate.py"

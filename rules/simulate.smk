@@ -19,5 +19,6 @@ if SIMULATED:
             mem_mb=2000,
         params:
             survey=config["simulate"],
+            code=CODE.digest("simulate"),
         script:
             "../scripts/simulate.py"

@@ -15,6 +15,7 @@ rule skymap:
         mem_mb=1000,
     params:
         skymap=config["skymap"],
+        code=CODE.digest("skymap"),
     script:
         "../scripts/skymap.py"
 
@@ -35,6 +36,7 @@ rule select_template:
     params:
         template={key: config["template"][key] for key in SELECTION},
         science=GUARDED,
+        code=CODE.digest("select_template"),
     script:
         "../scripts/select_template.py"
 

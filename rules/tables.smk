@@ -20,5 +20,7 @@ rule tables:
         "../envs/diaflow.yaml"
     resources:
         mem_mb=2000,
+    params:
+        code=CODE.digest("tables"),
     script:
         "../scripts/tables.py"

@@ -45,6 +45,7 @@ for name, visits in batches("warp", alike=warped_alike, size=WARPED_TOGETHER).it
             mem_mb=2000,
         params:
             tract=tract_geometry,
+            code=CODE.digest("warp"),
         script:
             "../scripts/warp.py"
 
@@ -72,5 +73,6 @@ for name, visits in batches("warp_matched", alike=warped_alike, size=WARPED_TOGE
             model_fwhm=config["template"]["model_fwhm"],
             tract=tract_geometry,
             psf_size=config["calexp"]["psf_size"],
+            code=CODE.digest("warp_matched"),
         script:
             "../scripts/warp_matched.py"

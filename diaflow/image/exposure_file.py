@@ -22,6 +22,7 @@ from diaflow.image.planes import PLANES
 from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import StampField
 from diaflow.sky.wcs import read_wcs
+from diaflow.store import provenance
 from diaflow.store.files import replacing
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def write_fits(hdus: list, path: str | Path) -> None:
     Parameters
     ----------
     hdus : list of HDUs
+        The first gets the cards of `diaflow.store.provenance`.
     path : path
     """
+    hdus[0].header.extend(provenance.cards())
     with replacing(path) as part:
         fits.HDUList(hdus).writeto(part, overwrite=True)
 
@@ -203,10 +206,12 @@ def header_metadata(header: fits.Header) -> dict:
     Returns
     -------
     dict
-        By lower-case name, without the keywords that say how the file is laid out.
+        By lower-case name, without the keywords that say how the file is laid out and what made it.
     """
     structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "COMMENT", "HISTORY", ""}
-    return {key.lower(): value for key, value in header.items() if key not in structural}
+    return {
+        key.lower(): value for key, value in header.items() if key not in structural and not provenance.is_card(key)
+    }
 
 
 def _standard_planes(mask: np.ndarray, header: fits.Header) -> np.ndarray:

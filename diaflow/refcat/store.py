@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from diaflow.errors import InputError
 from diaflow.refcat import healpix
 from diaflow.sky import sphere
-from diaflow.store import tables
+from diaflow.store import provenance, tables
 from diaflow.store.files import replacing
 
 TABLE = "refcat_store"
@@ -191,7 +191,7 @@ def _writer(path: Path, dtype: np.dtype, bands: Sequence[str]) -> pq.ParquetWrit
     numbers = [name for name in dtype.names if dtype[name].kind != "b"]
     return pq.ParquetWriter(
         path,
-        pa.schema(fields),
+        pa.schema(fields, provenance.metadata()),
         compression="zstd",
         use_dictionary=False,
         use_byte_stream_split=numbers,

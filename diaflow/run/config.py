@@ -108,6 +108,22 @@ def of_chosen_methods(config: dict) -> dict:
     return kept
 
 
+def chosen_methods(config: dict) -> dict[str, str]:
+    """The methods that a configuration chooses.
+
+    Parameters
+    ----------
+    config : dict
+        Whole and validated.
+
+    Returns
+    -------
+    dict of str to str
+        By room.
+    """
+    return {room: config[section][key] for section, (key, room) in choices(schema()).items()}
+
+
 def method_options(config: dict, section: str) -> dict:
     """Options of the method that a section chooses, without what all methods share.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from diaflow.errors import InputError
 from diaflow.run import usage
-from diaflow.store import files
+from diaflow.store import files, provenance
 
 # Snakemake sets these to the threads of the rule.  Detectors are the unit of parallelism, and sums must not depend on
 # the number of cores.
@@ -48,7 +48,8 @@ class _WithoutPandas(MetaPathFinder, Loader):
 def run(main: Callable, snakemake) -> None:
     """Run ``main(snakemake)`` with logging to the terminal and the rule's log file.
 
-    A job that is done says in its log what it used, and writes the same beside it for the planner (`usage`).  Inputs of
+    What it writes carries what made it (`diaflow.store.provenance`).  A job that is done says in its log what it used,
+    and writes the same beside it for the planner (`usage`).  Inputs of
     a failed job that this run has made and that are damaged are removed, so that the next start of the run makes them
     again.
 
@@ -70,6 +71,7 @@ def run(main: Callable, snakemake) -> None:
     logging.basicConfig(level=logging.INFO, format=f"{snakemake.rule}: %(message)s", handlers=handlers)
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback of its own
     try:
+        provenance.begin(provenance.of_job(dict(snakemake.params.items()), snakemake.input))
         with _without_pandas():
             main(snakemake)
     except InputError as error:

@@ -16,7 +16,7 @@ from diaflow.simulate import background, field, optics
 from diaflow.simulate.optics import true_wcs
 from diaflow.simulate.pointing import stream
 from diaflow.simulate.sky import Survey
-from diaflow.store import tables
+from diaflow.store import provenance, tables
 from diaflow.store.files import replacing
 
 VARYING = ("supernova", "variable", "asteroid", "probe")  # types of objects
@@ -189,4 +189,4 @@ def write_refcat(survey: Survey, path: str | Path) -> None:
         "star": stars["type"] == "star",
     }
     with replacing(path) as part:
-        pq.write_table(pa.table(columns), part)
+        pq.write_table(pa.table(columns, metadata=provenance.metadata()), part)

@@ -3,4 +3,4 @@
 A table in memory is a numpy structured array; its columns, types and units are declared in `schemas/`.
 """
 
-__all__ = ["collect", "files", "ids", "tables"]
+__all__ = ["collect", "files", "ids", "provenance", "tables"]

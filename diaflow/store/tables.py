@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from diaflow.errors import InputError
+from diaflow.store import provenance
 from diaflow.store.files import replacing
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -166,8 +167,9 @@ def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> Non
         raise KeyError(f"table {name}: columns differ from the schema in {sorted(set(names) ^ set(declared))}")
     fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in declared.items()]
     arrays = [pa.array(np.ascontiguousarray(table[c]), _TYPES[e["type"]][1]) for c, e in declared.items()]
+    schema = pa.schema(fields, {b"note": note.encode()} | provenance.metadata())
     with replacing(path) as part:
-        pq.write_table(pa.table(arrays, schema=pa.schema(fields, {"note": note})), part, compression="zstd")
+        pq.write_table(pa.table(arrays, schema=schema), part, compression="zstd")
 
 
 def write_visits(name: str, table: np.ndarray, paths: Sequence[str | Path]) -> None:

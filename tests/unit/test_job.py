@@ -20,7 +20,7 @@ from diaflow.errors import InputError
 def main(snakemake):
     raise {error}
 
-job.run(main, SimpleNamespace(rule="step", log=[{log!r}], input=[], threads=1, config={{"run": "demo"}}))
+job.run(main, SimpleNamespace(rule="step", log=[{log!r}], input=[], params={{}}, threads=1, config={{"run": "demo"}}))
 """
 
 
@@ -49,7 +49,7 @@ def main(snakemake):
     tables.write("dia_link", tables.empty("dia_link", 2), {str(tmp_path / "links.parquet")!r})
     print("pandas" in sys.modules)
 
-job.run(main, SimpleNamespace(rule="step", log=[], input=[], threads=1, config={{"run": "demo"}}))
+job.run(main, SimpleNamespace(rule="step", log=[], input=[], params={{}}, threads=1, config={{"run": "demo"}}))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.strip() == "False", done.stderr
@@ -67,7 +67,7 @@ def fail(snakemake):
 before = list(sys.meta_path)
 for main in (print, fail):
     try:
-        job.run(main, SimpleNamespace(rule="step", log=[], input=[], threads=1, config={"run": "demo"}))
+        job.run(main, SimpleNamespace(rule="step", log=[], input=[], params={}, threads=1, config={"run": "demo"}))
     except SystemExit:
         pass
     assert sys.meta_path == before
@@ -124,7 +124,7 @@ import numpy as np
 
 job.run(
     lambda snakemake: np.ones(25_000_000).sum(),
-    SimpleNamespace(rule="step", log=[{str(log)!r}], input=[], threads=1, config={{"run": "demo"}}),
+    SimpleNamespace(rule="step", log=[{str(log)!r}], input=[], params={{}}, threads=1, config={{"run": "demo"}}),
 )
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -141,7 +141,7 @@ from types import SimpleNamespace
 from diaflow.run import job
 
 log = {str(tmp_path / "step.log")!r}
-job.run(print, SimpleNamespace(rule="step", log=[log], input=[], threads=1, config={{"run": "demo"}}))
+job.run(print, SimpleNamespace(rule="step", log=[log], input=[], params={{}}, threads=1, config={{"run": "demo"}}))
 """
     (tmp_path / "step.json/in_the_way").mkdir(parents=True)
     subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)

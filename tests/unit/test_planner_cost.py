@@ -110,7 +110,7 @@ def test_changes_are_named_by_key_from_old_to_new():
         "calexp": {"psf_size": 35},
     }
     params = {"associate": config["associate"], "method": "psf_matched", "psf_size": 35}
-    assert changes.parameters(Changed, params, config) == [
+    assert changes.parameters(Changed, params, config, {}, {}) == [
         "associate.radius changed from 0.5 to 0.6",
         "template.method changed from 'direct' to 'psf_matched'",
         "calexp.psf_size changed from 31 to 35",

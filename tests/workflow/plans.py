@@ -58,7 +58,7 @@ def _in_own_process(function: Callable, root: Path, folder: Path, config: dict, 
 
 
 def _jobs(snakefile: Path, folder: Path, configfile: Path, targets: list[str]) -> list[graph.Job]:
-    return graph.planned(snakefile, folder, targets, [configfile])[0]
+    return graph.planned(snakefile, folder, targets, [configfile]).jobs
 
 
 def _rules(snakefile: Path, folder: Path, configfile: Path) -> list[dict]:

@@ -1,0 +1,174 @@
+"""Digests of code: they follow what a script does, through all that it imports, and nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diaflow.run import code
+from diaflow.run.code import NEUTRAL, Code, recorded
+
+METHODS = {"subtract": "zogy", "coadd": "direct", "associate": "simple", "sky.skymap": "discrete"}
+SCRIPTS = sorted(path.stem for path in (code.REPOSITORY / "scripts").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory) -> Path:
+    """A copy of the library and the scripts."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("diaflow", "scripts"):
+        shutil.copytree(code.REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def checkout(copied) -> Path:
+    """The copy, to be edited; afterwards it is as before."""
+    texts = {path: path.read_text() for path in copied.rglob("*") if path.suffix in (".py", ".yaml")}
+    yield copied
+    for path, text in texts.items():
+        if path.read_text() != text:
+            path.write_text(text)
+
+
+def digests(checkout: Path, methods: dict = METHODS) -> dict[str, str]:
+    found = Code(methods, checkout / "cache.json", checkout)
+    return {script: found.digest(script) for script in SCRIPTS}
+
+
+def changed(checkout: Path, before: dict[str, str]) -> set[str]:
+    now = digests(checkout)
+    return {script for script in SCRIPTS if now[script] != before[script]}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""', '"""In other words: '),
+        ("\n\n\ndef ", "\n\n\n# a comment\ndef "),
+        ("\n\n", "\n\n\n\n"),
+    ],
+    ids=["docstrings", "comments", "blank lines"],
+)
+def test_words_that_do_nothing_change_nothing(checkout, old, new):
+    before = digests(checkout)
+    for path in (checkout / "diaflow").glob("*.py"):
+        text = path.read_text()
+        opening = text.replace('"""\n', "END") if old == '"""' else text  # closing quotes stay as they are
+        path.write_text(opening.replace(old, new).replace("END", '"""\n'))
+    assert changed(checkout, before) == set()
+
+
+def test_a_touch_and_another_place_change_nothing(checkout):
+    found = Code(METHODS)
+    before = {script: found.digest(script) for script in SCRIPTS}
+    for path in checkout.rglob("*.py"):
+        os.utime(path)
+    assert changed(checkout, before) == set()
+
+
+def test_a_constant_makes_stale_what_uses_it(checkout):
+    before = digests(checkout)
+    edit(checkout / "diaflow/report/page.py", "\n\n\ndef ", "\n\nANOTHER = 1\n\n\ndef ")
+    assert changed(checkout, before) == {"report"}
+    before = digests(checkout)
+    edit(checkout / "diaflow/calibrate/photocal.py", "MAX_SIGMA = 0.25", "MAX_SIGMA = 0.26")
+    assert changed(checkout, before) >= {"calexp"}
+    assert not changed(checkout, before) & {"warp", "coadd_template", "associate", "tables", "isr"}
+
+
+def test_a_script_and_a_new_import_count(checkout):
+    before = digests(checkout)
+    edit(
+        checkout / "scripts/tables.py",
+        "from diaflow.run import job\n",
+        "from diaflow.run import job\nfrom diaflow.sky import sphere\n",
+    )
+    assert changed(checkout, before) == {"tables"}
+    assert "sky/sphere.py" in Code(METHODS, root=checkout).parts("tables")
+
+
+def test_only_the_chosen_method_counts(checkout):
+    assert "subtract/zogy.py" in Code(METHODS, root=checkout).parts("diffim")
+    others = METHODS | {"subtract": "alard_lupton"}
+    assert "subtract/zogy.py" not in Code(others, root=checkout).parts("diffim")
+    before = digests(checkout)
+    edit(checkout / "diaflow/subtract/alard_lupton.py", "\n\n\ndef ", "\n\nANOTHER = 1\n\n\ndef ")
+    # validation and others may import a method by name; the difference does not.
+    assert "diffim" not in changed(checkout, before)
+
+
+def test_the_order_of_two_statements_counts(tmp_path):
+    sources = []
+    for number, text in enumerate(("a = 1\nb = 2\n", "b = 2\na = 1\n", "a = 2\nb = 1\n")):
+        path = tmp_path / f"{number}.py"
+        path.write_text(text)
+        sources.append(code.source_of(path, []).digest)
+    assert len(set(sources)) == 3
+
+
+def test_schemas_of_tables_that_are_named_count(checkout):
+    before = digests(checkout)
+    edit(checkout / "diaflow/store/schemas/joint_star.yaml", "float64", "float32")
+    assert changed(checkout, before) >= {"jointcal", "calexp"}
+    assert "associate" not in changed(checkout, before)
+
+
+def test_versions_of_numerical_packages_count(monkeypatch):
+    before = Code(METHODS).parts("warp")
+    monkeypatch.setattr(code, "versions", lambda: {"numpy": "99.1", "sep": "9.9"})
+    now = Code(METHODS).parts("warp")
+    assert before["numpy"] != now["numpy"] == "99.1"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_all_that_a_script_loads_is_known(script):
+    """What an import of the script has loaded is among its parts, or carries scripts without touching a number."""
+    probe = (
+        "import json, runpy, sys\n"
+        f"runpy.run_path({str(code.REPOSITORY / 'scripts' / f'{script}.py')!r})\n"
+        "print(json.dumps([name for name in sys.modules if name.partition('.')[0] == 'diaflow']))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], text=True, capture_output=True, check=True)
+    parts = set(Code(METHODS).parts(script))
+    for name in json.loads(done.stdout):
+        path = code.REPOSITORY.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        part = path.relative_to(code.REPOSITORY / "diaflow").as_posix()
+        assert part in parts | NEUTRAL or code.source_of(path, []).digest == code.EMPTY, name
+
+
+def test_the_cache_gives_the_same_and_follows_changes(checkout, tmp_path):
+    cache = tmp_path / "cache.json"
+    first = Code(METHODS, cache, checkout).digest("warp")
+    assert cache.exists() and Code(METHODS, cache, checkout).digest("warp") == first
+    edit(checkout / "diaflow/warp.py", "\n\n\ndef ", "\n\nANOTHER = 1\n\n\ndef ")
+    assert Code(METHODS, cache, checkout).digest("warp") != first
+
+
+def test_a_damaged_cache_is_no_trouble(checkout, tmp_path):
+    cache = tmp_path / "cache.json"
+    cache.write_text("{")
+    assert Code(METHODS, cache, checkout).digest("warp") == Code(METHODS, root=checkout).digest("warp")
+
+
+def test_a_record_keeps_what_the_code_was(checkout, tmp_path):
+    path = tmp_path / "provenance.json"
+    first = Code(METHODS, root=checkout)
+    code.record(path, first, ["warp"])
+    edit(checkout / "diaflow/warp.py", "\n\n\ndef ", "\n\nANOTHER = 1\n\n\ndef ")
+    second = Code(METHODS, root=checkout)
+    code.record(path, second, ["warp"])
+    known = recorded(path)
+    assert known[first.digest("warp")] == first.parts("warp") != known[second.digest("warp")]
+    assert json.loads(path.read_text())["environment"]["numpy"]
