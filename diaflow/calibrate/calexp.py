@@ -292,7 +292,12 @@ def _fit_zero_point(
     """Fill the zero point from matched stars into the summary; returns how it varies over the detector [mag]."""
     point_like = (stars["extendedness"] == 0) & reference["star"]
     if point_like.sum() < photocal.MIN_STARS:
-        raise BadData(f"no zero point: only {point_like.sum()} of {len(stars)} matched stars look like stars")
+        raise BadData(
+            f"no zero point: of {len(stars)} matched stars {np.sum(stars['extendedness'] == 0)} look like stars on the "
+            f"image and {reference['star'].sum()} are stars of its band in the reference, {point_like.sum()} both",
+            point_like.sum(),
+            photocal.MIN_STARS,
+        )
     stars, reference = stars[point_like], reference[point_like]
     fit = photocal.zero_point(stars["psfFlux"], stars["psfFluxErr"], reference["mag"], reference["mag_err"])
     summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
