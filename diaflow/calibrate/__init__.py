@@ -6,8 +6,11 @@
 __all__ = [
     "astrometry",
     "calexp",
+    "chance",
+    "corrections",
     "focus",
     "jointcal",
+    "match",
     "photocal",
     "psf_model",
     "psf_stamp",

@@ -89,7 +89,12 @@ def zero_point(
     error = np.hypot(flux_mag_err, np.nan_to_num(np.asarray(ref_mag_err, float)))
     usable = np.isfinite(offset) & np.isfinite(error)
     if usable.sum() < MIN_STARS:
-        raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude")
+        raise BadData(
+            f"no zero point: of {len(offset)} stars {np.sum(np.asarray(flux) > 0)} have a flux and "
+            f"{np.isfinite(ref_mag).sum()} a catalogue magnitude, {usable.sum()} both",
+            usable.sum(),
+            MIN_STARS,
+        )
 
     used = usable.copy()
     used[usable] = _clipped(offset[usable], error[usable], n_sigma, n_iter)
