@@ -7,6 +7,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from diaflow.errors import BadData
+from diaflow.sky import wcs_cards
 from diaflow.sky.sphere import unit_vectors
 from diaflow.units import ARCSEC
 
@@ -14,7 +15,6 @@ LARGEST_PIXEL = 1000.0  # side, longer than those of any camera [arcsec]
 LEAST_WIDTH = (
     0.1  # square root of the area of a pixel over its longer side; wcslib puts 1 deg where a matrix has zeros only
 )
-EQUINOX = 2000.0  # [yr]
 
 # How far from an image its distortion is still inverted: pixels, and a part of its longer side; and how well [pixel].
 MARGIN, MARGIN_FRACTION, INVERSION_TOLERANCE = 100, 0.25, 1e-5
@@ -45,7 +45,7 @@ def read_wcs(header: fits.Header) -> WCS:
 
 
 def header_wcs(header: fits.Header) -> WCS:
-    """The WCS of an image header, which must be right ascension and declination, equinox 2000.
+    """The WCS of the first two axes of an image header, which must be right ascension and declination, equinox 2000.
 
     Parameters
     ----------
@@ -60,8 +60,9 @@ def header_wcs(header: fits.Header) -> WCS:
     BadData
         When there is no such WCS; the message says what is there.
     """
+    cards = wcs_cards.celestial(header)
     try:
-        wcs = read_wcs(header)
+        wcs = read_wcs(cards)
         celestial = wcs.has_celestial
     except _WCS_ERRORS as error:
         raise BadData(f"unusable WCS: {_last_line(error)}") from error
@@ -70,9 +71,6 @@ def header_wcs(header: fits.Header) -> WCS:
         raise BadData(f"no celestial WCS in the header (CTYPE {', '.join(axis or 'missing' for axis in axes)})")
     if not (axes[0].startswith("RA-") and axes[1].startswith("DEC-")):
         raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})")
-    system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
-    if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != EQUINOX):
-        raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}")
     return wcs
 
 
