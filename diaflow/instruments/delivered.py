@@ -95,7 +95,9 @@ def mask(section: dict, path: Path, header: fits.Header, number: int, shape: tup
     return _read(section, path, header, number, shape, lambda *hdu: _MASKS[section["format"]](*hdu, planes, shape))
 
 
-def variance(section: dict, path: Path, header: fits.Header, number: int, shape: tuple[int, int]) -> np.ndarray | None:
+def variance(
+    section: dict, path: Path, header: fits.Header, number: int, shape: tuple[int, int], unit: float = 1.0
+) -> np.ndarray | None:
     """The variance of every pixel of an image.
 
     Parameters
@@ -104,6 +106,8 @@ def variance(section: dict, path: Path, header: fits.Header, number: int, shape:
         Section `variance` of the instrument map.
     path, header, number, shape
         As in `mask`.
+    unit : float
+        DN of the file in a DN of the result.
 
     Returns
     -------
@@ -117,8 +121,9 @@ def variance(section: dict, path: Path, header: fits.Header, number: int, shape:
     """
 
     def convert(hdus: fits.HDUList, key: int | str) -> np.ndarray:
+        stored = pixels(hdus[key])[0].astype(np.float32 if unit == 1 else np.float64)
         with np.errstate(divide="ignore"):
-            return _VARIANCES[section.get("format", "variance")](np.array(pixels(hdus[key])[0], np.float32))
+            return (_VARIANCES[section.get("format", "variance")](stored) / np.square(unit)).astype(np.float32)
 
     return _read(section, path, header, number, shape, convert)
 
