@@ -6,7 +6,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
+from diaflow.sky import wcs_cards
 from diaflow.sky.sphere import unit_vectors
 from diaflow.units import ARCSEC
 
@@ -14,7 +15,6 @@ LARGEST_PIXEL = 1000.0  # side, longer than those of any camera [arcsec]
 LEAST_WIDTH = (
     0.1  # square root of the area of a pixel over its longer side; wcslib puts 1 deg where a matrix has zeros only
 )
-EQUINOX = 2000.0  # [yr]
 
 UNREAD = "-TNX"  # projection whose distortion, in cards WAT, astropy passes over
 
@@ -51,7 +51,7 @@ def read_wcs(header: fits.Header) -> WCS:
 
 
 def header_wcs(header: fits.Header, exact: bool = False) -> WCS:
-    """The WCS of an image header, which must be right ascension and declination, equinox 2000.
+    """The WCS of the first two axes of an image header, which must be right ascension and declination, equinox 2000.
 
     Parameters
     ----------
@@ -68,21 +68,23 @@ def header_wcs(header: fits.Header, exact: bool = False) -> WCS:
     BadData
         When there is no such WCS; the message says what is there.
     """
+    cards = wcs_cards.celestial(header)
     try:
-        wcs = read_wcs(header)
+        wcs = read_wcs(cards)
         celestial = wcs.has_celestial
     except _WCS_ERRORS as error:
-        raise BadData(f"unusable WCS of type {header.get('CTYPE1')}: {_last_line(error)}") from error
+        raise BadData(f"unusable WCS of type {header.get('CTYPE1')}: {_last_line(error)}", Kind.WCS) from error
     axes = tuple(wcs.wcs.ctype)
     if not celestial:
-        raise BadData(f"no celestial WCS in the header (CTYPE {', '.join(axis or 'missing' for axis in axes)})")
+        raise BadData(
+            f"no celestial WCS in the header (CTYPE {', '.join(axis or 'missing' for axis in axes)})", Kind.WCS
+        )
     if not (axes[0].startswith("RA-") and axes[1].startswith("DEC-")):
-        raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})")
+        raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})", Kind.WCS)
     if exact and header["CTYPE1"].endswith(UNREAD):
-        raise BadData(f"the distortion of a WCS of type {header['CTYPE1']} cannot be read, so it cannot be trusted")
-    system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
-    if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != EQUINOX):
-        raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}")
+        raise BadData(
+            f"the distortion of a WCS of type {header['CTYPE1']} cannot be read, so it cannot be trusted", Kind.WCS
+        )
     return wcs
 
 
@@ -156,7 +158,8 @@ def central_pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
     if not (sides.max() < LARGEST_PIXEL and scale > LEAST_WIDTH * sides.max()):
         raise BadData(
             f"the WCS of type {wcs.wcs.ctype[0]} has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec "
-            f"and {scale**2:.3g} arcsec**2"
+            f"and {scale**2:.3g} arcsec**2",
+            Kind.WCS,
         )
     return scale
 
@@ -187,9 +190,9 @@ def _sky(wcs: WCS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     try:
         ra, dec = wcs.all_pix2world(x, y, 0)
     except _WCS_ERRORS as error:
-        raise BadData(f"unusable WCS of type {wcs.wcs.ctype[0]}: {_last_line(error)}") from error
+        raise BadData(f"unusable WCS of type {wcs.wcs.ctype[0]}: {_last_line(error)}", Kind.WCS) from error
     if not np.all(np.isfinite(ra) & np.isfinite(dec)):
-        raise BadData(f"the WCS of type {wcs.wcs.ctype[0]} has no position on the sky for parts of the image")
+        raise BadData(f"the WCS of type {wcs.wcs.ctype[0]} has no position on the sky for parts of the image", Kind.WCS)
     return ra % 360.0, dec
 
 
