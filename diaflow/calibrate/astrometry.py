@@ -14,7 +14,7 @@ from scipy.special import gammainc
 
 from diaflow import polynomials
 from diaflow.calibrate.tan_sip import tan_sip
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.sky import sphere
 from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH, median_width
 
@@ -127,7 +127,7 @@ def match(
     x, y, ra, dec = x[i_source], y[i_source], refcat["ra"][i_reference], refcat["dec"][i_reference]
     reason = f"of {len(x)} sources and {len(ra)} reference stars in reach)"
     if min(len(x), len(ra)) < MIN_MATCHES:
-        raise BadData(f"no match to the reference catalogue ({reason.removeprefix('of ')}")
+        raise BadData(f"no match to the reference catalogue ({reason.removeprefix('of ')}", Kind.MATCH)
 
     # The brightest of each, or more where the other catalogue is short.
     n, m = max(N_BRIGHT, N_BRIGHT * n_bright // len(ra)), max(n_bright, N_BRIGHT * n_bright // len(x))
@@ -143,7 +143,7 @@ def match(
     accidents = n_trials * _chance(plane, sky, radius, len(i), (radius / reach) ** 2)
     possible = _is_small(wcs, moved, shape, max_offset_arcsec / 3600 + tolerance, max_rotation_deg)
     if len(i) < MIN_MATCHES or accidents > MAX_CHANCE or not possible:
-        raise BadData(f"no match to the reference catalogue (best {len(i)} {reason}")
+        raise BadData(f"no match to the reference catalogue (best {len(i)} {reason}", Kind.MATCH)
     i, j = i_source[i], i_reference[j]
     order = np.argsort(i)
     return i[order], j[order], moved
@@ -384,7 +384,7 @@ def _is_small(wcs: WCS, moved: WCS, shape, max_offset: float, max_rotation_deg: 
 def _affordable_order(n_stars: int, highest: int) -> int:
     """Order of the polynomial that this many stars can carry; BadData where they carry none."""
     if n_stars < MIN_MATCHES:
-        raise BadData(f"no WCS: only {n_stars} matched stars agree")
+        raise BadData(f"no WCS: only {n_stars} matched stars agree", Kind.MATCH)
     return polynomials.affordable(highest, n_stars, STARS_PER_TERM, lowest=1)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.statistics import excess_scatter, median_width
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
@@ -89,13 +89,13 @@ def zero_point(
     error = np.hypot(flux_mag_err, np.nan_to_num(np.asarray(ref_mag_err, float)))
     usable = np.isfinite(offset) & np.isfinite(error)
     if usable.sum() < MIN_STARS:
-        raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude")
+        raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude", Kind.ZERO_POINT)
 
     used = usable.copy()
     used[usable] = _clipped(offset[usable], error[usable], n_sigma, n_iter)
     n_stars = int(used.sum())
     if n_stars < MIN_STARS:
-        raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree")
+        raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree", Kind.ZERO_POINT)
     error = np.hypot(error, excess_scatter(offset[used], error[used], INTRINSIC_SCATTER))
     weight = error[used] ** -2
     weight /= weight.sum()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import translate
 
 _log = logging.getLogger(__name__)
@@ -137,7 +137,9 @@ def _read(section: dict, path: Path, header: fits.Header, number: int, shape: tu
         if pixels.shape != shape:
             raise ValueError(f"{pixels.shape} pixels where the image has {shape}")
     except (OSError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise BadData(f"unreadable mask or variance {delivered.name}: {' '.join(str(error).split())}") from error
+        raise BadData(
+            f"unreadable mask or variance {delivered.name}: {' '.join(str(error).split())}", Kind.FILE
+        ) from error
     return pixels
 
 
@@ -151,7 +153,7 @@ def _file(rule: str | dict | None, path: Path, header: fits.Header) -> Path:
     for old, new in rule.items():
         name = name.replace(old, new)
     if name == path.name or not path.with_name(name).is_file():
-        raise BadData(f"no file {name if name != path.name else rule} beside the image")
+        raise BadData(f"no file {name if name != path.name else rule} beside the image", Kind.FILE)
     return path.with_name(name)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import pointing, raw, translate
 from diaflow.instruments.maps import load
 
@@ -61,7 +61,7 @@ def readable(what: str) -> Iterator[None]:
         with quiet():
             yield
     except _UNREADABLE as error:
-        raise BadData(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise BadData(f"{what}: {' '.join(str(error).split()) or type(error).__name__}", Kind.FILE) from error
 
 
 def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits.Header]], fits.Header]:
@@ -98,7 +98,7 @@ def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits
         images = (entry for entry in candidates if entry[1].is_image and entry[1].header.get("NAXIS") == 2)
         headers = [(number, image.header) for number, image in (images if hdu == EACH else islice(images, 1))]
         if not headers:
-            raise BadData(f"HDU {hdu} is not a 2-d image" if named else "has no 2-d image")
+            raise BadData(f"HDU {hdu} is not a 2-d image" if named else "has no 2-d image", Kind.FILE)
         return headers, hdus[0].header
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import delivered, headers, raw
 from diaflow.instruments.maps import load
 
@@ -62,7 +62,9 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
         header = headers.located(path, hdus[number].header.copy(), hdus[0].header, recipe)
         image = np.ascontiguousarray(hdus[number].data, dtype=np.float32)
     if image.shape != (row["ny"], row["nx"]):
-        raise BadData(f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
+        raise BadData(
+            f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be", Kind.FILE
+        )
     place = path, header, number, image.shape
     with headers.quiet():
         variance = delivered.variance(recipe["variance"], *place) if recipe["variance"] else None

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.instruments import headers, translate
 from diaflow.instruments.columns import CALIBRATIONS, COLUMNS, checked
 from diaflow.instruments.maps import load
 from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre, image_corners
 from diaflow.store import tables
+
+LEFT_OUT = "left out"
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +43,14 @@ def ingest_images(
     metadata : dict
         Constants by column that take the place of the map's rules, e.g. ``{"gain": 1.4}``.
     bands, detectors : list
-        Keep these only; empty for all.
+        Take these only; empty for all.
 
     Returns
     -------
     "exposure" table
-        Sorted by visit and detector.  An image that cannot be used has status "failed" and a reason, a bias, dark or
-        flat frame the status "calibration".
+        Sorted by visit and detector, those that are not wanted at the end.  An image that cannot be used has status
+        "failed" with a reason and its kind, one that is not wanted "left out" with the same; a bias, dark or flat frame
+        "calibration".
 
     Raises
     ------
@@ -59,15 +62,19 @@ def ingest_images(
     rules = recipe["columns"] | _constants(metadata or {})
     paths = _expand([images] if isinstance(images, str) else images)
     table = np.concatenate([row for path in paths for row in _rows(path, rules, recipe)])
-    table = table[table["imagetype"] != "other"]
+    table = _without_others(table)
     for row in table[table["status"] == "failed"]:
         _log.warning("%s: %s", row["path"], row["reason"])
     if not np.any(table["status"] == "ok"):
         first = next((f"; the first is {row['path']}: {row['reason']}" for row in table if row["reason"]), "")
         raise InputError(f"no usable image{first}")
-    table = _chosen(table, bands, detectors)
+    _choose(table, bands, detectors)
+    for reason in sorted(set(table["reason"][table["status"] == LEFT_OUT])):
+        paths = table["path"][table["reason"] == reason]
+        _log.info("%d images are left out, %s; the first is %s", len(paths), reason, paths[0])
     _refuse_conflicts(table[table["status"] == "ok"])
-    order = sorted(range(len(table)), key=lambda i: (table["visit"][i], table["detector"][i], table["path"][i]))
+    keys = ("visit", "detector", "path")
+    order = sorted(range(len(table)), key=lambda i: (table["status"][i] == LEFT_OUT, *(table[key][i] for key in keys)))
     return table[order]
 
 
@@ -103,7 +110,7 @@ def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
             stored, primary = headers.of_detectors(path, recipe["hdu"])
             return [_row(path, number, header, primary, rules, recipe) for number, header in stored]
     except BadData as problem:
-        return [_filled(path, {"reason": str(problem)})]
+        return [_filled(path, _refused(problem))]
 
 
 def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> np.ndarray:
@@ -112,7 +119,7 @@ def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rule
         header = headers.assembled(path, header, recipe)
         columns |= {"nx": header["NAXIS1"], "ny": header["NAXIS2"]}
     except BadData as problem:
-        columns["reason"] = str(problem)
+        columns |= _refused(problem)
     else:
         columns |= _translated(Path(path), header, primary, rules, recipe)
     return _filled(path, columns)
@@ -128,24 +135,29 @@ def _filled(path: str, columns: dict) -> np.ndarray:
 def _translated(path: Path, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> dict:
     """Columns of an image; status and reason among them when it is no science image or cannot be used."""
     image = translate.Image(path, translate.header_lookup(header, primary), header["NAXIS2"])
-    sky, unplaced, untranslated = {}, "", ""
+    sky, unplaced, untranslated = {}, None, None
     try:
         sky = _sky_columns(headers.located(path, header, primary, recipe))
         image.pixel_scale = sky["pixel_scale"]
     except BadData as problem:
-        unplaced = str(problem)
+        unplaced = problem
     try:
         translate.translate(rules, image)
     except BadData as problem:
-        untranslated = str(problem)
-    columns, status = image.columns | sky, "ok"
-    kind = columns.get("imagetype")
-    if kind in CALIBRATIONS:
+        untranslated = problem
+    columns = image.columns | sky | {"status": "ok"}
+    imagetype = columns.get("imagetype")
+    if imagetype in CALIBRATIONS:
         # It belongs to no visit and is nowhere on the sky; only a flat field has a band.
-        columns = image.columns | {"visit": -1, "band": columns.get("band", "") if kind == "flat" else ""}
-        status, unplaced = "calibration", ""
-    reason = "; ".join(filter(None, (unplaced, untranslated)))
-    return columns | {"status": "failed" if reason else status, "reason": reason}
+        band = columns.get("band", "") if imagetype == "flat" else ""
+        columns, unplaced = image.columns | {"visit": -1, "band": band, "status": "calibration"}, None
+    problems = [problem for problem in (unplaced, untranslated) if problem]
+    return columns | _refused(*problems) if problems else columns
+
+
+def _refused(*problems: BadData) -> dict:
+    """Status, reason and kind of an image that cannot be used; the first problem tells the kind."""
+    return {"status": "failed", "reason": "; ".join(map(str, problems)), "kind": problems[0].kind}
 
 
 def _sky_columns(header: fits.Header) -> dict:
@@ -159,17 +171,30 @@ def _sky_columns(header: fits.Header) -> dict:
     return columns
 
 
-def _chosen(table: np.ndarray, bands: Sequence[str], detectors: Sequence[int]) -> np.ndarray:
-    usable = table["status"] == "ok"
-    keep = np.ones(len(table), bool)
+def _without_others(table: np.ndarray) -> np.ndarray:
+    """The table with files that the map calls `other` left out, one row for each: they are no images of a detector."""
+    others = table["imagetype"] == "other"
+    _leave_out(table, others, "`imagetype` is other")
+    table["visit"][others] = table["detector"][others] = -1
+    first = np.unique(table["path"][others], return_index=True)[1]
+    return np.concatenate([table[~others], table[others][first]])
+
+
+def _leave_out(table: np.ndarray, rows: np.ndarray, reason: str) -> None:
+    """Say of some rows that they are not wanted."""
+    table["status"][rows], table["reason"][rows], table["kind"][rows] = LEFT_OUT, reason, Kind.NOT_WANTED
+
+
+def _choose(table: np.ndarray, bands: Sequence[str], detectors: Sequence[int]) -> None:
+    """Leave out what is of other bands or detectors."""
     for column, wanted, unknown in (("band", bands, ""), ("detector", detectors, -1)):
         if len(wanted):
-            # What an unusable image would have been may be unknown; it stays in the table, to be seen.
-            keep &= np.isin(table[column], [*wanted, unknown])
-            if not np.any(keep & usable):
-                present = ", ".join(str(value) for value in sorted(set(table[column][usable].tolist())))
+            present = table[column][table["status"] == "ok"].tolist()
+            # What an unusable image would have been may be unknown; it stays what it is.
+            _leave_out(table, ~np.isin(table[column], [*wanted, unknown]), f"{column} not in `{column}s`")
+            if not np.any(table["status"] == "ok"):
+                present = ", ".join(str(value) for value in sorted(set(present)))
                 raise InputError(f"{column}s: no image in {', '.join(map(str, wanted))} (the images have {present})")
-    return table[keep]
 
 
 def _refuse_conflicts(table: np.ndarray) -> None:

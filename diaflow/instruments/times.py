@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import erfa
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 
 DAY = 86400.0  # [s]
 MJD_ZERO = 2400000.5  # Julian date of MJD 0 [d]
@@ -69,12 +69,12 @@ def parse_date(date: str, clock: str | None = None) -> float:
     text = date.strip()
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         if clock is None:
-            raise BadData(f"DATE-OBS '{text}' has no time of day")
+            raise BadData(f"DATE-OBS '{text}' has no time of day", Kind.HEADER)
         text = f"{text}T{clock.strip()}"
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadData(f"DATE-OBS '{text}' is not an ISO 8601 date") from None
+        raise BadData(f"DATE-OBS '{text}' is not an ISO 8601 date", Kind.HEADER) from None
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
     since = moment - _MJD_EPOCH
@@ -104,17 +104,17 @@ def fits_time(lookup: Callable[[str], object]) -> float:
         try:
             mjd = float(value)
         except (TypeError, ValueError):
-            raise BadData(f"MJD-OBS '{value}' is not a number") from None
+            raise BadData(f"MJD-OBS '{value}' is not a number", Kind.HEADER) from None
     elif isinstance(date, str):
         clocks = (lookup(key) for key in _CLOCKS)
         mjd = parse_date(date, next((clock for clock in clocks if isinstance(clock, str) and ":" in clock), None))
     else:
-        raise BadData("header has no MJD-OBS and no DATE-OBS")
+        raise BadData("header has no MJD-OBS and no DATE-OBS", Kind.HEADER)
     scale = str(lookup("TIMESYS") or "").strip().upper()
     if scale in _UTC:
         return utc_to_tai(mjd)
     if scale not in _TO_TAI:
-        raise BadData(f"TIMESYS '{scale}' is not a time scale that can be converted to TAI")
+        raise BadData(f"TIMESYS '{scale}' is not a time scale that can be converted to TAI", Kind.HEADER)
     return mjd + _TO_TAI[scale] / DAY
 
 

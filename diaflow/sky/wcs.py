@@ -6,7 +6,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.sky.sphere import unit_vectors
 from diaflow.units import ARCSEC
 
@@ -64,15 +64,17 @@ def header_wcs(header: fits.Header) -> WCS:
         wcs = read_wcs(header)
         celestial = wcs.has_celestial
     except _WCS_ERRORS as error:
-        raise BadData(f"unusable WCS: {_last_line(error)}") from error
+        raise BadData(f"unusable WCS: {_last_line(error)}", Kind.WCS) from error
     axes = tuple(wcs.wcs.ctype)
     if not celestial:
-        raise BadData(f"no celestial WCS in the header (CTYPE {', '.join(axis or 'missing' for axis in axes)})")
+        raise BadData(
+            f"no celestial WCS in the header (CTYPE {', '.join(axis or 'missing' for axis in axes)})", Kind.WCS
+        )
     if not (axes[0].startswith("RA-") and axes[1].startswith("DEC-")):
-        raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})")
+        raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})", Kind.WCS)
     system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
     if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != EQUINOX):
-        raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}")
+        raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}", Kind.WCS)
     return wcs
 
 
@@ -144,7 +146,9 @@ def central_pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
     sides = np.linalg.norm([v[1] - v[0], v[3] - v[2]], axis=1) / ARCSEC
     scale = float(np.sqrt(np.linalg.norm(np.cross(v[1] - v[0], v[3] - v[2]))) / ARCSEC)
     if not (sides.max() < LARGEST_PIXEL and scale > LEAST_WIDTH * sides.max()):
-        raise BadData(f"the WCS has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec and {scale**2:.3g} arcsec**2")
+        raise BadData(
+            f"the WCS has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec and {scale**2:.3g} arcsec**2", Kind.WCS
+        )
     return scale
 
 
@@ -174,9 +178,9 @@ def _sky(wcs: WCS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     try:
         ra, dec = wcs.all_pix2world(x, y, 0)
     except _WCS_ERRORS as error:
-        raise BadData(f"unusable WCS: {_last_line(error)}") from error
+        raise BadData(f"unusable WCS: {_last_line(error)}", Kind.WCS) from error
     if not np.all(np.isfinite(ra) & np.isfinite(dec)):
-        raise BadData("the WCS has no position on the sky for parts of the image")
+        raise BadData("the WCS has no position on the sky for parts of the image", Kind.WCS)
     return ra % 360.0, dec
 
 

@@ -139,9 +139,11 @@ def visits(
     joined = tables.empty("visit", len(exposures))
     for name in ("visit", "detector", "band", "mjd", "exptime", "ra", "dec", "path"):
         joined[name] = exposures[name]
-    joined["ingest_status"], joined["ingest_reason"] = exposures["status"], exposures["reason"]
-    _join(joined, "visit_summary", visit_summary_paths, {"status": "calexp_status", "reason": "calexp_reason"})
-    renamed = {"status": "diffim_status", "reason": "diffim_reason", "depth": "diffim_depth"}
+    outcome = ("status", "reason", "kind")
+    for name in outcome:
+        joined[f"ingest_{name}"] = exposures[name]
+    _join(joined, "visit_summary", visit_summary_paths, {name: f"calexp_{name}" for name in outcome})
+    renamed = {name: f"diffim_{name}" for name in outcome} | {"depth": "diffim_depth"}
     _join(joined, "diffim_summary", diffim_summary_paths, renamed)
     tables.write("visit", joined, out)
 
@@ -153,6 +155,7 @@ def _join(joined: np.ndarray, name: str, paths: Paths, renamed: dict[str, str]) 
     place = np.searchsorted(_data_id(rows), _data_id(joined))
     present = place < len(rows)
     present[present] = _data_id(rows)[place[present]] == _data_id(joined)[present]
+    present &= joined["ingest_status"] == "ok"  # another file may say that it is of the same visit and detector
     joined[renamed["status"]] = NOT_RUN
     of_exposures = {"visit", "detector", "band", "mjd", "exptime", "ra", "dec"}
     for column in rows.dtype.names:

@@ -360,7 +360,10 @@ def test_bands_and_detectors_choose(tmp_path):
     (tmp_path / "bad.fits").write_text("nothing")
     images = str(tmp_path / "*.fits")
     table = ingest_images(images, "generic", bands=["r"], detectors=[0, 1, 2])
-    assert list(zip(table["status"], table["detector"].tolist())) == [("failed", -1), ("ok", 2)]
+    out = [("left out", 0), ("left out", 1), ("left out", 3)]
+    assert list(zip(table["status"], table["detector"].tolist())) == [("failed", -1), ("ok", 2), *out]
+    assert table["reason"][2:].tolist() == ["band not in `bands`"] * 2 + ["detector not in `detectors`"]
+    assert table["kind"].tolist() == ["file", "", *["not_wanted"] * 3]
     with pytest.raises(InputError, match=r"bands: no image in z \(the images have g, r\)"):
         ingest_images(images, "generic", bands=["z"])
     with pytest.raises(InputError, match="detectors: no image in 9"):

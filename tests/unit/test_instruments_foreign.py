@@ -111,8 +111,10 @@ def check_calexp(pixels, row, field, header, zero_point, pixel_scale):
 
 
 def test_decam_has_a_row_for_each_ccd(decam):
-    # The glob finds masks and weights too; they are no images.
+    # The glob finds masks and weights too; they are no images, and said to be left out.
     table = ingest_images(str(decam[0] / "*.fits.fz"), "decam_instcal")
+    assert [(row["status"], row["visit"]) for row in table[2:]] == [("left out", -1)] * 2
+    table = table[:2]
     assert table["detector"].tolist() == [1, 2] and table["hdu"].tolist() == [1, 2]
     assert set(table["path"]) == {str(decam[0] / "c4d_190402_050618_ooi_VR_v1.fits.fz")}
     for row in table:
@@ -208,7 +210,7 @@ def test_without_mask_and_weight_counts_decide(decam, tmp_path, caplog):
 
 def test_ztf_identity_is_in_its_name(ztf):
     table = ingest_images(str(ztf[0] / "*.fits"), "ztf_sci")
-    assert len(table) == 1
+    assert table["status"].tolist() == ["ok", "left out"]
     row = table[0]
     assert (row["visit"], row["detector"], row["band"]) == (18032713578, 25, "r")
     start = Time(58204.1357870, format="mjd", scale="utc").tai.mjd
@@ -376,7 +378,7 @@ def test_a_file_of_many_detectors_is_one_input_of_a_visit(decam, tmp_path):
     settings = {"images": str(decam[0] / "*.fz"), "instrument": "decam_instcal"}
     planned = plan.make(config.validated(settings), tmp_path / "none.parquet")
     assert planned.images == {845291: [str(decam[0] / "c4d_190402_050618_ooi_VR_v1.fits.fz")]}
-    assert len(planned.exposures) == 2
+    assert planned.exposures["status"].tolist() == ["ok", "ok", "left out", "left out"]
 
 
 def test_several_raw_detectors_of_one_file(tmp_path):
