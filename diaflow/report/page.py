@@ -93,7 +93,7 @@ def write(
         "<h2>Images</h2>",
         _visit_table(visits),
         "<h2>Conditions</h2>",
-        _image(plots.conditions(visits), "Seeing, depth and noise of every image against time"),
+        _image(plots.conditions(visits[visits["ingest_status"] == "ok"]), "Seeing, depth and noise of every image against time"),
         _figures(validation) if validation else "",
         "<h2>Most significant DIAObjects</h2>",
         *_dia_objects(collected, Path(products)),
@@ -111,7 +111,7 @@ def _summary(visits: np.ndarray, collected: Mapping) -> str:
         return f"{ok} ok" + (f", <b>{bad} failed</b>" if bad else "") + (f", {out} left out" if out else "")
 
     counts = {
-        "visits": len(np.unique(visits["visit"][visits["visit"] >= 0])),
+        "visits": len(np.unique(visits["visit"][(visits["visit"] >= 0) & (visits["ingest_status"] != "left out")])),
         "images": f"{len(visits)} ({ok_of('ingest')})",
         "calibrated images": ok_of("calexp"),
         "difference images": ok_of("diffim"),

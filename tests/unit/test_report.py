@@ -193,12 +193,18 @@ def test_the_same_run_gives_the_same_page(run, tmp_path):
     assert (tmp_path / "p.html").read_text(encoding="utf-8") == html
 
 
-def test_a_run_without_anything_has_a_page(tmp_path):
+def page_of(visits, folder):
+    """The page of a run that has visits and nothing else."""
     names = ("visit", "source", "dia_source", "dia_object", "dia_forced_source")
     for name in names:
-        tables.write(name, tables.empty(name), tmp_path / name)
-    page.write(tmp_path / "p.html", "empty", {name: tmp_path / name for name in names}, tmp_path)
-    assert "No DIASource belongs to a DIAObject" in (tmp_path / "p.html").read_text(encoding="utf-8")
+        tables.write(name, visits if name == "visit" else tables.empty(name), folder / name)
+    page.write(folder / "p.html", "run", {name: folder / name for name in names}, folder)
+    return (folder / "p.html").read_text(encoding="utf-8")
+
+
+def test_a_run_without_anything_has_a_page(tmp_path):
+    html = page_of(tables.empty("visit"), tmp_path)
+    assert "No DIASource belongs to a DIAObject" in html and refused(html) == []
 
 
 def test_a_truncated_image_is_named(run, tmp_path):
@@ -249,11 +255,13 @@ def test_an_image_counts_once_and_only_a_few_are_named():
     ]
 
 
-def test_images_that_a_run_does_not_take_are_listed_but_not_red():
+def test_images_that_a_run_does_not_take_are_listed_but_not_red(tmp_path):
     visits = tables.from_columns("visit", visit=[3, 4], ingest_status=["ok", "left out"], calexp_status="not run")
     visits["diffim_status"], visits["ingest_kind"][1], visits["ingest_reason"][1] = "not run", Kind.NOT_WANTED, "band i"
-    assert "ingest left out: band i" in page._visit_table(visits) and "failed" not in page._visit_table(visits)
-    assert ">1<" in refusals.section(visits, []) and "4/0" in refusals.section(visits, [])
+    html = page_of(visits, tmp_path)
+    assert re.search(r"<tr><td>4</td>.*<td>ingest left out: band i</td></tr>", html) and 'class="failed"' not in html
+    assert [row[2:5] for row in refused(html)] == [["1", "4/0", "band i"]]
+    assert re.search(r"visits</td><td>1</td>.*images</td><td>2 \(1 ok, 1 left out\)", html)
 
 
 def test_templates_without_inputs_are_named(tmp_path):
