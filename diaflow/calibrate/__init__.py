@@ -6,7 +6,10 @@
 __all__ = [
     "astrometry",
     "calexp",
+    "chance",
+    "corrections",
     "jointcal",
+    "match",
     "photocal",
     "psf_model",
     "psf_stamp",

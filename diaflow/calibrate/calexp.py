@@ -26,6 +26,7 @@ from diaflow.isr import noise
 from diaflow.measure import photometry, sources
 from diaflow.measure.moments import psf_moments
 from diaflow.psf.stampfield import fwhm, moments_sigma
+from diaflow.sky.localplane import steps
 from diaflow.sky.wcs import central_pixel_scale, image_centre, image_corners
 from diaflow.statistics import excess_scatter
 from diaflow.store import tables
@@ -218,10 +219,11 @@ def _fit_wcs(
 
     A distortion that is known serves unless the image itself shows another one.
     """
-    i, j, wcs = match_sources(table, exposure.wcs, exposure.shape, reference, config)
-    pixel_scale = central_pixel_scale(wcs, exposure.shape) / 3600
-    errors = np.hypot(centroid_errors(table[i]), np.nan_to_num(reference["pos_err"][j]) / pixel_scale)
-    stars = table["x"][i], table["y"][i], reference["ra"][j], reference["dec"][j], wcs, exposure.shape
+    i, j, centre = match_sources(table, exposure.wcs, exposure.shape, reference, config)
+    pixel_scale = central_pixel_scale(exposure.wcs, exposure.shape)
+    errors = np.hypot(centroid_errors(table[i]), 3600 * np.nan_to_num(reference["pos_err"][j]) / pixel_scale)
+    positions = table["x"][i], table["y"][i], reference["ra"][j], reference["dec"][j]
+    stars = *positions, centre, pixel_scale, exposure.shape
     fitted = astrometry.fit_wcs(*stars, config["sip_order"], errors)
     if distortion is not None:
         of_camera = astrometry.fit_wcs(*stars, 1, errors, distortion)
@@ -291,6 +293,10 @@ def _fit_zero_point(
 ) -> np.ndarray:
     """Fill the zero point from matched stars into the summary; returns how it varies over the detector [mag]."""
     point_like = (stars["extendedness"] == 0) & reference["star"]
+    if point_like.sum() < photocal.MIN_STARS:
+        raise BadData(
+            f"no zero point: only {point_like.sum()} of {len(stars)} matched stars look like stars", Kind.ZERO_POINT
+        )
     stars, reference = stars[point_like], reference[point_like]
     fit = photocal.zero_point(stars["psfFlux"], stars["psfFluxErr"], reference["mag"], reference["mag_err"])
     summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
@@ -322,10 +328,8 @@ def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
     x, y = table["x"], table["y"]
     ra, dec = wcs.all_pix2world(x, y, 0)
     table["ra"], table["dec"] = ra % 360, dec
-    # The local scale differs from the mean by the distortion, of no importance for errors.
-    (xi_x, xi_y), (eta_x, eta_y) = wcs.pixel_scale_matrix
-    table["raErr"] = np.hypot(xi_x * table["xErr"], xi_y * table["yErr"])
-    table["decErr"] = np.hypot(eta_x * table["xErr"], eta_y * table["yErr"])
+    errors = steps(wcs, x, y) * np.column_stack([table["xErr"], table["yErr"]])[:, None] / 3600
+    table["raErr"], table["decErr"] = np.hypot(errors[..., 0], errors[..., 1]).T
 
 
 def judge_psf(exposure: Exposure, stars: np.ndarray, summary: np.ndarray) -> None:

@@ -6,9 +6,9 @@ catalogue.  With these a single image needs no more than an affine map and a zer
 
 The unknowns are an affine map per image, polynomials of degree two and more per detector, and a correction for each
 star, expected to be zero within the error of the catalogue; likewise a zero point per image and a correction of each
-magnitude (Astier et al., LSST DMTN-036; Padmanabhan et al. 2008, ApJ 674, 1217).  A star appears in its own
-observations only, so the corrections are eliminated exactly and the linear system that is left is as large as the
-number of images.
+magnitude (Astier et al., LSST DMTN-036; Padmanabhan et al. 2008, ApJ 674, 1217; `corrections` solves for them).
+Corrections of positions are to the east and to the north at the star, into which the planes of the images are turned:
+near a pole each image has a north of its own.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from diaflow import polynomials
-from diaflow.calibrate import astrometry
+from diaflow.calibrate import corrections
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.instruments.images import Pixels
-from diaflow.sky.wcs import central_pixel_scale, image_centre
-from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median_width
+from diaflow.sky import sphere
+from diaflow.sky.localplane import from_plane, to_plane
+from diaflow.sky.wcs import central_pixel_scale
 from diaflow.store import tables
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
@@ -32,15 +32,9 @@ N_LINEAR = 3  # terms of an affine map
 # Errors of a catalogue that tells none, until the data tell; and the least of any star or observation [mas, mag].
 FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01
 LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3
-CLIP = 4.0  # observations further out than this many sigma do not take part, nor do stars tie the images to the sky
 FIRST_MAG_CLIP = 5 * FIRST_MAG_ERROR  # added to the errors when magnitudes are clipped before any fit [mag], chosen
 BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images to the catalogue [mag], chosen
-UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
-# Stars measured this much better than their catalogue, and at least this many, tell its error: chosen.
-WELL_KNOWN, MIN_STARS = 0.5, 20
-SIGMA_PER_LENGTH = {1: SIGMA_PER_MEDIAN, 2: SIGMA_PER_MEDIAN_LENGTH}  # of residuals in one and two coordinates
 ROUNDS = 5  # of fit, clipping and errors, chosen
-RIDGE = 1e-9  # of the diagonal, for coefficients that too few stars determine
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ def observe(pixels: Pixels, row: np.void, refcat: np.ndarray, config: dict) -> I
     measured = measure_image(pixels, row, config)
     exposure, table = measured.exposure, measured.table
     reference = refcat[refcat["star"]]
-    i, j, wcs = match_sources(table, exposure.wcs, exposure.shape, reference, config)
+    i, j, centre = match_sources(table, exposure.wcs, exposure.shape, reference, config)
     source = table[i]
     point_like = source["extendedness"] == 0
     observations = tables.from_columns(
@@ -106,8 +100,7 @@ def observe(pixels: Pixels, row: np.void, refcat: np.ndarray, config: dict) -> I
         flux=np.where(point_like, source["psfFlux"], np.nan),
         flux_err=source["psfFluxErr"],
     )
-    scale = central_pixel_scale(wcs, exposure.shape) / 3600
-    centre = image_centre(wcs, exposure.shape)
+    scale = central_pixel_scale(exposure.wcs, exposure.shape) / 3600
     return Image(int(row["detector"]), str(row["band"]), exposure.shape, centre, scale, observations, reference[j])
 
 
@@ -169,8 +162,8 @@ def refined(refcat: np.ndarray, stars: np.ndarray, band: str) -> np.ndarray:
     same = stars["id"][partner] == refcat["id"][rows]
     rows, partner = rows[same], partner[same]
     better = refcat.copy()
-    better["ra"][rows] += stars["east"][partner] / np.cos(np.radians(refcat["dec"][rows]))
-    better["dec"][rows] += stars["north"][partner]
+    shift = np.column_stack([stars["east"][partner], stars["north"][partner]])
+    better["ra"][rows], better["dec"][rows] = from_plane(shift, (refcat["ra"][rows], refcat["dec"][rows]))
     better["pos_err"][rows] = stars["pos_err"][partner]
     measured = np.isfinite(stars["mag"][partner])
     for column in ("mag", "mag_err"):
@@ -227,6 +220,7 @@ def positions(
     detectors = sorted({image.detector for image in images})
     detector = np.array([detectors.index(image.detector) for image in images])[number]
     terms, plane = _terms_and_plane(images, observed, order)
+    turn = _turns(images, number, catalogue, star)
     pixel = MAS_PER_DEGREE * np.array([image.pixel_scale for image in images])[number]
     error = np.hypot(observed["err"] * pixel, LEAST_POSITION_ERROR)
     known = np.isfinite(catalogue["pos_err"])
@@ -237,17 +231,20 @@ def positions(
     n_affine = 2 * N_LINEAR * len(images)
     of_images = [number == i for i in range(len(images))]
     maps = np.array([np.linalg.lstsq(terms[:N_LINEAR, rows].T, plane[rows])[0] for rows in of_images])
-    tied, best_error = np.ones(len(prior), bool), _smallest(error, star, valid, len(prior))
+    at_stars = np.einsum("nsa,na->sn", turn, plane)
+    tied, best_error = np.ones(len(prior), bool), corrections.smallest_error(error, star, valid, len(prior))
     for _ in range(ROUNDS):
-        blocks = _affine_and_distortion(terms, maps, number, detector, len(detectors))
-        tie = np.where(tied, np.hypot(prior, best_error), UNTIED)
-        parameters, shift, star_error = _solve(blocks, plane.T, used / error**2, star, tie)
+        blocks = _affine_and_distortion(terms, maps, turn, number, detector, len(detectors))
+        tie = np.where(tied, np.hypot(prior, best_error), corrections.UNTIED)
+        parameters, shift, star_error = corrections.solve(blocks, at_stars, used / error**2, star, tie)
         maps = parameters[:n_affine].reshape(len(images), N_LINEAR, 2)
-        residual = np.array([plane[:, a] + shift[a][star] - blocks[a] @ parameters for a in range(2)])
-        used, error = _clipped(residual, error, valid)
+        residual = np.array([at_stars[a] + shift[a][star] - blocks[a] @ parameters for a in range(2)])
+        used, error = corrections.clipped(residual, error, valid)
         if not known.all():
-            prior[~known] = _typical_error(shift[:, ~known], star_error[~known], prior[~known], LEAST_POSITION_ERROR)
-        tied = np.hypot(*shift) < CLIP * np.hypot(prior, star_error)
+            prior[~known] = corrections.typical_error(
+                shift[:, ~known], star_error[~known], prior[~known], LEAST_POSITION_ERROR
+            )
+        tied = np.hypot(*shift) < corrections.CLIP * np.hypot(prior, star_error)
     higher = parameters[n_affine:].reshape(len(detectors), -1, 2)
     distortion = {d: np.vstack([np.zeros((N_LINEAR, 2)), c]) for d, c in zip(detectors, higher)}
     return distortion, shift / MAS_PER_DEGREE, star_error / MAS_PER_DEGREE
@@ -283,18 +280,20 @@ def magnitudes(
     known = np.isfinite(mag_err)
     prior = np.where(known, np.hypot(mag_err, LEAST_MAG_ERROR), FIRST_MAG_ERROR)
     block = sparse.csr_array((np.ones(len(star)), (np.arange(len(star)), image)), shape=(len(star), len(numbers)))
-    best_error = _smallest(error, star, valid, len(prior))
+    best_error = corrections.smallest_error(error, star, valid, len(prior))
     # light of neighbours below the detection limit makes faint stars too bright
     bright = best_error < BRIGHT_ERROR
-    bright |= bright.sum() < MIN_STARS
+    bright |= bright.sum() < corrections.MIN_STARS
     tied = bright
     for _ in range(ROUNDS):
-        tie = np.where(tied, np.hypot(prior, best_error), UNTIED)
-        zero_points, shift, star_error = _solve([block], offset[None], used / error**2, star, tie)
-        used, error = _clipped((offset + shift[0][star] - block @ zero_points)[None], error, valid)
+        tie = np.where(tied, np.hypot(prior, best_error), corrections.UNTIED)
+        zero_points, shift, star_error = corrections.solve([block], offset[None], used / error**2, star, tie)
+        used, error = corrections.clipped((offset + shift[0][star] - block @ zero_points)[None], error, valid)
         if not known.all():
-            prior[~known] = _typical_error(shift[:, ~known], star_error[~known], prior[~known], LEAST_MAG_ERROR)
-        tied = bright & (np.abs(shift[0]) < CLIP * np.hypot(prior, star_error))
+            prior[~known] = corrections.typical_error(
+                shift[:, ~known], star_error[~known], prior[~known], LEAST_MAG_ERROR
+            )
+        tied = bright & (np.abs(shift[0]) < corrections.CLIP * np.hypot(prior, star_error))
     seen = np.bincount(star[used], minlength=len(mag)) > 0
     return np.where(seen, mag + shift[0], np.nan), np.where(seen, star_error, np.nan)
 
@@ -317,8 +316,15 @@ def _terms_and_plane(images: Sequence[Image], observed: np.ndarray, order: int) 
         rows = observed["image"] == number
         u, v = polynomials.centred(observed["x"][rows], observed["y"][rows], image.shape)
         terms[:, rows] = polynomials.terms(u, v, order)
-        plane[rows] = MAS_PER_DEGREE * astrometry.to_plane(image.reference["ra"], image.reference["dec"], image.centre)
+        plane[rows] = MAS_PER_DEGREE * to_plane(image.reference["ra"], image.reference["dec"], image.centre)
     return terms, plane
+
+
+def _turns(images: Sequence[Image], number: np.ndarray, catalogue: np.ndarray, star: np.ndarray) -> np.ndarray:
+    """East and north of the planes of the images in those at the star (n, 2, 2), for each observation."""
+    planes = np.array([sphere.axes(*image.centre) for image in images])
+    at_stars = sphere.axes(catalogue["ra"], catalogue["dec"])
+    return np.einsum("nsx,nax->nsa", at_stars[star], planes[number])
 
 
 def _leave_out_discordant(offset: np.ndarray, error: np.ndarray, image: np.ndarray, valid: np.ndarray) -> None:
@@ -326,69 +332,27 @@ def _leave_out_discordant(offset: np.ndarray, error: np.ndarray, image: np.ndarr
     for number in np.unique(image[valid]):
         rows = valid & (image == number)
         deviation = np.abs(offset - np.median(offset[rows]))[rows]
-        valid[rows] = deviation < CLIP * np.hypot(error[rows], FIRST_MAG_CLIP)
+        valid[rows] = deviation < corrections.CLIP * np.hypot(error[rows], FIRST_MAG_CLIP)
 
 
-def _affine_and_distortion(terms, maps, image, detector, n_detectors) -> list[sparse.csr_array]:
-    """Design matrices of both sky axes for the affine maps and, through their present matrices, the distortion."""
+def _affine_and_distortion(terms, maps, turn, image, detector, n_detectors) -> list[sparse.csr_array]:
+    """Design matrices of east and north at the star for the affine maps and, through these, for the distortion."""
     n_terms, n = terms.shape
     n_affine, n_higher = 2 * N_LINEAR * len(maps), n_terms - N_LINEAR
-    matrix = maps[image, 1:]
+    matrix = np.einsum("nla,nsa->nls", maps[image, 1:], turn)
     first_affine, first_higher = 2 * N_LINEAR * image, n_affine + 2 * n_higher * detector
     blocks = []
     for axis in range(2):
-        values = [terms[k] for k in range(N_LINEAR)]
-        columns = [first_affine + 2 * k + axis for k in range(N_LINEAR)]
+        values, columns = [], []
+        for k in range(N_LINEAR):
+            values += [terms[k] * turn[:, axis, along] for along in range(2)]
+            columns += [first_affine + 2 * k + along for along in range(2)]
         for k in range(n_higher):
             values += [terms[N_LINEAR + k] * matrix[:, along, axis] for along in range(2)]
             columns += [first_higher + 2 * k + along for along in range(2)]
         entries = np.concatenate(values), (np.tile(np.arange(n), len(values)), np.concatenate(columns))
         blocks.append(sparse.csr_array(entries, shape=(n, n_affine + 2 * n_higher * n_detectors)))
     return blocks
-
-
-def _solve(blocks, values, weight, star, prior) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted least squares of blocks[a] @ p - s_a[star] = values[a], and of s_a = 0 within `prior`.
-
-    Returns p, s (n_axes, m), and the errors (m,) of s for this p.
-    """
-    precision = np.bincount(star, weight, len(prior)) + prior**-2.0
-    gather = sparse.csr_array((weight, (star, np.arange(len(star)))), shape=(len(prior), len(star)))
-    normal, right, sums = 0, 0, []
-    for block, value in zip(blocks, values):
-        weighted = sparse.diags_array(weight) @ block
-        coupling, total = gather @ block, gather @ value
-        sums.append((coupling, total))
-        normal = normal + block.T @ weighted - coupling.T @ sparse.diags_array(1 / precision) @ coupling
-        right = right + weighted.T @ value - coupling.T @ (total / precision)
-    diagonal = normal.diagonal()
-    normal = normal + sparse.diags_array(RIDGE * diagonal + (diagonal <= 0))
-    parameters = splu(sparse.csc_array(normal)).solve(right)
-    shift = np.array([(coupling @ parameters - total) / precision for coupling, total in sums])
-    return parameters, shift, precision**-0.5
-
-
-def _clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Valid observations with a residual (n_axes, n) within `CLIP` errors, and errors scaled to what they scatter."""
-    length = np.sqrt((residual**2).sum(0)) / error
-    width = max(1.0, SIGMA_PER_LENGTH[len(residual)] * np.median(length[valid])) if valid.any() else 1.0
-    return valid & (length < CLIP * width), error * width
-
-
-def _typical_error(shift: np.ndarray, error: np.ndarray, prior: np.ndarray, least: float) -> float:
-    """Error of the catalogue from the corrections (n_axes, m) of stars that the images know better than it does."""
-    well_known = error < WELL_KNOWN * prior
-    if well_known.sum() < MIN_STARS:
-        return float(np.median(prior)) if len(prior) else least
-    scatter = median_width(shift[:, well_known])
-    return float(max(np.sqrt(scatter**2 + np.median(error[well_known]) ** 2), least))
-
-
-def _smallest(error: np.ndarray, star: np.ndarray, valid: np.ndarray, n_stars: int) -> np.ndarray:
-    """Smallest error (n_stars,) of the valid observations of each star; what neighbours do to it is the same in all."""
-    smallest = np.full(n_stars, UNTIED)
-    np.minimum.at(smallest, star[valid], error[valid])
-    return smallest
 
 
 def _camera(distortion: dict[int, np.ndarray], order: int) -> np.ndarray:

@@ -89,7 +89,13 @@ def zero_point(
     error = np.hypot(flux_mag_err, np.nan_to_num(np.asarray(ref_mag_err, float)))
     usable = np.isfinite(offset) & np.isfinite(error)
     if usable.sum() < MIN_STARS:
-        raise BadData(f"no zero point: {usable.sum()} stars with a flux and a catalogue magnitude", Kind.ZERO_POINT)
+        raise BadData(
+            f"no zero point: only {usable.sum()} of {len(offset)} matched stars can be used; "
+            f"{np.sum(np.asarray(flux) > 0)} have a flux, {np.isfinite(ref_mag).sum()} a catalogue magnitude",
+            Kind.ZERO_POINT,
+            usable.sum(),
+            MIN_STARS,
+        )
 
     used = usable.copy()
     used[usable] = _clipped(offset[usable], error[usable], n_sigma, n_iter)

@@ -10,7 +10,8 @@ import numpy as np
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
-from diaflow.calibrate import astrometry, psf_stamp, psf_stars
+from diaflow.calibrate import psf_stamp, psf_stars
+from diaflow.calibrate.match import match
 from diaflow.errors import data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.instruments.images import Pixels
@@ -70,7 +71,7 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
         When hardly any pixel is usable, the header has no usable WCS, or there is no PSF.
     """
     exposure = detrend(pixels, row, config["edge"], config["cosmic_rays"])
-    exposure.wcs = header_wcs(pixels.header)
+    exposure.wcs = header_wcs(pixels.header, exact="wcs" in config["trust"])
     sky = 0.0
     if "background" not in config["trust"]:
         sky = float(np.median(noise.sparse(background.subtract(exposure, config["background_mesh"]))))
@@ -87,7 +88,7 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
 
 def match_sources(
     table: np.ndarray, wcs: WCS, shape: tuple[int, int], reference: np.ndarray, config: dict
-) -> tuple[np.ndarray, np.ndarray, WCS]:
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Find the reference stars among the sources of an image.
 
     Parameters
@@ -106,8 +107,8 @@ def match_sources(
     -------
     i, j : (n,) int arrays
         Rows of the sources and of their stars.
-    wcs : WCS
-        With CRVAL and the linear matrix corrected.
+    centre : (ra, dec)
+        Where the centre of the image is [deg], as the stars have it.
 
     Raises
     ------
@@ -118,8 +119,8 @@ def match_sources(
         bright = np.flatnonzero(sources.unflagged(table) & (table["psfFlux"] > CALIBRATION_SNR * table["psfFluxErr"]))
     x, y, flux = (table[name][bright] for name in ("x", "y", "psfFlux"))
     limits = config["max_offset"], config["max_rotation"]
-    i, j, wcs = astrometry.match(x, y, flux, wcs, shape, reference, *limits)
-    return bright[i], j, wcs
+    i, j, centre = match(x, y, flux, wcs, shape, reference, *limits)
+    return bright[i], j, centre
 
 
 def centroid_errors(table: np.ndarray) -> np.ndarray:

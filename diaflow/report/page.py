@@ -93,7 +93,10 @@ def write(
         "<h2>Images</h2>",
         _visit_table(visits),
         "<h2>Conditions</h2>",
-        _image(plots.conditions(visits[visits["ingest_status"] == "ok"]), "Seeing, depth and noise of every image against time"),
+        _image(
+            plots.conditions(visits[visits["ingest_status"] == "ok"]),
+            "Seeing, depth and noise of every image against time",
+        ),
         _figures(validation) if validation else "",
         "<h2>Most significant DIAObjects</h2>",
         *_dia_objects(collected, Path(products)),

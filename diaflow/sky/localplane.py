@@ -1,9 +1,46 @@
-"""The sky around a source as a plane: steps to the east and to the north, and vectors of pixels on it."""
+"""The sky around a point as a plane: gnomonic positions on it, steps to the east and north, vectors of pixels."""
 
 import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.sky import sphere
+from diaflow.units import ARCSEC
+
+
+def to_plane(ra: np.ndarray, dec: np.ndarray, crval: np.ndarray) -> np.ndarray:
+    """Gnomonic projection about a point.
+
+    Parameters
+    ----------
+    ra, dec : (n,) arrays
+        [deg]
+    crval : (ra, dec)
+        The point [deg].
+
+    Returns
+    -------
+    (n, 2) array
+        Standard coordinates xi and eta [deg]; NaN far from the point.
+    """
+    return np.rad2deg(np.stack(sphere.gnomonic(ra, dec, *crval), -1))
+
+
+def from_plane(plane: np.ndarray, crval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of `to_plane`.
+
+    Parameters
+    ----------
+    plane : (..., 2) array
+        Standard coordinates [deg].
+    crval : (ra, dec)
+        The point of the projection [deg].
+
+    Returns
+    -------
+    ra, dec : arrays
+        [deg], right ascension in 0 ... 360.
+    """
+    return sphere.from_gnomonic(*np.deg2rad(np.moveaxis(plane, -1, 0)), *crval)
 
 
 def steps(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -21,8 +58,8 @@ def steps(wcs: WCS, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         Rows are east and north, columns are x and y [arcsec].
     """
     ra, dec = wcs.all_pix2world(x, y, 0)
-    columns = [sphere.offsets(*wcs.all_pix2world(x + dx, y + dy, 0), ra, dec) for dx, dy in ((1, 0), (0, 1))]
-    return 3600 * np.transpose(columns, (2, 1, 0))
+    columns = [sphere.gnomonic(*wcs.all_pix2world(x + dx, y + dy, 0), ra, dec) for dx, dy in ((1, 0), (0, 1))]
+    return np.transpose(columns, (2, 1, 0)) / ARCSEC
 
 
 def pixel_side(steps: np.ndarray) -> np.ndarray:

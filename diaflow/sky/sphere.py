@@ -22,6 +22,24 @@ def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
+def axes(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Unit vectors to the east and to the north of positions, those of the right ascension at a pole too.
+
+    Parameters
+    ----------
+    ra, dec : arrays or floats
+        [deg]
+
+    Returns
+    -------
+    (..., 2, 3) array
+    """
+    ra, dec = np.broadcast_arrays(np.radians(ra), np.radians(dec))
+    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros(ra.shape)], axis=-1)
+    north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
+    return np.stack([east, north], axis=-2)
+
+
 def sky_position(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of `unit_vectors`.
 

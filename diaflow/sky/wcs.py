@@ -16,6 +16,8 @@ LEAST_WIDTH = (
 )
 EQUINOX = 2000.0  # [yr]
 
+UNREAD = "-TNX"  # projection whose distortion, in cards WAT, astropy passes over
+
 # How far from an image its distortion is still inverted: pixels, and a part of its longer side; and how well [pixel].
 MARGIN, MARGIN_FRACTION, INVERSION_TOLERANCE = 100, 0.25, 1e-5
 
@@ -39,17 +41,23 @@ def read_wcs(header: fits.Header) -> WCS:
     ValueError, TypeError, KeyError, fits.VerifyError
         When astropy or wcslib cannot make one of its cards.
     """
+    if str(header.get("CTYPE1")).endswith("-TPV"):
+        header = header.copy()
+        for key in ("PV1_1", "PV2_1"):  # 1 where the card is missing by the convention, 0 by wcslib
+            header.setdefault(key, 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(header)
 
 
-def header_wcs(header: fits.Header) -> WCS:
+def header_wcs(header: fits.Header, exact: bool = False) -> WCS:
     """The WCS of an image header, which must be right ascension and declination, equinox 2000.
 
     Parameters
     ----------
     header : fits.Header
+    exact : bool
+        Whether it must be all that the header tells: astropy passes over the distortion of some projections.
 
     Returns
     -------
@@ -64,7 +72,7 @@ def header_wcs(header: fits.Header) -> WCS:
         wcs = read_wcs(header)
         celestial = wcs.has_celestial
     except _WCS_ERRORS as error:
-        raise BadData(f"unusable WCS: {_last_line(error)}", Kind.WCS) from error
+        raise BadData(f"unusable WCS of type {header.get('CTYPE1')}: {_last_line(error)}", Kind.WCS) from error
     axes = tuple(wcs.wcs.ctype)
     if not celestial:
         raise BadData(
@@ -72,6 +80,10 @@ def header_wcs(header: fits.Header) -> WCS:
         )
     if not (axes[0].startswith("RA-") and axes[1].startswith("DEC-")):
         raise BadData(f"the WCS must have RA and DEC as its axes, in this order (CTYPE {', '.join(axes)})", Kind.WCS)
+    if exact and header["CTYPE1"].endswith(UNREAD):
+        raise BadData(
+            f"the distortion of a WCS of type {header['CTYPE1']} cannot be read, so it cannot be trusted", Kind.WCS
+        )
     system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
     if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != EQUINOX):
         raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}", Kind.WCS)
@@ -147,7 +159,9 @@ def central_pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
     scale = float(np.sqrt(np.linalg.norm(np.cross(v[1] - v[0], v[3] - v[2]))) / ARCSEC)
     if not (sides.max() < LARGEST_PIXEL and scale > LEAST_WIDTH * sides.max()):
         raise BadData(
-            f"the WCS has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec and {scale**2:.3g} arcsec**2", Kind.WCS
+            f"the WCS of type {wcs.wcs.ctype[0]} has pixels of {sides[0]:.3g} x {sides[1]:.3g} arcsec "
+            f"and {scale**2:.3g} arcsec**2",
+            Kind.WCS,
         )
     return scale
 
@@ -178,9 +192,9 @@ def _sky(wcs: WCS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     try:
         ra, dec = wcs.all_pix2world(x, y, 0)
     except _WCS_ERRORS as error:
-        raise BadData(f"unusable WCS: {_last_line(error)}", Kind.WCS) from error
+        raise BadData(f"unusable WCS of type {wcs.wcs.ctype[0]}: {_last_line(error)}", Kind.WCS) from error
     if not np.all(np.isfinite(ra) & np.isfinite(dec)):
-        raise BadData("the WCS has no position on the sky for parts of the image", Kind.WCS)
+        raise BadData(f"the WCS of type {wcs.wcs.ctype[0]} has no position on the sky for parts of the image", Kind.WCS)
     return ra % 360.0, dec
 
 

@@ -1,0 +1,166 @@
+"""Matching to a catalogue: pointing errors recovered, false solutions refused, and said what was tried."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pointings import COARSE, SCALE, SHAPE, SMALL, mispointed, sky, sky_wcs
+
+from diaflow.calibrate.chance import mutual_neighbours
+from diaflow.calibrate.match import match
+from diaflow.errors import BadData
+from diaflow.sky.localplane import to_plane
+from diaflow.sky.wcs import central_pixel_scale, image_centre, read_wcs
+
+
+def distance(centre, wcs, shape):
+    """Of a position from the centre of a detector [pixel]."""
+    return np.hypot(*to_plane(*centre, image_centre(wcs, shape))) * 3600 / central_pixel_scale(wcs, shape)
+
+
+def check_match(x, y, flux, star, reference, wcs, header, shape, tolerance_pixels):
+    i, j, centre = match(x, y, flux, header, shape, reference, 120.0, 1.0)
+    assert len(np.unique(i)) == len(i) == len(np.unique(j))
+    assert np.all(np.diff(i) > 0)
+    common = np.isin(star, reference["id"])
+    right = star[i] == reference["id"][j]
+    assert right.sum() >= 0.97 * common.sum()
+    # Wrong ones are accidents within 2 pixels, or a spurious source nearer than the star: a few per cent if crowded.
+    assert (~right).sum() <= max(1, 0.03 * len(i))
+    assert distance(centre, wcs, shape) < tolerance_pixels
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    n_stars=st.sampled_from([30, 100, 1000]),
+    distance=st.floats(0, 118),
+    direction=st.floats(0, 2 * np.pi),
+    rotation=st.floats(-1, 1),
+    dec=st.sampled_from([-60.0, 0.0, 30.0, 88.0]),
+)
+def test_pointing_and_rotation_are_recovered(seed, n_stars, distance, direction, rotation, dec):
+    wcs = sky_wcs(centre=(0.01, dec))
+    header = mispointed(wcs, (distance * np.cos(direction), distance * np.sin(direction)), rotation)
+    data = sky(np.random.default_rng(seed), wcs, SMALL, n_stars, COARSE)
+    # 15 or more stars of 0.1 pixel: the centre of an affine fit errs by 0.1 sqrt(2 / 15) = 0.04 pixel; 6 sigma.
+    check_match(*data, wcs, header, SMALL, 0.25)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_fifteen_reference_stars_suffice(seed):
+    rng = np.random.default_rng(seed)
+    wcs = sky_wcs(SHAPE, SCALE)
+    x, y, flux, star, reference = sky(rng, wcs, SHAPE, 400, SCALE)
+    on_detector = np.flatnonzero(np.isin(reference["id"], star))
+    reference = reference[np.sort(rng.permutation(on_detector)[:15])]
+    header = mispointed(wcs, rng.uniform(-80, 80, 2), rng.uniform(-1, 1))
+    check_match(x, y, flux, star, reference, wcs, header, SHAPE, 0.25)
+
+
+@pytest.mark.parametrize("n_stars", [100, 2000])
+def test_distortion_unknown_to_the_header_does_not_lose_the_corners(n_stars):
+    wcs = sky_wcs(SHAPE, SCALE, corner=5.0)
+    x, y, flux, star, reference = sky(np.random.default_rng(2), wcs, SHAPE, n_stars, SCALE)
+    header = mispointed(wcs, (70, -60), 0.7)
+    check_match(x, y, flux, star, reference, wcs, header, SHAPE, 4.0)
+
+
+def test_distortion_of_the_header_is_made_use_of():
+    wcs = sky_wcs(SHAPE, SCALE, corner=20.0)
+    data = sky(np.random.default_rng(2), wcs, SHAPE, 300, SCALE)
+    header = wcs.deepcopy()
+    header.wcs.crval = wcs.wcs.crval + np.array([0.02, -0.01])
+    # 20 pixels in the corners are ten times the largest matching radius.
+    check_match(*data, wcs, header, SHAPE, 0.1)
+
+
+@pytest.mark.parametrize("style", ["CD", "PC", "CROTA", "mirrored"])
+def test_every_way_to_write_the_linear_terms_is_corrected(style):
+    rotated = np.deg2rad(40)
+    header = sky_wcs().to_header()
+    for key in [key for key in header if key.startswith(("PC", "CDELT"))]:
+        del header[key]
+    turn = np.array([[np.cos(rotated), -np.sin(rotated)], [np.sin(rotated), np.cos(rotated)]])
+    if style == "CROTA":
+        header.update({"CDELT1": -COARSE / 3600, "CDELT2": COARSE / 3600, "CROTA2": 40.0})
+    elif style == "PC":
+        matrix = {f"PC{i + 1}_{j + 1}": turn[i, j] for i in (0, 1) for j in (0, 1)}
+        header.update(matrix | {"CDELT1": -COARSE / 3600, "CDELT2": COARSE / 3600})
+    else:
+        parity = np.array([[0, 1], [1, 0]]) if style == "mirrored" else np.diag([-1, 1])
+        matrix = turn @ parity * COARSE / 3600
+        header.update({f"CD{i + 1}_{j + 1}": matrix[i, j] for i in (0, 1) for j in (0, 1)})
+    wcs = read_wcs(header)
+    data = sky(np.random.default_rng(4), wcs, SMALL, 100, COARSE)
+    header["CRVAL1"] += 90 / 3600
+    header["CRVAL2"] -= 60 / 3600
+    check_match(*data, wcs, read_wcs(header), SMALL, 0.2)
+
+
+def test_reference_stars_without_magnitudes_are_matched():
+    wcs = sky_wcs()
+    data = sky(np.random.default_rng(6), wcs, SMALL, 1000, COARSE)
+    data[-1]["mag"] = np.nan
+    check_match(*data, wcs, mispointed(wcs, (50, 50), 0.5), SMALL, 0.2)
+
+
+def test_rotation_may_be_excluded_from_the_search():
+    wcs = sky_wcs()
+    x, y, flux, _, reference = sky(np.random.default_rng(6), wcs, SMALL, 100, COARSE)
+    centre = match(x, y, flux, mispointed(wcs, (50, 50), 0.05), SMALL, reference, 120.0, 0.0)[2]
+    assert distance(centre, wcs, SMALL) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape, scale", [(SHAPE, SCALE), (SMALL, COARSE)])
+@pytest.mark.parametrize("n_stars", [20, 100, 500, 2000])
+def test_wrong_field_gives_no_match(shape, scale, n_stars):
+    wcs = sky_wcs(shape, scale)
+    for seed in range(5):
+        x, y, flux, *_ = sky(np.random.default_rng(seed), wcs, shape, n_stars, scale)
+        reference = sky(np.random.default_rng(seed + 100), wcs, shape, n_stars, scale)[-1]
+        with pytest.raises(BadData, match=r"no match to the reference catalogue \(best \d+ of \d+ sources"):
+            match(x, y, flux, wcs, shape, reference, 120.0, 1.0)
+
+
+@pytest.mark.parametrize("n_stars", [20, 100, 2000])
+@pytest.mark.parametrize("factor", [0.95, 1.05])
+def test_wrong_scale_gives_no_match(n_stars, factor):
+    wcs = sky_wcs()
+    x, y, flux, _, reference = sky(np.random.default_rng(9), wcs, SMALL, n_stars, COARSE)
+    with pytest.raises(BadData, match="no match"):
+        match(x, y, flux, mispointed(wcs, (0, 0), 0, factor), SMALL, reference, 120.0, 1.0)
+
+
+def test_pointing_error_beyond_the_limit_gives_no_match():
+    wcs = sky_wcs()
+    x, y, flux, _, reference = sky(np.random.default_rng(9), wcs, SMALL, 300, COARSE)
+    with pytest.raises(BadData, match="no match"):
+        match(x, y, flux, mispointed(wcs, (100, 0), 0), SMALL, reference, 60.0, 1.0)
+    with pytest.raises(BadData, match="no match"):
+        match(x, y, flux, mispointed(wcs, (0, 0), 3.0), SMALL, reference, 60.0, 1.0)
+
+
+@pytest.mark.parametrize("n_sources, n_references", [(3, 500), (500, 3), (3, 3), (0, 500), (500, 0), (0, 0)])
+def test_three_stars_or_none_give_no_match(n_sources, n_references):
+    wcs = sky_wcs()
+    x, y, flux, _, reference = sky(np.random.default_rng(1), wcs, SMALL, 500, COARSE, missing=0, spurious=0)
+    with pytest.raises(BadData, match="no match"):
+        few = slice(n_sources)
+        match(x[few], y[few], flux[few], wcs, SMALL, reference[:n_references], 120.0, 1.0)
+
+
+def test_sources_without_a_position_are_passed_over():
+    wcs = sky_wcs()
+    x, y, flux, star, reference = sky(np.random.default_rng(1), wcs, SMALL, 200, COARSE)
+    x[::7], flux[::5] = np.nan, np.nan
+    i, j, _ = match(x, y, flux, mispointed(wcs, (50, 0), 0.2), SMALL, reference, 120.0, 1.0)
+    assert np.isfinite(x[i]).all()
+    assert (star[i] == reference["id"][j]).mean() > 0.95
+
+
+def test_a_star_without_a_place_has_no_neighbours_but_a_reason():
+    points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    with pytest.raises(BadData, match="neighbours"):
+        mutual_neighbours(points, np.vstack([points, [np.nan, 0.0]]), 0.5)
