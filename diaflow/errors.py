@@ -21,6 +21,7 @@ class Kind(StrEnum):
     HEADER = "header"
     WCS = "wcs"
     NOT_WANTED = "not_wanted"
+    ELSEWHERE = "elsewhere"
     CALIBRATION = "calibration"
     PIXELS = "pixels"
     PSF = "psf"

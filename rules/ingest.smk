@@ -3,7 +3,7 @@
 
 rule ingest:
     input:
-        sorted(set(plan.exposures["path"].tolist())),
+        plan.files,
     output:
         exposures=product("exposures.parquet"),
     log:
@@ -13,7 +13,10 @@ rule ingest:
     resources:
         mem_mb=1000,
     params:
-        config={key: config[key] for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate")},
+        config={
+            key: config[key]
+            for key in ("images", "instrument", "metadata", "bands", "detectors", "simulate", "skymap")
+        },
         instrument=INSTRUMENT,
     script:
         "../scripts/ingest.py"

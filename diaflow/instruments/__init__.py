@@ -3,4 +3,16 @@
 One YAML map per camera, beside this file, says which header keys hold what (`translate` has the rules).
 """
 
-__all__ = ["columns", "delivered", "headers", "images", "ingest", "maps", "pointing", "raw", "times", "translate"]
+__all__ = [
+    "columns",
+    "delivered",
+    "fits_files",
+    "headers",
+    "images",
+    "ingest",
+    "maps",
+    "pointing",
+    "raw",
+    "times",
+    "translate",
+]

@@ -91,7 +91,8 @@ def as_number(value: object, name: str = "value") -> float:
         When it is none.
     """
     try:
-        number = float(value) if not isinstance(value, bool) else np.nan
+        # Python reads 1_5 as 15.
+        number = np.nan if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError):
         number = np.nan
     if not np.isfinite(number):

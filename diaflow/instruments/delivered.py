@@ -14,6 +14,7 @@ from astropy.io import fits
 
 from diaflow.errors import BadData, Kind
 from diaflow.instruments import translate
+from diaflow.instruments.fits_files import opened, pixels, readable
 
 _log = logging.getLogger(__name__)
 IGNORE = "ignore"  # the plane of what is not masked
@@ -117,7 +118,7 @@ def variance(section: dict, path: Path, header: fits.Header, number: int, shape:
 
     def convert(hdus: fits.HDUList, key: int | str) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            return _VARIANCES[section.get("format", "variance")](np.array(hdus[key].data, np.float32))
+            return _VARIANCES[section.get("format", "variance")](np.array(pixels(hdus[key])[0], np.float32))
 
     return _read(section, path, header, number, shape, convert)
 
@@ -131,16 +132,12 @@ def _read(section: dict, path: Path, header: fits.Header, number: int, shape: tu
         return None
     # Where files have one HDU for each detector, its name is safer than its number.
     key = section.get("hdu", header.get("EXTNAME", number))
-    try:
-        with fits.open(delivered, memmap=False) as hdus:
-            pixels = convert(hdus, key)
-        if pixels.shape != shape:
-            raise ValueError(f"{pixels.shape} pixels where the image has {shape}")
-    except (OSError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise BadData(
-            f"unreadable mask or variance {delivered.name}: {' '.join(str(error).split())}", Kind.FILE
-        ) from error
-    return pixels
+    with readable(f"unreadable mask or variance {delivered.name}"):
+        with opened(delivered) as hdus:
+            plane = convert(hdus, key)
+        if plane.shape != shape:
+            raise ValueError(f"{plane.shape} pixels where the image has {shape}")
+    return plane
 
 
 def _file(rule: str | dict | None, path: Path, header: fits.Header) -> Path:
@@ -176,7 +173,7 @@ def _lsst(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, in
 
 def _bits(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, int]) -> np.ndarray:
     """Planes of a mask whose bits, counted from 0, mean something each."""
-    values, index = _values(hdus[key].data)
+    values, index = _values(pixels(hdus[key])[0])
     wanted = {plane: sum(1 << number for number in numbers) for plane, numbers in planes.items()}
     return _merged(wanted, values.shape, lambda bits: (values & bits) != 0)[index]
 
@@ -185,7 +182,7 @@ def _codes(hdus: fits.HDUList, key: int | str, planes: dict, shape: tuple[int, i
     """Planes of a mask whose values mean one thing each; 0 is a good pixel, and others that the map does not know
     are an error: it is the map of another kind of mask.
     """
-    values, index = _values(hdus[key].data)
+    values, index = _values(pixels(hdus[key])[0])
     known = np.isin(values, [0, *_names(planes)])
     if not known[index].all():
         unknown = np.unique(index[~known[index]])

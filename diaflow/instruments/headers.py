@@ -5,63 +5,18 @@ image where frames are raw, and with a WCS made of the pointing where the map as
 """
 
 import gzip
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
 from diaflow.errors import BadData, Kind
 from diaflow.instruments import pointing, raw, translate
+from diaflow.instruments.fits_files import is_image, readable
 from diaflow.instruments.maps import load
 
 EACH = "each"  # HDU of a map: every 2-d image of a file is a detector
-
-# What astropy raises for files that are not FITS, are cut short or have impossible headers.
-_UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """A context in which astropy says nothing about the headers that it repairs.
-
-    Yields
-    ------
-    None
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        yield
-
-
-@contextmanager
-def readable(what: str) -> Iterator[None]:
-    """A quiet context for the reading of a FITS file.
-
-    Parameters
-    ----------
-    what : str
-        Begins the reason, e.g. "unreadable header".
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    BadData
-        When the file is not FITS, is cut short or has an impossible header; the reason is one line.
-    """
-    try:
-        with quiet():
-            yield
-    except _UNREADABLE as error:
-        raise BadData(f"{what}: {' '.join(str(error).split()) or type(error).__name__}", Kind.FILE) from error
 
 
 def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits.Header]], fits.Header]:
@@ -71,7 +26,7 @@ def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits
     ----------
     path : str
     hdu : int, str or None
-        Number or name of the HDU with the pixels; `EACH` for every 2-d image, None for the first.
+        Number or name of the HDU with the pixels; `EACH` for every image of two axes, None for the first.
 
     Returns
     -------
@@ -90,12 +45,12 @@ def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits
         # fits.open would decompress the pixels too, to find out where the file ends.
         with gzip.open(path) as file:
             header = fits.Header.fromfile(file)
-        if header["NAXIS"] == 2:
+        if is_image(header):
             return [(0, header)], header
     with fits.open(path) as hdus:
         named = hdu not in (None, EACH)
         candidates = [(hdus.index_of(hdu), hdus[hdu])] if named else enumerate(hdus)
-        images = (entry for entry in candidates if entry[1].is_image and entry[1].header.get("NAXIS") == 2)
+        images = (entry for entry in candidates if entry[1].is_image and is_image(entry[1].header))
         headers = [(number, image.header) for number, image in (images if hdu == EACH else islice(images, 1))]
         if not headers:
             raise BadData(f"HDU {hdu} is not a 2-d image" if named else "has no 2-d image", Kind.FILE)
@@ -122,7 +77,10 @@ def assembled(path: str, header: fits.Header, recipe: dict) -> fits.Header:
     BadData
         When the file does not have the sections of pixels that the map names.
     """
-    return header if recipe["raw"] is None else raw.assembled_header(Path(path), header, recipe["raw"])
+    if recipe["raw"] is None:
+        return header
+    with readable("unreadable header"):
+        return raw.assembled_header(Path(path), header, recipe["raw"])
 
 
 def located(path: Path, header: fits.Header, primary: fits.Header, recipe: dict) -> fits.Header:
@@ -174,5 +132,4 @@ def read(row: np.void, instrument: str) -> fits.Header:
     recipe, path = load(instrument), row["path"]
     with readable(f"unreadable header {path}"):
         headers, primary = of_detectors(path, int(row["hdu"]))
-        header = assembled(path, headers[0][1], recipe)
-    return located(Path(path), header, primary, recipe)
+    return located(Path(path), assembled(path, headers[0][1], recipe), primary, recipe)

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from diaflow.errors import BadData, Kind
-from diaflow.instruments import delivered, headers, raw
+from diaflow.instruments import delivered, fits_files, headers, raw
 from diaflow.instruments.maps import load
 
 
@@ -22,7 +22,7 @@ class Pixels:
     Attributes
     ----------
     image : (ny, nx) float32 array
-        Counts [DN].
+        Counts [DN]; NaN where undefined.
     header : fits.Header
         With a celestial WCS of the image.
     variance : (ny, nx) float32 array or None
@@ -58,17 +58,18 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
         When the map cannot be used.
     """
     recipe, path, number = load(instrument), Path(row["path"]), int(row["hdu"])
-    with headers.readable(f"unreadable image {path}"), fits.open(path, memmap=False) as hdus:
-        header = headers.located(path, hdus[number].header.copy(), hdus[0].header, recipe)
-        image = np.ascontiguousarray(hdus[number].data, dtype=np.float32)
+    with fits_files.readable(f"unreadable image {path}"), fits_files.opened(path) as hdus:
+        header = headers.located(path, hdus[number].header, hdus[0].header, recipe)
+        image, undefined = fits_files.pixels(hdus[number])
+        image = np.array(image, np.float32)
+    image[undefined] = np.nan
     if image.shape != (row["ny"], row["nx"]):
         raise BadData(
             f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be", Kind.FILE
         )
     place = path, header, number, image.shape
-    with headers.quiet():
-        variance = delivered.variance(recipe["variance"], *place) if recipe["variance"] else None
-        mask = delivered.mask(recipe["masks"], *place) if recipe["masks"] else None
+    variance = delivered.variance(recipe["variance"], *place) if recipe["variance"] else None
+    mask = delivered.mask(recipe["masks"], *place) if recipe["masks"] else None
     return Pixels(image, header, variance, mask)
 
 
@@ -94,5 +95,5 @@ def read_raw(row: np.void, instrument: str) -> raw.Raw:
     """
     recipe = load(instrument)
     columns = {name: row[name].item() if isinstance(row[name], np.generic) else row[name] for name in row.dtype.names}
-    with headers.readable(f"unreadable image {row['path']}"):
+    with fits_files.readable(f"unreadable image {row['path']}"):
         return raw.read(Path(row["path"]), int(row["hdu"]), recipe["raw"], columns, Path(recipe["folder"]))

@@ -16,16 +16,43 @@ from astropy.io import fits
 from diaflow.errors import BadData, InputError, Kind
 from diaflow.instruments import headers, translate
 from diaflow.instruments.columns import CALIBRATIONS, COLUMNS, checked
+from diaflow.instruments.fits_files import readable
 from diaflow.instruments.maps import load
 from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre, image_corners
 from diaflow.store import tables
 
-LEFT_OUT = "left out"
-
 _log = logging.getLogger(__name__)
+LEFT_OUT = "left out"  # status of an image that could be used and shall not be
 
 
 def ingest_images(
+    images: str | Sequence[str],
+    instrument: str,
+    metadata: dict | None = None,
+    bands: Sequence[str] = (),
+    detectors: Sequence[int] = (),
+) -> np.ndarray:
+    """The exposure table of image files, from their headers alone, without the images that are `LEFT_OUT`.
+
+    Parameters
+    ----------
+    images, instrument, metadata, bands, detectors
+        As of `all_images`.
+
+    Returns
+    -------
+    "exposure" table
+
+    Raises
+    ------
+    InputError
+        As `all_images`.
+    """
+    table = all_images(images, instrument, metadata, bands, detectors)
+    return table[table["status"] != LEFT_OUT]
+
+
+def all_images(
     images: str | Sequence[str],
     instrument: str,
     metadata: dict | None = None,
@@ -43,14 +70,13 @@ def ingest_images(
     metadata : dict
         Constants by column that take the place of the map's rules, e.g. ``{"gain": 1.4}``.
     bands, detectors : list
-        Take these only; empty for all.
+        Use these only; empty for all.
 
     Returns
     -------
     "exposure" table
-        Sorted by visit and detector, those that are not wanted at the end.  An image that cannot be used has status
-        "failed" with a reason and its kind, one that is not wanted "left out" with the same; a bias, dark or flat frame
-        "calibration".
+        Sorted by visit and detector.  An image that cannot be used has status "failed" and a reason, one that shall not
+        be used the status `LEFT_OUT` and a reason, a bias, dark or flat frame the status "calibration".
 
     Raises
     ------
@@ -62,20 +88,33 @@ def ingest_images(
     rules = recipe["columns"] | _constants(metadata or {})
     paths = _expand([images] if isinstance(images, str) else images)
     table = np.concatenate([row for path in paths for row in _rows(path, rules, recipe)])
-    table = _without_others(table)
+    leave_out(table, table["imagetype"] == "other", "neither a science nor a calibration frame")
     for row in table[table["status"] == "failed"]:
         _log.warning("%s: %s", row["path"], row["reason"])
     if not np.any(table["status"] == "ok"):
         first = next((f"; the first is {row['path']}: {row['reason']}" for row in table if row["reason"]), "")
         raise InputError(f"no usable image{first}")
     _choose(table, bands, detectors)
-    for reason in sorted(set(table["reason"][table["status"] == LEFT_OUT])):
-        paths = table["path"][table["reason"] == reason]
-        _log.info("%d images are left out, %s; the first is %s", len(paths), reason, paths[0])
     _refuse_conflicts(table[table["status"] == "ok"])
-    keys = ("visit", "detector", "path")
-    order = sorted(range(len(table)), key=lambda i: (table["status"][i] == LEFT_OUT, *(table[key][i] for key in keys)))
+    order = sorted(range(len(table)), key=lambda i: (table["visit"][i], table["detector"][i], table["path"][i]))
     return table[order]
+
+
+def leave_out(table: np.ndarray, which: np.ndarray, reason: str, kind: Kind = Kind.NOT_WANTED) -> None:
+    """Name images that shall not be used in a warning, and say so in their rows.
+
+    Parameters
+    ----------
+    table : "exposure" table
+        Changed in place.
+    which : (n,) bool array
+    reason : str
+    kind : Kind
+        What the reason is about.
+    """
+    if which.any():
+        table["status"][which], table["reason"][which], table["kind"][which] = LEFT_OUT, reason, kind
+        _log.warning("left out, %s: %s", reason, ", ".join(dict.fromkeys(table["path"][which].tolist())))
 
 
 def _constants(metadata: dict) -> dict:
@@ -94,7 +133,7 @@ def _expand(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         # A file whose name has brackets in it is itself before it is a pattern.
         matches = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
-        files = [path for path in matches if os.path.isfile(path)]
+        files = [path for path in matches if not os.path.isdir(path)]
         if not files:
             raise InputError(f"images: no file matches {pattern}")
         paths += files
@@ -106,11 +145,13 @@ def _expand(patterns: Sequence[str]) -> list[str]:
 def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
     """One row for each detector in a file."""
     try:
-        with headers.readable("unreadable header"):
+        if not os.path.isfile(path):
+            raise BadData(f"broken link to {os.readlink(path)}" if os.path.islink(path) else "is no file", Kind.FILE)
+        with readable("unreadable header"):
             stored, primary = headers.of_detectors(path, recipe["hdu"])
-            return [_row(path, number, header, primary, rules, recipe) for number, header in stored]
     except BadData as problem:
         return [_filled(path, _refused(problem))]
+    return [_row(path, number, header, primary, rules, recipe) for number, header in stored]
 
 
 def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> np.ndarray:
@@ -171,30 +212,18 @@ def _sky_columns(header: fits.Header) -> dict:
     return columns
 
 
-def _without_others(table: np.ndarray) -> np.ndarray:
-    """The table with files that the map calls `other` left out, one row for each: they are no images of a detector."""
-    others = table["imagetype"] == "other"
-    _leave_out(table, others, "`imagetype` is other")
-    table["visit"][others] = table["detector"][others] = -1
-    first = np.unique(table["path"][others], return_index=True)[1]
-    return np.concatenate([table[~others], table[others][first]])
-
-
-def _leave_out(table: np.ndarray, rows: np.ndarray, reason: str) -> None:
-    """Say of some rows that they are not wanted."""
-    table["status"][rows], table["reason"][rows], table["kind"][rows] = LEFT_OUT, reason, Kind.NOT_WANTED
-
-
 def _choose(table: np.ndarray, bands: Sequence[str], detectors: Sequence[int]) -> None:
-    """Leave out what is of other bands or detectors."""
+    """Leave out what is not of some bands and detectors."""
+    usable = table["status"] == "ok"
     for column, wanted, unknown in (("band", bands, ""), ("detector", detectors, -1)):
         if len(wanted):
-            present = table[column][table["status"] == "ok"].tolist()
-            # What an unusable image would have been may be unknown; it stays what it is.
-            _leave_out(table, ~np.isin(table[column], [*wanted, unknown]), f"{column} not in `{column}s`")
-            if not np.any(table["status"] == "ok"):
-                present = ", ".join(str(value) for value in sorted(set(present)))
+            # What an unusable image would have been may be unknown; it stays as it is, to be seen.
+            others = ~np.isin(table[column], [*wanted, unknown]) & (table["status"] != LEFT_OUT)
+            if not np.any((table["status"] == "ok") & ~others):
+                present = ", ".join(str(value) for value in sorted(set(table[column][usable].tolist())))
                 raise InputError(f"{column}s: no image in {', '.join(map(str, wanted))} (the images have {present})")
+            for value in np.unique(table[column][others]):
+                leave_out(table, others & (table[column] == value), f"{column} {value} is not among the {column}s")
 
 
 def _refuse_conflicts(table: np.ndarray) -> None:

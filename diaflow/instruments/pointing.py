@@ -72,7 +72,7 @@ def located(header: fits.Header, image: translate.Image, pointing: dict) -> fits
     if not abs(dec) <= 90:
         raise BadData(f"dec {dec} is not a declination", Kind.WCS)
     if pointing.get("equinox") == "date":
-        ra, dec = _from_equinox_of_date(ra, dec, times.fits_time(image.lookup))
+        ra, dec = _from_equinox_of_date(ra, dec, times.fits_time(image.lookup, times.DAY))
     angle, parity = np.radians(pointing.get("rotation", 0.0)), -1.0 if pointing.get("flipped") else 1.0
     scale = pointing["pixel_scale"] / 3600
     new = header.copy()

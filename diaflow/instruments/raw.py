@@ -8,13 +8,14 @@ counts of the amplifiers as they were read (`Raw`), or the header that the assem
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from diaflow.errors import BadData, InputError, Kind
-from diaflow.instruments import translate
+from diaflow.instruments import fits_files, translate
 from diaflow.instruments.columns import as_number, checked
 
 _FIELDS = {"amplifiers", "crosstalk", "linearity", "defects", "mask"}
@@ -178,7 +179,7 @@ def assembled_header(path: Path, header: fits.Header, raw: dict) -> fits.Header:
     """
     entries = raw.get("amplifiers", [{}])
     if any("hdu" in entry for entry in entries):
-        with fits.open(path) as hdus:
+        with fits_files.opened(path) as hdus:
             headers = [hdus[entry["hdu"]].header if "hdu" in entry else header for entry in entries]
     else:
         headers = [header] * len(entries)
@@ -227,19 +228,20 @@ def read(path: Path, hdu: int, raw: dict, columns: dict, folder: Path) -> Raw:
         When the mask cannot be used.
     """
     entries = raw.get("amplifiers", [{}])
-    with fits.open(path, memmap=False) as hdus:
+    with fits_files.opened(path) as hdus:
         images = [hdus[entry.get("hdu", hdu)] for entry in entries]
         layout = _layout(entries, [image.header for image in images])
-        amplifiers = []
+        amplifiers, counts_of = [], cache(_counts)
         for entry, image, (data, overscan, target) in zip(entries, images, layout):
             view = translate.Image(path, translate.header_lookup(image.header, hdus[0].header), columns=columns)
             rules = {name: entry.get(name, columns[name]) for name in _LEVELS}
             levels = {name: checked(name, translate.evaluate(rules[name], name, view)) for name in _LEVELS}
             levels = {name: as_number(value, name) for name, value in levels.items()}
+            counts = counts_of(image)
             amplifiers.append(
                 Amplifier(
-                    _cut(image.data, data),
-                    _cut(image.data, overscan),
+                    _cut(counts, data),
+                    _cut(counts, overscan),
                     target,
                     corner=entry.get("corner", "ll"),
                     linearity=entry.get("linearity", raw.get("linearity")),
@@ -293,6 +295,14 @@ def _shape(layout: Sequence[tuple[Section, Section, Section]]) -> tuple[int, int
     return tuple(max(target[axis].stop for _, _, target in layout) for axis in (0, 1))
 
 
+def _counts(image: fits.ImageHDU) -> np.ndarray:
+    """The counts of a frame; undefined ones are at the lower end of their type, which no measurement is."""
+    counts, undefined = fits_files.pixels(image)
+    if undefined.any():
+        counts[undefined] = np.nan if counts.dtype.kind == "f" else np.iinfo(counts.dtype).min
+    return counts
+
+
 def _cut(pixels: np.ndarray, where: Section) -> np.ndarray:
     return pixels[where[0].slice, where[1].slice]
 
@@ -306,9 +316,10 @@ def _defects(raw: dict, shape: tuple[int, int], folder: Path, detector: int) -> 
     if "mask" in raw:
         path = folder / raw["mask"].format(detector=detector)
         try:
-            mask = fits.getdata(path)
-        except (OSError, ValueError, IndexError) as error:
-            raise InputError(f"unreadable mask {path}: {' '.join(str(error).split())}") from error
+            with fits_files.readable(f"unreadable mask {path}"):
+                mask = fits.getdata(path)
+        except BadData as problem:
+            raise InputError(str(problem)) from problem
         if mask.shape != shape:
             raise InputError(f"mask {path} has {mask.shape} pixels and the image {shape}")
         bad |= mask != 0

@@ -16,6 +16,8 @@ from astropy.io import fits
 from diaflow.errors import BadData, InputError, Kind
 from diaflow.instruments import times
 from diaflow.instruments.columns import COLUMNS, UNIMPORTANT, WHEN_ABSENT, as_number, checked
+from diaflow.instruments.fits_files import readable
+from diaflow.sky.wcs_cards import only_value
 from diaflow.store import tables
 
 # Fields that any rule with a value may have, and those of each kind of rule.
@@ -75,18 +77,13 @@ def header_lookup(*headers: fits.Header) -> Callable[[str], object]:
     Returns
     -------
     callable
-        Gives the value of a key, strings stripped, or None; raises BadData where its card cannot be read.
+        Gives the value of a key, strings stripped, or None; raises BadData where its card cannot be read, or is there
+        twice with two values.
     """
 
     def lookup(key: str) -> object:
-        for header in headers:
-            try:
-                value = header.get(key)
-            except fits.VerifyError:
-                raise BadData(f"unreadable header card {key}", Kind.HEADER) from None
-            if value is not None and not isinstance(value, fits.card.Undefined):
-                return value.strip() if isinstance(value, str) else value
-        return None
+        values = (only_value(header, key) for header in headers)
+        return next((value for value in values if value is not None), None)
 
     return lookup
 
@@ -289,12 +286,9 @@ def _from_file(rule: dict, column: str, image: Image) -> object:
 
 
 def _first_row(path: Path, hdu: int | str) -> dict:
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            table = hdus[hdu].data
-            return {name: table[name][0] for name in table.names}
-    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, EOFError) as error:
-        raise BadData(f"unreadable table {path.name}: {error}", Kind.FILE) from error
+    with readable(f"unreadable table {path.name}"), fits.open(path, memmap=False) as hdus:
+        table = hdus[hdu].data
+        return {name: table[name][0] for name in table.names}
 
 
 def _formatted(part: re.Match, image: Image) -> str:
@@ -336,9 +330,13 @@ def _time(rule: dict, column: str, image: Image) -> float:
         raise BadData("exptime is not known", Kind.HEADER)
     exptime = image.columns["exptime"]
     if rule["time"].startswith("fits"):
-        return times.middle(rule["time"], times.fits_time(image.lookup), exptime)
+        return times.middle(rule["time"], times.fits_time(image.lookup, exptime), exptime)
     mjd = evaluate(_value_part(rule), column, image)
-    mjd = times.parse_date(mjd) if isinstance(mjd, str) and "T" in mjd else as_number(mjd)
+    scale = "UTC" if rule["time"].startswith("utc") else "TAI"
+    try:
+        mjd = as_number(mjd)
+    except BadData:
+        mjd = times.parse_date(str(mjd), scale=scale)
     row_seconds = as_number(evaluate(rule.get("row_seconds", 0.0), "exptime", image))
     return times.middle(rule["time"], mjd, exptime, (image.ny - 1) / 2 * row_seconds)
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from diaflow.errors import InputError
+from diaflow.instruments.ingest import LEFT_OUT
 from diaflow.report import plots, refusals
 from diaflow.store import tables
 from diaflow.store.files import write_text
@@ -110,11 +111,11 @@ def _summary(visits: np.ndarray, collected: Mapping) -> str:
     """How much there is of everything, and how much failed."""
 
     def ok_of(step: str) -> str:
-        ok, bad, out = ((visits[f"{step}_status"] == status).sum() for status in ("ok", "failed", "left out"))
+        ok, bad, out = ((visits[f"{step}_status"] == status).sum() for status in ("ok", *refusals.NOT_TAKEN))
         return f"{ok} ok" + (f", <b>{bad} failed</b>" if bad else "") + (f", {out} left out" if out else "")
 
     counts = {
-        "visits": len(np.unique(visits["visit"][(visits["visit"] >= 0) & (visits["ingest_status"] != "left out")])),
+        "visits": len(np.unique(visits["visit"][(visits["visit"] >= 0) & (visits["ingest_status"] != LEFT_OUT)])),
         "images": f"{len(visits)} ({ok_of('ingest')})",
         "calibrated images": ok_of("calexp"),
         "difference images": ok_of("diffim"),

@@ -13,10 +13,11 @@ from astropy.io import fits
 
 from diaflow.errors import InputError, Kind
 from diaflow.image.exposure_file import header_metadata
+from diaflow.instruments.ingest import LEFT_OUT
 
 MAX_NAMED = 5  # images or templates of a kind that are named, chosen
 STEPS = {"ingest": "ingest", "calexp": "calibration", "diffim": "subtraction"}
-NOT_TAKEN = ("failed", "left out")
+NOT_TAKEN = ("failed", LEFT_OUT)
 TITLES = ("step", "kind of reason", "number", "visit/detector, file or tract/patch/band", "first of them", "what to do")
 
 # What reasons of a kind say, and what to do.
@@ -33,6 +34,10 @@ KINDS = {
     Kind.NOT_WANTED: (
         "the configuration does not ask for it",
         "nothing, if that is meant; else see <code>bands</code>, <code>detectors</code> and the instrument map",
+    ),
+    Kind.ELSEWHERE: (
+        "it is far from the other images",
+        "is the WCS right? Run fields that are far apart separately",
     ),
     Kind.CALIBRATION: (
         "no bias, dark or flat that goes with it",

@@ -12,18 +12,19 @@ import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from os.path import exists, islink
 from pathlib import Path
 
 import numpy as np
 
-from diaflow.errors import InputError
+from diaflow.errors import InputError, Kind
 from diaflow.instruments import maps
-from diaflow.instruments.ingest import ingest_images
+from diaflow.instruments.ingest import all_images, leave_out
 from diaflow.run import methods, select, visitlist
 from diaflow.simulate import pointing
 from diaflow.sky import sphere
 from diaflow.sky.overlaps import patch_overlaps
-from diaflow.sky.skymap.maps import SkyMap, make_skymap
+from diaflow.sky.skymap.maps import SkyMap, make_skymap, strays
 from diaflow.store import tables
 
 # Pointing errors and header WCS may move an image by this much against where its header says it is.
@@ -65,6 +66,11 @@ class Plan:
     def usable(self) -> np.ndarray:
         """Rows of the exposure table: the usable images."""
         return self.exposures[self.exposures["status"] == "ok"]
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of all images; a link that leads nowhere is no file, though it has a row of the table."""
+        return sorted(path for path in set(self.exposures["path"].tolist()) if exists(path) or not islink(path))
 
     @functools.cached_property
     def images(self) -> dict[int, list[str]]:
@@ -225,7 +231,7 @@ def _seeing(config_template: dict, exposures: np.ndarray, summary_path: str | Pa
     if not select.needs_measured_seeing(config_template):
         return fwhm, ""
     measured = {}
-    if os.path.exists(summary_path):
+    if exists(summary_path):
         measured = select.measured_fwhm(tables.read("visit_summary", summary_path))
     if fwhm.keys() <= measured.keys():
         return measured, "measured"
@@ -260,7 +266,7 @@ def exposure_table(config: dict, path: str | Path) -> np.ndarray:
     if visitlist.is_list(config["images"]):
         return visitlist.exposures(config["images"], config["camera"], config["bands"], config["detectors"])
     digest = ingest_digest(config)
-    if os.path.exists(path) and tables.note(path) == digest:
+    if exists(path) and tables.note(path) == digest:
         return tables.read("exposure", path)
     return ingest(config)
 
@@ -271,11 +277,11 @@ def ingest(config: dict) -> np.ndarray:
     Parameters
     ----------
     config : dict
-        The whole configuration, or its sections images, instrument, metadata, bands, detectors and simulate.
+        The whole configuration, or its sections images, instrument, metadata, bands, detectors, simulate and skymap.
 
     Returns
     -------
-    table "exposure"
+    table "exposure", with the images that are left out and why
 
     Raises
     ------
@@ -284,9 +290,12 @@ def ingest(config: dict) -> np.ndarray:
     """
     if visitlist.is_list(config["images"]):
         raise InputError(f"images: {config['images']} lists visits; it can be planned but has no pixels to process")
-    return ingest_images(
+    table = all_images(
         image_globs(config), config["instrument"], config["metadata"], config["bands"], config["detectors"]
     )
+    kind_of_map = methods.load("sky.skymap", config["skymap"]["type"])
+    leave_out(table, *strays(config["skymap"], table, kind_of_map), Kind.ELSEWHERE)
+    return table
 
 
 def image_globs(config: dict) -> list[str]:
@@ -320,10 +329,10 @@ def ingest_digest(config: dict) -> str:
         SHA-1 in hexadecimal digits.
     """
     files = sorted({path for pattern in image_globs(config) for path in glob.glob(pattern, recursive=True)})
-    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files]
-    keys = {key: config[key] for key in ("metadata", "bands", "detectors")}
+    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files if exists(path)]
+    keys = {key: config[key] for key in ("metadata", "bands", "detectors", "skymap")}
     reader = maps.load(config["instrument"]), list(tables.schema("exposure"))
-    content = json.dumps([keys, reader, stats], sort_keys=True, default=str)
+    content = json.dumps([keys, reader, files, stats], sort_keys=True, default=str)
     return hashlib.sha1(content.encode()).hexdigest()
 
 

@@ -3,4 +3,4 @@
 Nothing else in diaflow computes with right ascension and declination by itself.
 """
 
-__all__ = ["localplane", "overlaps", "refraction", "skymap", "sphere", "wcs"]
+__all__ = ["localplane", "overlaps", "refraction", "skymap", "sphere", "wcs", "wcs_cards"]

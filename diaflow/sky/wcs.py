@@ -7,6 +7,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from diaflow.errors import BadData, Kind
+from diaflow.sky import wcs_cards
 from diaflow.sky.sphere import unit_vectors
 from diaflow.units import ARCSEC
 
@@ -14,7 +15,6 @@ LARGEST_PIXEL = 1000.0  # side, longer than those of any camera [arcsec]
 LEAST_WIDTH = (
     0.1  # square root of the area of a pixel over its longer side; wcslib puts 1 deg where a matrix has zeros only
 )
-EQUINOX = 2000.0  # [yr]
 
 UNREAD = "-TNX"  # projection whose distortion, in cards WAT, astropy passes over
 
@@ -51,7 +51,7 @@ def read_wcs(header: fits.Header) -> WCS:
 
 
 def header_wcs(header: fits.Header, exact: bool = False) -> WCS:
-    """The WCS of an image header, which must be right ascension and declination, equinox 2000.
+    """The WCS of the first two axes of an image header, which must be right ascension and declination, equinox 2000.
 
     Parameters
     ----------
@@ -68,8 +68,9 @@ def header_wcs(header: fits.Header, exact: bool = False) -> WCS:
     BadData
         When there is no such WCS; the message says what is there.
     """
+    cards = wcs_cards.celestial(header)
     try:
-        wcs = read_wcs(header)
+        wcs = read_wcs(cards)
         celestial = wcs.has_celestial
     except _WCS_ERRORS as error:
         raise BadData(f"unusable WCS of type {header.get('CTYPE1')}: {_last_line(error)}", Kind.WCS) from error
@@ -84,9 +85,6 @@ def header_wcs(header: fits.Header, exact: bool = False) -> WCS:
         raise BadData(
             f"the distortion of a WCS of type {header['CTYPE1']} cannot be read, so it cannot be trusted", Kind.WCS
         )
-    system, equinox = wcs.wcs.radesys.upper(), wcs.wcs.equinox
-    if system not in ("", "ICRS", "FK5") or (system != "ICRS" and np.isfinite(equinox) and equinox != EQUINOX):
-        raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {system or 'equinox'} {equinox:g}", Kind.WCS)
     return wcs
 
 

@@ -153,9 +153,8 @@ def _join(joined: np.ndarray, name: str, paths: Paths, renamed: dict[str, str]) 
     rows = tables.concatenate(name, [tables.read(name, path) for path in paths])
     rows = rows[np.argsort(_data_id(rows), kind="stable")]
     place = np.searchsorted(_data_id(rows), _data_id(joined))
-    present = place < len(rows)
+    present = (place < len(rows)) & (joined["ingest_status"] == "ok")
     present[present] = _data_id(rows)[place[present]] == _data_id(joined)[present]
-    present &= joined["ingest_status"] == "ok"  # another file may say that it is of the same visit and detector
     joined[renamed["status"]] = NOT_RUN
     of_exposures = {"visit", "detector", "band", "mjd", "exptime", "ra", "dec"}
     for column in rows.dtype.names:

@@ -15,7 +15,7 @@ from diaflow.image.planes import bits
 from diaflow.instruments import maps, times, translate
 from diaflow.instruments.columns import checked
 from diaflow.instruments.images import read_image
-from diaflow.instruments.ingest import ingest_images
+from diaflow.instruments.ingest import all_images, ingest_images
 from diaflow.store import tables
 
 GOOD = {
@@ -360,14 +360,23 @@ def test_bands_and_detectors_choose(tmp_path):
     (tmp_path / "bad.fits").write_text("nothing")
     images = str(tmp_path / "*.fits")
     table = ingest_images(images, "generic", bands=["r"], detectors=[0, 1, 2])
-    out = [("left out", 0), ("left out", 1), ("left out", 3)]
-    assert list(zip(table["status"], table["detector"].tolist())) == [("failed", -1), ("ok", 2), *out]
-    assert table["reason"][2:].tolist() == ["band not in `bands`"] * 2 + ["detector not in `detectors`"]
-    assert table["kind"].tolist() == ["file", "", *["not_wanted"] * 3]
+    assert list(zip(table["status"], table["detector"].tolist())) == [("failed", -1), ("ok", 2)]
     with pytest.raises(InputError, match=r"bands: no image in z \(the images have g, r\)"):
         ingest_images(images, "generic", bands=["z"])
     with pytest.raises(InputError, match="detectors: no image in 9"):
         ingest_images(images, "generic", detectors=[9])
+
+
+def test_what_is_not_used_says_of_which_kind_the_reason_is(tmp_path):
+    without_wcs = image_header(VISIT=3)
+    del without_wcs["CTYPE*"]
+    made = {"a": image_header(VISIT=1), "b": image_header(VISIT=2, GAIN="?"), "c": without_wcs}
+    for name, header in (made | {"d": image_header(VISIT=4, FILTER="z")}).items():
+        write(tmp_path / f"{name}.fits", header)
+    (tmp_path / "e.fits").write_text("nothing")
+    table = all_images(str(tmp_path / "*.fits"), "generic", bands=["r"])
+    kinds = {row["path"][-6]: row["kind"] for row in table}
+    assert kinds == {"a": "", "b": "header", "c": "wcs", "d": "not_wanted", "e": "file"}
 
 
 def cut(path, n):

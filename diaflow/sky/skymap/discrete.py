@@ -73,6 +73,31 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
     return [Tract(0, float(centre[0]), float(centre[1]), float(radius), pixel_scale, size, border)]
 
 
+def strays(config: dict, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, str]:
+    """Images that are too far from the others for the tract of both.
+
+    Parameters
+    ----------
+    config : dict
+        Section `skymap` of the configuration; with a `center` the images do not decide the tract.
+    ra, dec : (n, 4) arrays
+        Corners of the images [deg].
+
+    Returns
+    -------
+    strays : (n,) bool array
+    reason : str
+        Where the others are.
+    """
+    centres = sphere.unit_vectors(ra, dec).mean(1)
+    # Each coordinate of most of the images is where its median is, wherever the others are.
+    middle = centres[np.argmin(np.linalg.norm(centres - np.median(centres, axis=0), axis=1))]
+    far = np.degrees(sphere.separation(centres, middle)) > MAX_RADIUS
+    ra, dec = sphere.sky_position(middle)
+    where = f"more than {MAX_RADIUS:g} deg from the others, around RA {ra:.4f} Dec {dec:.4f}"
+    return far & (config["center"] is None), f"{where}: run fields that are far apart separately"
+
+
 def convex_hull(vectors: np.ndarray) -> np.ndarray:
     """The spherical convex hull: the one in the gnomonic plane at the mean direction, where great circles are straight.
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -116,12 +117,39 @@ def make_skymap(config: dict, exposures: np.ndarray, tracts: Callable[..., list[
     usable = exposures[exposures["status"] == "ok"]
     if len(usable) == 0:
         raise InputError("there are no images to make a sky map from")
-    ra = np.stack([usable[f"ra_{k}"] for k in (1, 2, 3, 4)], axis=1)
-    dec = np.stack([usable[f"dec_{k}"] for k in (1, 2, 3, 4)], axis=1)
+    ra, dec = _corners(usable)
     pixel_scale = config["pixel_scale"]
     if pixel_scale is None:
         pixel_scale = np.median(usable["pixel_scale"].astype(float))
     return SkyMap(config["type"], {tract.id: tract for tract in tracts(config, ra, dec, float(pixel_scale))})
+
+
+def strays(config: dict, exposures: np.ndarray, kind: ModuleType) -> tuple[np.ndarray, str]:
+    """Usable images that are too far from the others for a sky map of both.
+
+    Parameters
+    ----------
+    config : dict
+        Section `skymap` of the configuration.
+    exposures : table "exposure"
+    kind : module
+        The kind that `config` names; one that covers the whole sky has no function `strays`.
+
+    Returns
+    -------
+    strays : (n,) bool array
+    reason : str
+    """
+    far, reason = exposures["status"] == "ok", ""
+    if not hasattr(kind, "strays"):
+        return far & False, reason
+    far[far], reason = kind.strays(config, *_corners(exposures[far]))
+    return far, reason
+
+
+def _corners(exposures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination of the corners of images, (n, 4) each [deg]."""
+    return tuple(np.stack([exposures[f"{axis}_{k}"] for k in (1, 2, 3, 4)], axis=1) for axis in ("ra", "dec"))
 
 
 def load_skymap(path: str | Path) -> SkyMap:
