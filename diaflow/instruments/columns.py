@@ -25,6 +25,7 @@ UNIMPORTANT = {
 }
 CALIBRATIONS = tuple(UNIMPORTANT)
 IMAGETYPES = ("science", *CALIBRATIONS, "other")
+LARGEST = float(np.finfo(np.float32).max)  # of most columns of the table
 FIRST_MJD, LAST_MJD = 15020, 88070  # of the years 1900 and 2100
 
 
@@ -73,7 +74,7 @@ def checked(column: str, value: object) -> int | float | str:
 
 
 def as_number(value: object, name: str = "value") -> float:
-    """The finite number that a value is.
+    """The number that a value is, one that the exposure table can hold.
 
     Parameters
     ----------
@@ -97,4 +98,6 @@ def as_number(value: object, name: str = "value") -> float:
         number = np.nan
     if not np.isfinite(number):
         raise BadData(f"{name} {value} is not a number", Kind.HEADER)
+    if abs(number) > LARGEST:
+        raise BadData(f"{name} {value} is too large", Kind.HEADER)
     return number

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import erfa
 
 from diaflow.errors import BadData, Kind
-from diaflow.instruments.columns import as_number
+from diaflow.instruments.columns import as_number, checked
 
 DAY = 86400.0  # [s]
 MJD_ZERO = 2400000.5  # Julian date of MJD 0 [d]
@@ -45,7 +45,13 @@ def utc_to_tai(mjd: float) -> float:
     -------
     float
         [d]
+
+    Raises
+    ------
+    BadData
+        When it is not of this century or the last, and may be of no calendar.
     """
+    mjd = checked("mjd", mjd)
     with warnings.catch_warnings():
         # ERFA calls dates beyond its last announced leap second dubious; simulated surveys live there.
         warnings.simplefilter("ignore", erfa.ErfaWarning)
@@ -140,7 +146,8 @@ def fits_time(lookup: Callable[[str], object], exptime: float) -> float:
 
 def _scale(lookup: Callable[[str], object]) -> str:
     """The time scale of the header, without its realisation, as in TT(TAI)."""
-    text = str(lookup("TIMESYS") or "").strip().upper()
+    value = lookup("TIMESYS")
+    text = "" if value is None else str(value).strip().upper()
     scale = re.sub(r"\(.*\)$", "", text)
     if scale not in _UTC and scale not in _TO_TAI:
         raise BadData(f"TIMESYS '{text}' is not a time scale that can be converted to TAI", Kind.HEADER)

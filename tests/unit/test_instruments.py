@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -365,6 +366,18 @@ def test_bands_and_detectors_choose(tmp_path):
         ingest_images(images, "generic", bands=["z"])
     with pytest.raises(InputError, match="detectors: no image in 9"):
         ingest_images(images, "generic", detectors=[9])
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"MJD-OBS": 5.8e16}, "is not an MJD between the years 1900 and 2100"),
+        ({"TIMESYS": 0}, "TIMESYS '0' is not a time scale"),
+        ({"GAIN": 1e40}, r"gain: value 1e\+40 is too large"),
+    ],
+)
+def test_numbers_that_nothing_can_be_made_of_are_refused(tmp_path, caplog, card, words):
+    assert re.search(words, failure(tmp_path, caplog, **card)["reason"])
 
 
 def test_what_is_not_used_says_of_which_kind_the_reason_is(tmp_path):
