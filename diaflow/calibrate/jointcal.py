@@ -205,7 +205,7 @@ def positions(
     catalogue : "refcat" table
         The m stars; where `pos_err` is unknown, the data tell a common one.
     order : int
-        Highest degree of the distortion.
+        Highest degree of the distortion; lower where the stars do not tell its terms.
 
     Returns
     -------
@@ -245,6 +245,7 @@ def positions(
                 shift[:, ~known], star_error[~known], prior[~known], LEAST_POSITION_ERROR
             )
         tied = np.hypot(*shift) < corrections.CLIP * np.hypot(prior, star_error)
+    parameters, shift = _of_credible_order(blocks, at_stars, used / error**2, star, tie, n_affine, order)
     higher = parameters[n_affine:].reshape(len(detectors), -1, 2)
     distortion = {d: np.vstack([np.zeros((N_LINEAR, 2)), c]) for d, c in zip(detectors, higher)}
     return distortion, shift / MAS_PER_DEGREE, star_error / MAS_PER_DEGREE
@@ -318,6 +319,26 @@ def _terms_and_plane(images: Sequence[Image], observed: np.ndarray, order: int) 
         terms[:, rows] = polynomials.terms(u, v, order)
         plane[rows] = MAS_PER_DEGREE * to_plane(image.reference["ra"], image.reference["dec"], image.centre)
     return terms, plane
+
+
+def _of_credible_order(blocks, values, weight, star, tie, n_affine, order) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and corrections of the highest degree that the stars tell, terms beyond it zero.
+
+    Schwarz's criterion (1978, Annals of Statistics 6, 461): terms that the stars hardly tell add more errors than they
+    take away.
+    """
+    n_higher = polynomials.n_terms(order) - N_LINEAR
+    term = (np.arange(blocks[0].shape[1] - n_affine) // 2) % max(n_higher, 1)
+    cost, fits = np.log(2 * np.count_nonzero(weight)), []
+    for degree in range(1, order + 1):
+        kept = np.append(np.ones(n_affine, bool), term < polynomials.n_terms(degree) - N_LINEAR)
+        parameters = np.zeros(len(kept))
+        parameters[kept], shift, _ = corrections.solve([block[:, kept] for block in blocks], values, weight, star, tie)
+        residual = np.array([v + s[star] - block @ parameters for v, s, block in zip(values, shift, blocks)])
+        chi2 = (weight * residual**2).sum() + ((shift / tie) ** 2).sum()
+        fits.append((chi2 + cost * kept.sum(), parameters, shift))
+    _, parameters, shift = min(fits, key=lambda fit: fit[0])
+    return parameters, shift
 
 
 def _turns(images: Sequence[Image], number: np.ndarray, catalogue: np.ndarray, star: np.ndarray) -> np.ndarray:

@@ -195,7 +195,7 @@ def _otherwise(plane: np.ndarray, sky: np.ndarray, search: _Search, jacobian: np
         found = _best(plane @ turned.T, sky, search)
         if found.accidents * len(ORIENTATIONS) <= MAX_ACCIDENTS:
             lies = found.matrix @ turned @ jacobian
-            rotation, flipped = np.degrees(np.arctan2(*lies[:, 1])) % 360, np.linalg.det(lies) > 0
+            rotation, flipped = round(float(np.degrees(np.arctan2(*lies[:, 1]))), 1) % 360, np.linalg.det(lies) > 0
             mirrored = "mirrored" if flipped else "not mirrored"
             return (
                 f"; but {len(found.i)} match where the y axis is at position angle {rotation:.1f} deg and the image "

@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pointings import COARSE, SCALE, SHAPE, SMALL, mispointed, sky, sky_wcs
+from pointings import COARSE, SCALE, SHAPE, SMALL, mispointed, separation, sky, sky_wcs
 
+from diaflow.calibrate import astrometry, chance
 from diaflow.calibrate.chance import mutual_neighbours
 from diaflow.calibrate.match import match
 from diaflow.errors import BadData
-from diaflow.sky.localplane import to_plane
-from diaflow.sky.wcs import central_pixel_scale, image_centre, read_wcs
+from diaflow.instruments import pointing, translate
+from diaflow.sky.localplane import from_plane, to_plane
+from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre, read_wcs
 
 
 def distance(centre, wcs, shape):
@@ -164,3 +168,126 @@ def test_a_star_without_a_place_has_no_neighbours_but_a_reason():
     points = np.array([[0.0, 0.0], [1.0, 1.0]])
     with pytest.raises(BadData, match="neighbours"):
         mutual_neighbours(points, np.vstack([points, [np.nan, 0.0]]), 0.5)
+
+
+def from_afar(true, shape, away):
+    """The TAN WCS whose reference point is `away` degrees north of the centre of the detector, by the same pixels."""
+    ny, nx = shape
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 9)))
+    ra, dec = image_centre(true, shape)
+    crval = from_plane(np.array([0.0, away]), (ra, dec))
+    plane = to_plane(*true.all_pix2world(x, y, 0), crval)
+    constant, *cd = np.linalg.lstsq(np.column_stack([np.ones(81), x + 1, y + 1]), plane, rcond=None)[0]
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cunit, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], ["deg", "deg"], crval
+    wcs.wcs.cd = np.transpose(cd)
+    wcs.wcs.crpix = -np.linalg.solve(np.transpose(cd), constant)
+    wcs.wcs.set()
+    return wcs
+
+
+@pytest.mark.parametrize("dec", [0.0, -30.0, -60.0, 75.0, 89.95, -90.0])
+@pytest.mark.parametrize("away", [0.1, 0.75, 1.75, 2.5])
+def test_reference_points_far_from_the_detector_are_as_good_as_near_ones(dec, away):
+    true = sky_wcs(centre=(150.0, dec))
+    header = from_afar(true, SMALL, -np.sign(dec or 1) * away)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x, y, flux, star, reference = sky(rng, true, SMALL, 200, COARSE)
+        off = header.deepcopy()
+        off.wcs.crpix += rng.uniform(-16, 16, 2)
+        check_match(x, y, flux, star, reference, true, off, SMALL, 0.2)
+
+
+PROJECTIONS = (
+    "AZP SZP TAN STG SIN ARC ZPN ZEA AIR CYP CEA CAR MER COP COE COD COO SFL PAR MOL AIT BON PCO "
+    "TSC CSC QSC HPX XPH TPV"
+)
+NEEDED = {"CYP": {"PV2_1": 1.0, "PV2_2": 1.0}, "ZPN": {"PV2_1": 1.0, "PV2_3": 0.3}} | dict.fromkeys(
+    ("COP", "COE", "COD", "COO", "BON", "AIR"), {"PV2_1": 45.0}
+)
+
+
+def projected(code, crval, centre, shift=(0.0, 0.0)):
+    """The WCS of a projection about `crval` that has the centre of a small detector at `centre`, and off by pixels."""
+    header = fits.Header({"CTYPE1": f"RA---{code}", "CTYPE2": f"DEC--{code}", "CRVAL1": crval[0], "CRVAL2": crval[1]})
+    header.update(
+        {"CD1_1": -COARSE / 3600, "CD2_2": COARSE / 3600, "CRPIX1": 0.0, "CRPIX2": 0.0} | NEEDED.get(code, {})
+    )
+    x, y = read_wcs(header).wcs_world2pix(*centre, 0)
+    header["CRPIX1"], header["CRPIX2"] = 511.5 - float(x) + shift[0], 511.5 - float(y) + shift[1]
+    return header_wcs(header)
+
+
+@pytest.mark.parametrize("crval", [(150.0, 30.0), (148.0, 33.0), (150.0, 0.0)])
+@pytest.mark.parametrize("code", PROJECTIONS.split())
+def test_every_projection_is_matched_or_named(code, crval):
+    true = projected(code, crval, (150.0, 30.0))
+    x, y, flux, star, reference = sky(np.random.default_rng(1), true, SMALL, 200, COARSE)
+    header = projected(code, crval, (150.0, 30.0), shift=(60.0, -90.0))
+    try:
+        i, j, centre = match(x, y, flux, header, SMALL, reference, 120.0, 1.0)
+    except BadData as reason:
+        # Their facets have edges, on the detector here.
+        assert code in ("QSC", "XPH") and f"RA---{code} is off by" in str(reason)
+        return
+    stars = x[i], y[i], reference["ra"][j], reference["dec"][j]
+    fitted = astrometry.fit_wcs(*stars, centre, central_pixel_scale(header, SMALL), SMALL, 3)[0]
+    assert len(i) > 0.97 * np.isin(star, reference["id"]).sum()
+    # Ten terms, 130 stars of 0.1 pixel: 0.1 sqrt(10 / 130) = 0.03 pixel, in the corners three times that; 3 sigma.
+    assert separation(true, fitted, SMALL) < 0.3 * COARSE
+
+
+def test_a_shallow_catalogue_is_matched_to_a_deep_image():
+    # The 30 brightest stars within reach, half of them on the detector, and 10,000 sources, one on every 100 pixels.
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        wcs = sky_wcs()
+        *sources, reference = sky(rng, wcs, SMALL, 7000, COARSE, missing=0.1)
+        reference = reference[np.argsort(reference["mag"])[:30]]
+        check_match(*sources, reference, wcs, mispointed(wcs, rng.uniform(-80, 80, 2), rng.uniform(-1, 1)), SMALL, 0.5)
+
+
+def test_unrelated_catalogues_of_any_depth_look_like_accidents():
+    # A probability that is none of chance would fall below 1e-3 in more than one of a hundred pairs.
+    smallest = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        n, m = rng.integers(6, 400, 2)
+        smallest.append(chance.probability(rng.random((n, 2)), rng.random((m, 2)), 0.02, np.pi * 0.02**2))
+    assert np.sum(np.array(smallest) < 1e-3) <= 1
+
+
+def test_bright_matches_are_no_accident_because_of_faint_sources():
+    rng = np.random.default_rng(2)
+    stars = rng.random((20, 2))
+    sources = np.vstack([stars + rng.normal(0, 0.002, stars.shape), rng.random((2000, 2))])
+    # With all sources every star has a neighbour by accident: 2000 pi 0.02**2 = 2.5 of them.
+    assert chance.probability(sources, stars, 0.02, np.pi * 0.02**2) < 1e-12
+    assert chance.probability(sources[20:], stars, 0.02, np.pi * 0.02**2) > 0.01
+
+
+@pytest.mark.parametrize("rotation, flipped", [(90.0, False), (180.0, True), (0.0, True), (270.0, False)])
+def test_a_wrong_orientation_is_refused_and_the_right_one_named(rotation, flipped):
+    image = translate.Image("", {"RA": 150.0, "DEC": 30.0}.get, 1024)
+    rules = {"ra": {"key": "RA"}, "dec": {"key": "DEC"}, "pixel_scale": COARSE}
+    size = fits.Header({"NAXIS1": 1024, "NAXIS2": 1024})
+    right = {"rotation": rotation, "flipped": flipped}
+    true, header = (header_wcs(pointing.located(size, image, rules | given)) for given in (right, {}))
+    x, y, flux, _, reference = sky(np.random.default_rng(3), true, SMALL, 200, COARSE)
+    named = rf"RA---TAN.*; but \d+ match .*\(pointing: rotation {rotation:.1f}, flipped {str(flipped).lower()}\)"
+    with pytest.raises(BadData, match=named):
+        match(x, y, flux, header, SMALL, reference, 120.0, 1.0)
+
+
+def test_a_failed_match_says_what_was_tried():
+    wcs = sky_wcs()
+    x, y, flux, *_ = sky(np.random.default_rng(0), wcs, SMALL, 100, COARSE)
+    reference = sky(np.random.default_rng(100), wcs, SMALL, 100, COARSE)[-1]
+    tried = (
+        rf"no match to the reference catalogue \(best \d+ of {len(x)} sources and \d+ reference stars in reach\); "
+        "tried: offsets to 90 arcsec, rotations to 0.5 deg, the scale of RA---TAN to 0.3 %, "
+        "all of this also turned by right angles and mirrored"
+    )
+    with pytest.raises(BadData, match=tried):
+        match(x, y, flux, wcs, SMALL, reference, 90.0, 0.5)
