@@ -32,6 +32,7 @@ REFINED_STEP = 1e-3  # change of any position, in final matching radii, below wh
 ROUNDS = 8  # of the refinement at most, chosen
 # Error of the header's linear terms that the search forgives, over the distance from the centre; least of it [pixel].
 TOLERANCE, MIN_TOLERANCE = 0.003, 3.0
+MAX_CELLS = 50_000_000  # of the search, chosen: five arrays of them are what a worker may use
 SURROUNDINGS = 9  # side of the square of cells that a peak of pair offsets is compared with, chosen
 SMOOTH_ORDER, SMOOTH_GRID = 5, 11  # of the polynomial that a WCS must be close to, and points along each axis: chosen
 # How a detector may lie that the header has wrong, as maps of pixel offsets: right angles and their mirror images.
@@ -264,6 +265,9 @@ def _best_offset(plane, sky, angles, max_offset, cell) -> tuple[float, np.ndarra
     dx = sky[j, 0] - cosine * plane[i, 0] + sine * plane[i, 1]
     dy = sky[j, 1] - sine * plane[i, 0] - cosine * plane[i, 1]
     n = 2 * int(np.ceil(max_offset / cell)) + 2
+    if len(angles) * n * n > MAX_CELLS:
+        tried = f"{len(angles)} rotations and {n} x {n} offsets"
+        raise BadData(f"{tried} are too many to search: lower calexp.max_offset or max_rotation", Kind.MATCH)
     ix, iy = np.floor(dx / cell).astype(int) + n // 2, np.floor(dy / cell).astype(int) + n // 2
     inside = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < n)
     flat = ((np.arange(len(angles))[:, None] * n + iy) * n + ix)[inside]
