@@ -6,9 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
+from diaflow.errors import InputError
+from diaflow.store import yamltext
 from planner import graph, page
 from planner.answer import answer
 
@@ -52,7 +53,7 @@ def overrides(words: list[str]) -> dict:
     Raises
     ------
     SystemExit
-        When a word has no ``=``.
+        When a word has no ``=``, or a value is not YAML.
     """
     config: dict = {}
     for word in words:
@@ -63,7 +64,10 @@ def overrides(words: list[str]) -> dict:
         inner = config
         for section in sections:
             inner = inner.setdefault(section, {})
-        inner[key] = yaml.safe_load(value)
+        try:
+            inner[key] = yamltext.load(value)
+        except InputError as error:
+            sys.exit(f"error: --what-if {word}: {error}")
     return config
 
 

@@ -11,12 +11,19 @@ from diaflow.instruments import maps
 from diaflow.refcat import convert, formats
 from diaflow.run import plan as planning
 from diaflow.run import select
-from diaflow.run.config import method_options, of_chosen_methods, validated
+from diaflow.run.config import method_options, of_chosen_methods, read, validated
 from diaflow.simulate import pointing
 from diaflow.sky import refraction
 from diaflow.store import tables
 
+# Snakemake reads YAML 1.1, in which 0012 is 10: here the files are read again, as they are written.  Those of the command
+# line stand first in its list and count last.  A workflow that uses this one as a module gives its own configuration.
+ON_COMMAND_LINE = len(workflow.overwrite_configfiles)
+CONFIGFILES = workflow.configfiles[ON_COMMAND_LINE:] + workflow.configfiles[:ON_COMMAND_LINE]
+
 try:
+    if not workflow.modifier.skip_configfile:
+        config = read(CONFIGFILES, workflow.config_settings.config)
     config = of_chosen_methods(validated(config))
     plan = planning.make(config, product("exposures.parquet"), product("visit_summary.parquet"))
     planning.check_selection(plan)

@@ -7,10 +7,9 @@ and variance (`delivered`), amplifiers (`raw`) and a WCS of the pointing (`point
 import re
 from pathlib import Path
 
-import yaml
-
 from diaflow.errors import InputError
 from diaflow.instruments import delivered, pointing, raw, translate
+from diaflow.store import yamltext
 
 FOLDER = Path(__file__).parent  # of the built-in maps
 
@@ -54,13 +53,12 @@ def load(name_or_path: str) -> dict:
     """
     path = Path(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else FOLDER / f"{name_or_path}.yaml"
     try:
-        with open(path) as file:
-            content = yaml.load(file, yaml.CSafeLoader)
+        content = yamltext.load(path.read_bytes())
     except OSError:
         known = ", ".join(names())
         raise InputError(f"unknown instrument '{name_or_path}' (known: {known}, or the path of a YAML file)") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"instrument {path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except InputError as error:
+        raise InputError(f"instrument {path}: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
         raise InputError(f"instrument {path}: has no mapping named columns")
     unknown = set(content) - {"description", "hdu", "columns", *_SECTIONS}

@@ -5,4 +5,4 @@ files (`formats`), brings the columns to AB magnitudes and degrees (`standard`) 
 HEALPix pixels (`healpix`, `store`); `store.stars_around` reads the stars around one image, moved to its date.
 """
 
-__all__ = ["convert", "formats", "healpix", "standard", "store"]
+__all__ = ["astropymeta", "columns", "convert", "formats", "healpix", "identifiers", "standard", "store", "textfiles"]

@@ -1,14 +1,17 @@
 """From the columns of a catalogue to those of the store: ICRS degrees, AB magnitudes, motions per day, MJD.
 
-What a file says of a column's unit counts; where it says nothing, positions are in degrees, their errors in mas,
-proper motions in mas/yr, epochs in Julian years and the rest in magnitudes.
+What a file says of a column's unit counts; where it says nothing, positions are in degrees (sexagesimal text: hours
+and degrees), their errors in mas, proper motions in mas/yr, epochs in Julian years, magnitudes in mag and errors in the
+unit of what they belong to.
 """
 
 import numpy as np
+import pyarrow as pa
 from astropy import units as u
 
-from diaflow import units
 from diaflow.errors import InputError
+from diaflow.refcat import columns, identifiers
+from diaflow.refcat.columns import Column
 from diaflow.refcat.formats import Block
 from diaflow.store import tables
 
@@ -44,7 +47,7 @@ def rows(block: Block, config: dict) -> np.ndarray:
     Parameters
     ----------
     block : dict
-        Values and unit of every column in `names(config)`.
+        Values (numpy or pyarrow) and unit of every column in `names(config)`.
     config : dict
         The `refcat` section of the configuration.
 
@@ -57,24 +60,29 @@ def rows(block: Block, config: dict) -> np.ndarray:
     Raises
     ------
     InputError
-        When a column is not numeric or has an impossible unit.
+        When a column is not numeric, has an impossible unit or leaves a star without an identifier.
     """
-    ra, dec = (_floats(block, config[key], u.deg, u.deg) for key in ("ra", "dec"))
-    columns = {"id": _identifiers(block, config["id"]), "ra": ra % 360, "dec": dec}
-    measured = {band: _measured(block, config, band) for band in config["bands"]}
+    of = {name: columns.column(name, *entry) for name, entry in block.items()}
+    ra, dec = columns.right_ascension(of[config["ra"]]), columns.declination(of[config["dec"]])
+    placed = (np.abs(ra) <= 360) & (np.abs(dec) <= 90)
+    ra, dec = ra[placed] % 360, dec[placed]
+    of = {name: column._replace(values=column.values.filter(pa.array(placed))) for name, column in of.items()}
+
+    id_column = config["id"]
+    ids = identifiers.of_positions(ra, dec) if id_column is None else identifiers.of_column(of[id_column])
+    values = {"id": ids, "ra": ra, "dec": dec, "star": np.ones(len(ra), bool)}
+    measured = {band: _measured(of, config, band) for band in config["bands"]}
     for band, (mag, err) in measured.items():
         if term := config["colour_terms"].get(band):
             mag, err = colour_corrected(mag, err, *measured[term["secondary"]], term["coefficients"])
-        columns |= {f"{band}_mag": mag, f"{band}_mag_err": err}
+        values |= {f"{band}_mag": mag, f"{band}_mag_err": err}
     if config["pos_err"]:
-        columns["pos_err"] = _position_errors(block, config["pos_err"])
+        values["pos_err"] = _position_errors([of[name] for name in config["pos_err"]])
     if config["pm"]:
-        columns |= _motion(block, config["pm"], config["epoch"])
-    columns["star"] = np.ones(len(ra), bool)
+        values |= _motion([of[name] for name in config["pm"]], of.get(config["epoch"]), config["epoch"])
     for name, value in config["keep"].items():
-        columns["star"] &= _equal(block[name][0], value)
-    placed = np.isfinite(ra) & (np.abs(dec) <= 90)
-    return tables.from_columns("refcat_store", list(config["bands"]), **columns)[placed]
+        values["star"] &= columns.equals(of[name], value)
+    return tables.from_columns("refcat_store", list(config["bands"]), **values)
 
 
 def colour_corrected(
@@ -104,58 +112,33 @@ def colour_corrected(
     return primary + c0 + c1 * colour + c2 * colour**2, np.hypot((1 + slope) * primary_err, slope * secondary_err)
 
 
-def _measured(block: Block, config: dict, band: str) -> tuple[np.ndarray, np.ndarray]:
+def _measured(of: dict[str, Column], config: dict, band: str) -> tuple[np.ndarray, np.ndarray]:
     """Magnitudes of the catalogue and their errors, NaN where there is no column of them."""
-    mag = _magnitudes(block, config["bands"][band])
-    name = config["errors"].get(band)
-    return mag, _magnitude_errors(block, name, mag) if name else np.full(len(mag), np.nan)
+    column, name = of[config["bands"][band]], config["errors"].get(band)
+    mag = _credible(columns.magnitudes(column), *CREDIBLE_MAG)
+    if name is None:
+        return mag, np.full(len(mag), np.nan)
+    return mag, _credible(columns.magnitude_errors(of[name], column, mag), *CREDIBLE_MAG_ERROR)
 
 
-def _magnitudes(block: Block, name: str) -> np.ndarray:
-    """AB magnitudes of a column of magnitudes or fluxes [mag]."""
-    if _is_magnitude(block[name][1]):
-        mag = _numbers(block, name)
-    else:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mag = units.magnitude(_floats(block, name, u.nJy, u.nJy))
-    return _credible(mag, *CREDIBLE_MAG)
-
-
-def _magnitude_errors(block: Block, name: str, mag: np.ndarray) -> np.ndarray:
-    """Errors of magnitudes from a column of those, or of errors of fluxes [mag]."""
-    if _is_magnitude(block[name][1]):
-        error = _numbers(block, name)
-    else:
-        flux = units.nanojansky(mag)
-        error = units.MAG_PER_RELATIVE_ERROR * _floats(block, name, u.nJy, u.nJy) / flux
-    return _credible(error, *CREDIBLE_MAG_ERROR)
-
-
-def _is_magnitude(unit: str) -> bool:
-    """Whether a unit is one of magnitudes; maggies are fluxes."""
-    unit = unit.lower()
-    return not unit or ("mag" in unit and "magg" not in unit)
-
-
-def _position_errors(block: Block, errors: list[str]) -> np.ndarray:
+def _position_errors(errors: list[Column]) -> np.ndarray:
     """Root mean square of the errors in the two coordinates [deg]."""
-    squares = [_credible(_floats(block, name, u.mas, u.deg), *CREDIBLE_POSITION_ERROR) ** 2 for name in errors]
+    squares = [_credible(columns.in_unit(error, u.mas, u.deg), *CREDIBLE_POSITION_ERROR) ** 2 for error in errors]
     return np.sqrt(np.mean(squares, axis=0))
 
 
-def _motion(block: Block, pm: list[str], epoch: str | float) -> dict[str, np.ndarray]:
-    """Columns pm_ra, pm_dec [deg/d] and epoch [MJD]."""
-    motion = [_floats(block, name, u.mas / u.yr, u.deg / u.day) for name in pm]
+def _motion(pm: list[Column], epoch: Column | None, constant: str | float) -> dict[str, np.ndarray]:
+    """Columns pm_ra, pm_dec [deg/d] and epoch [MJD]; where no column has the epoch, the constant is that of all."""
+    motion = [columns.per_year(column) for column in pm]
     motion = [np.where(np.abs(values) < CREDIBLE_MOTION, values, np.nan) for values in motion]
-    if not isinstance(epoch, str):
-        epoch_mjd = np.full(len(motion[0]), _julian_year(epoch))
-    elif _unit(block, epoch, u.yr) == u.day:
-        epoch_mjd = _numbers(block, epoch)
+    if epoch is None:
+        epoch_mjd = np.full(len(motion[0]), _julian_year(constant))
     else:
-        epoch_mjd = _julian_year(_floats(block, epoch, u.yr, u.yr))
+        date, are_years = columns.epochs(epoch)
+        epoch_mjd = _julian_year(date) if are_years else date
     epoch_mjd = _credible(epoch_mjd, *CREDIBLE_EPOCH)
     if len(epoch_mjd) and not np.isfinite(epoch_mjd).any():
-        raise InputError(f"refcat.epoch {epoch} is no Julian year, nor an MJD in a column with the unit d")
+        raise InputError(f"refcat.epoch {constant} is no Julian year, nor an MJD in a column with the unit d")
     return {"pm_ra": motion[0], "pm_dec": motion[1], "epoch": epoch_mjd}
 
 
@@ -167,48 +150,3 @@ def _julian_year(year: np.ndarray | float) -> np.ndarray | float:
 def _credible(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """The values between two limits, NaN for the others."""
     return np.where((values > low) & (values < high), values, np.nan)
-
-
-def _equal(column: np.ndarray, value: object) -> np.ndarray:
-    """Which entries of a column are a value; text without the blanks around it."""
-    if isinstance(value, str):
-        return np.array([str(entry).strip() == value for entry in column.tolist()], bool)
-    return np.asarray(column == value) & np.ones(len(column), bool)
-
-
-def _floats(block: Block, name: str, default: u.UnitBase, unit: u.UnitBase) -> np.ndarray:
-    """A column in another unit."""
-    stated = _unit(block, name, default)
-    # LSST states the angle of a yearly motion.
-    if default == u.mas / u.yr and stated.is_equivalent(u.rad):
-        stated = stated / u.yr
-    try:
-        return _numbers(block, name) * stated.to(unit)
-    except u.UnitConversionError as error:
-        raise InputError(f"column '{name}' is in {block[name][1]}, which cannot be brought to {unit}") from error
-
-
-def _unit(block: Block, name: str, default: u.UnitBase) -> u.UnitBase:
-    """The unit that the file states of a column, or the default."""
-    stated = block[name][1]
-    try:
-        return u.Unit(stated) if stated else default
-    except ValueError as error:
-        raise InputError(f"column '{name}' has the unknown unit {stated}") from error
-
-
-def _numbers(block: Block, name: str) -> np.ndarray:
-    """A column as float64."""
-    try:
-        return np.asarray(block[name][0], np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"column '{name}' is not numeric ({error})") from error
-
-
-def _identifiers(block: Block, name: str) -> np.ndarray:
-    """A column as int64."""
-    column = block[name][0]
-    # Text would be parsed and a float rounded without a word: both are refused.
-    if column.dtype.kind not in "iu":
-        raise InputError(f"column '{name}' must hold integers for refcat.id")
-    return column.astype(np.int64)

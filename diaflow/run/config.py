@@ -1,19 +1,38 @@
-"""Configuration: validated against its schema, defaults filled in from it.
+"""Configuration: read as it is written, validated against its schema, defaults filled in from it.
 
 The schema is `config.schema.yaml` with the options of the methods, which their files declare (see `methods`).
 """
 
 import copy
 import functools
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import jsonschema
-import yaml
 
 from diaflow.errors import InputError
 from diaflow.run import methods
+from diaflow.store import yamltext
 
 SCHEMA = Path(__file__).parent / "config.schema.yaml"
+
+
+def _is_integer(_, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker, value: object) -> bool:
+    return _is_integer(checker, value) or isinstance(value, float) and math.isfinite(value)
+
+
+# JSON Schema takes 2.0 for an integer, and not-a-number for a number: Python counts with neither.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)
 
 
 @functools.cache
@@ -30,8 +49,7 @@ def schema() -> dict:
     InputError
         When two descriptions of one key differ, or the declaration of a method cannot be read.
     """
-    with open(SCHEMA) as file:
-        whole = yaml.load(file, yaml.CSafeLoader)
+    whole = yamltext.load(SCHEMA.read_bytes())
     for section, (key, room) in choices(whole).items():
         known, found = whole["properties"][section]["properties"], methods.listed(room)
         known[key]["enum"] = list(found)
@@ -63,6 +81,56 @@ def choices(schema: dict) -> dict[str, tuple[str, str]]:
     }
 
 
+def read(paths: Iterable[str | Path], command_line: dict) -> dict:
+    """The configuration of some files, each over those before it, with that of the command line over all.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        YAML files.
+    command_line : dict
+        What Snakemake makes of ``--config``: numbers inside of lists and mappings are text.
+
+    Returns
+    -------
+    dict
+        Not validated.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be read or is no mapping; the message names it.
+    """
+    config: dict = {}
+    for path in paths:
+        try:
+            content = yamltext.load(Path(path).read_bytes())
+        except (OSError, InputError) as error:
+            raise InputError(f"config {path}: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"config {path}: no mapping of keys to values")
+        config = _merged(config, content)
+    return _merged(config, {key: _numbers_of_text(value) for key, value in command_line.items()})
+
+
+def _merged(config: dict, over: dict) -> dict:
+    """Two configurations, the second over the first, key by key in mappings."""
+    merged = dict(config)
+    for key, value in over.items():
+        before = config.get(key)
+        merged[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _numbers_of_text(value: object, depth: int = 0) -> object:
+    """A value of the command line; only inside of lists and mappings Snakemake leaves numbers as text."""
+    if isinstance(value, dict):
+        return {key: _numbers_of_text(entry, depth + 1) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_numbers_of_text(entry, depth + 1) for entry in value]
+    return yamltext.plain(value) if depth and isinstance(value, str) else value
+
+
 def validated(config: dict) -> dict:
     """A copy of the configuration with every default filled in.
 
@@ -81,7 +149,7 @@ def validated(config: dict) -> dict:
     InputError
         When a key is unknown or missing, or a value not allowed; the message names the key.
     """
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(config))
+    error = jsonschema.exceptions.best_match(_Validator(schema()).iter_errors(config))
     if error:
         raise InputError(_message(error))
     return _filled(config, schema())

@@ -7,6 +7,7 @@ the boresight; with no rotation x points west and y north (Calabretta & Greisen 
 
 import csv
 import glob
+import re
 
 import numpy as np
 
@@ -14,7 +15,36 @@ from diaflow.errors import InputError
 from diaflow.sky import sphere
 from diaflow.store import tables
 
-COLUMNS = {"visit": int, "band": str, "mjd": float, "ra": float, "dec": float, "rotation": float, "seeing": float}
+
+def _visit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text.strip(), re.ASCII):
+        raise ValueError(f"the visit '{text}' is no whole number")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value) or "_" in text:
+        raise ValueError(f"'{text}' is no number")
+    return value
+
+
+def _declination(text: str) -> float:
+    value = _number(text)
+    if abs(value) > 90:
+        raise ValueError(f"the declination {text} is beyond a pole")
+    return value
+
+
+COLUMNS = {
+    "visit": _visit,
+    "band": str.strip,
+    "mjd": _number,
+    "ra": _number,
+    "dec": _declination,
+    "rotation": _number,
+    "seeing": _number,
+}
 
 
 def is_list(images: str | list[str]) -> bool:
@@ -43,7 +73,8 @@ def exposures(images: str | list[str], camera: dict, bands: list[str], detectors
     Raises
     ------
     InputError
-        When no file matches, a file lacks a column, a value is no number, a visit is listed twice or no visit is left.
+        When no file matches, a file lacks a column, a line has more or fewer, a value is no number, a visit is listed
+        twice or no visit is left.
     """
     patterns = [images] if isinstance(images, str) else images
     listed = [row for pattern in patterns for path in _files(pattern) for row in _read(path)]
@@ -81,15 +112,24 @@ def _files(pattern: str) -> list[str]:
 
 
 def _read(path: str) -> list[dict]:
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = COLUMNS.keys() - set(reader.fieldnames or ())
-        if missing:
-            raise InputError(f"{path}: a list of visits needs the columns {', '.join(COLUMNS)}")
-        try:
-            return [{name: kind(row[name]) for name, kind in COLUMNS.items()} | {"path": path} for row in reader]
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: line {reader.line_num}: {error}") from None
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = COLUMNS.keys() - set(reader.fieldnames or ())
+            if missing:
+                raise InputError(f"{path}: a list of visits needs the columns {', '.join(COLUMNS)}")
+            return [_row(row, f"{path}: line {reader.line_num}") | {"path": path} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable list of visits ({error})") from error
+
+
+def _row(row: dict, place: str) -> dict:
+    if None in row or None in row.values():
+        raise InputError(f"{place}: has not one value for each column")
+    try:
+        return {name: kind(row[name]) for name, kind in COLUMNS.items()}
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def _corners(visits: list[dict], camera: dict, numbers: np.ndarray) -> dict[str, np.ndarray]:

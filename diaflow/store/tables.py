@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from diaflow.errors import InputError
+from diaflow.store import yamltext
 from diaflow.store.files import replacing
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -42,8 +42,7 @@ def schema(name: str) -> dict[str, dict]:
         {type, unit, description} by column, in order.  A name that starts with ``{band}_`` stands for one column in
         each band.
     """
-    with open(SCHEMAS / f"{name}.yaml") as file:
-        return yaml.load(file, yaml.CSafeLoader)["columns"]
+    return yamltext.load((SCHEMAS / f"{name}.yaml").read_bytes())["columns"]
 
 
 def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:

@@ -74,7 +74,8 @@ from diaflow.run import config
 config.of_chosen_methods(config.validated({"images": "x"}))
 print([name for name in sys.modules if name.startswith("diaflow.") and "diaflow.run" not in name])
 """
-    assert in_process(root, code) == "['diaflow.errors']\n"
+    expected = ["diaflow.errors", "diaflow.store", "diaflow.store.yamltext"]
+    assert in_process(root, code) == f"{expected}\n"
 
 
 def test_page_of_the_docs_is_up_to_date(root):

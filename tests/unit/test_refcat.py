@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from diaflow.errors import InputError
-from diaflow.refcat import formats, store
+from diaflow.refcat import formats, store, textfiles
 from diaflow.refcat.convert import check, convert
 from diaflow.run.config import validated
 
@@ -210,7 +210,7 @@ def test_text_where_numbers_belong_is_named(columns, tmp_path):
     path = write(columns, tmp_path / "a.csv")
     with pytest.raises(InputError, match="'kind' is not numeric"):
         converted(configuration(path, bands={"r": "kind"}), "r", 0.0, 0.0, 1.0)
-    with pytest.raises(InputError, match="'kind' must hold integers"):
+    with pytest.raises(InputError, match=r"column 'kind' \(refcat.id\) must tell stars apart"):
         converted(configuration(path, id="kind"), "r", 0.0, 0.0, 1.0)
 
 
@@ -250,7 +250,7 @@ def test_blocks_of_a_file_add_up_to_the_whole(name, columns, tmp_path, monkeypat
     path = write(columns, tmp_path / name)
     whole = converted(configuration(path), "r", 0.0, 0.0, 10.0)
     monkeypatch.setattr(formats, "BLOCK_ROWS", 37)
-    monkeypatch.setattr(formats, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 1000)
     n_rows = [len(block["num"][0]) for block in formats.blocks(path, {"num"})]
     assert len(n_rows) > 5 and sum(n_rows) == N
     assert converted(configuration(path), "r", 0.0, 0.0, 10.0).tobytes() == whole.tobytes()

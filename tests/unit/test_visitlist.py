@@ -68,14 +68,29 @@ def test_a_list_can_be_planned_but_not_processed(simulated):
         (HEADER + "1,r,60000,10,0,0,bad\n", "visits.csv: line 2"),
         (HEADER + "1,r,60000,10,0,0\n", "visits.csv: line 2"),
         (HEADER + "1,r,60000,10,0,0,1\n1,g,60001,10,0,0,1\n", "visit 1 is listed twice"),
+        (HEADER + "1,r,60000,10,0,0,1,2\n", "visits.csv: line 2: has not one value"),
+        (HEADER + "1_0,r,60000,10,0,0,1\n", "visits.csv: line 2: the visit '1_0' is no whole number"),
+        (HEADER + "1e3,r,60000,10,0,0,1\n", "visits.csv: line 2: the visit '1e3' is no whole number"),
+        (HEADER + "-1,r,60000,10,0,0,1\n", "visits.csv: line 2: the visit '-1' is no whole number"),
+        (HEADER + "1,r,6_0000,10,0,0,1\n", "visits.csv: line 2: '6_0000' is no number"),
+        (HEADER + "1,r,nan,10,0,0,1\n", "visits.csv: line 2: 'nan' is no number"),
+        (HEADER + "1,r,60000,10,95,0,1\n", "visits.csv: line 2: the declination 95 is beyond"),
+        (HEADER + "1,\udcff,60000,10,0,0,1\n", "visits.csv: not a readable list"),
         (HEADER, "no visit"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_said_in_one_line(tmp_path, content, message):
-    (tmp_path / "visits.csv").write_text(content)
+    (tmp_path / "visits.csv").write_text(content, errors="surrogateescape")
     config = validated({"images": str(tmp_path / "visits.csv")})
     with pytest.raises(InputError, match=message):
         planning.exposure_table(config, "absent")
+
+
+def test_visits_with_leading_zeros_and_blanks_around_values_are_what_they_are(tmp_path):
+    lines = "\ufeffvisit,band,mjd,ra,dec,rotation,seeing\n0012, r ,60000, 10,0,0,1\n 0014,g,60001,10,0,0,1 \n"
+    (tmp_path / "visits.csv").write_text(lines)
+    table = planning.exposure_table(validated({"images": str(tmp_path / "visits.csv")}), "absent")
+    assert table["visit"].tolist() == [12, 14] and table["band"].tolist() == ["r", "g"]
 
 
 def test_example_release_has_its_year_as_science_and_the_years_before_as_template(root, monkeypatch):

@@ -1,5 +1,7 @@
 """Bad input: one clear line that names the file or key, the right exit code, nothing half-written."""
 
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -60,6 +62,31 @@ def test_no_images_names_the_glob(tmp_path, snakemake):
 def test_unknown_config_key_is_named(tmp_path, snakemake):
     output = refused(snakemake(tmp_path, {"images": "*.fits", "templat": {}}, "-n"))
     assert "unknown key 'templat'" in output
+
+
+def test_visits_are_those_that_are_written(tmp_path, snakemake, raw):
+    """In YAML 1.1, which Snakemake reads, 0012 is 10 and 0014 is 12."""
+    for visit in (10, 12, 14):
+        raw(f"{visit:04d}.fits", {"VISIT": visit, "MJD-OBS": 60000.0 + visit})
+    (tmp_path / "my.yaml").write_text("images: '*.fits'\ntemplate: {visits: [0012]}\nscience: {visits: [0014]}\n")
+    warps, differences = planned_visits(snakemake(tmp_path, None, "-n", "--configfile", "my.yaml"))
+    assert (warps, differences) == ({12}, {14})
+    words = ["-n", "--configfile", "my.yaml", "--config", "science={visits: [0010]}"]
+    assert planned_visits(snakemake(tmp_path, None, *words)) == ({12}, {10})
+
+
+def planned_visits(done) -> tuple[set[int], set[int]]:
+    """Visits of the template and those that are differenced, of a dry run."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    folders = re.findall(r"results/main/(warp/0|diffim)/(\d+)", done.stdout + done.stderr)
+    return tuple({int(visit) for name, visit in folders if name == kind} for kind in ("warp/0", "diffim"))
+
+
+def test_key_that_comes_twice_is_named(tmp_path, snakemake, raw):
+    raw()
+    (tmp_path / "my.yaml").write_text("images: '*.fits'\nbands: [g]\nbands: [r]\n")
+    output = refused(snakemake(tmp_path, None, "-n", "--configfile", "my.yaml"))
+    assert "my.yaml: line 3: the key 'bands' comes twice" in output
 
 
 def test_unknown_instrument_is_named(tmp_path, snakemake, raw):
