@@ -1,10 +1,11 @@
 # Every target is a thin line over commands that the README shows.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
+FUZZ_TRIES ?= 10000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint benchmarks figures skies plan clean clean-run
+.PHONY: demo test fuzz lint benchmarks figures skies plan clean clean-run
 
 demo: $(INSTALLED)  ## simulate the demo survey and process it
 	$(BIN)/snakemake --cores $(CORES)
@@ -13,6 +14,9 @@ demo: $(INSTALLED)  ## simulate the demo survey and process it
 
 test: $(INSTALLED)  ## all tests; the reasons of those skipped come last
 	$(BIN)/pytest -rs -n $(CORES) --dist loadfile --no-loadscope-reorder tests
+
+fuzz: $(INSTALLED)  ## random headers, pixels, catalogues and configurations that are not what they should be
+	FUZZ_TRIES=$(FUZZ_TRIES) $(BIN)/pytest -n $(CORES) tests/unit/test_fuzz.py
 
 lint: $(INSTALLED)  ## style of Python and workflow files
 	$(BIN)/ruff check .

@@ -7,10 +7,31 @@ of diaflow stays an error.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
 
 class InputError(Exception):
     """A file, key or value that the user gave and that cannot be used; one line that names it."""
+
+
+class Kind(StrEnum):
+    """What a reason is about, which decides what can be done; the column `kind` beside every `reason`."""
+
+    FILE = "file"
+    HEADER = "header"
+    WCS = "wcs"
+    NOT_WANTED = "not_wanted"
+    ELSEWHERE = "elsewhere"
+    CALIBRATION = "calibration"
+    PIXELS = "pixels"
+    PSF = "psf"
+    MATCH = "match"
+    ZERO_POINT = "zero_point"
+    NO_CALEXP = "no_calexp"
+    TEMPLATE = "template"
+    KERNEL = "kernel"
+    DIFFERENCE = "difference"
+    UNFORESEEN = "unforeseen"
 
 
 class BadData(Exception):
@@ -20,17 +41,22 @@ class BadData(Exception):
     ----------
     reason : str
         One line, which becomes the column `reason` of the detector.
+    kind : Kind
+        What it is about.
     found, needed : float, optional
         The numbers in it, where the reason is that there is too little (or too much) of something.
 
     Attributes
     ----------
+    kind : Kind
     found, needed : float or None
     """
 
-    def __init__(self, reason: str, found: float | None = None, needed: float | None = None):
+    def __init__(
+        self, reason: str, kind: Kind = Kind.UNFORESEEN, found: float | None = None, needed: float | None = None
+    ):
         super().__init__(reason)
-        self.found, self.needed = found, needed
+        self.kind, self.found, self.needed = kind, found, needed
 
 
 @contextmanager
@@ -55,4 +81,4 @@ def data_may_fail(action: str) -> Iterator[None]:
         raise
     except Exception as error:
         logging.warning("%s failed", action, exc_info=True)
-        raise BadData(f"{action} failed: {error}") from error
+        raise BadData(f"{action} failed: {error}", Kind.UNFORESEEN) from error

@@ -5,6 +5,7 @@ rule report:
     input:
         **{name: product(f"tables/{name}.parquet") for name in TABLES},
         validation=product("validation.json") if SIMULATED else [],
+        templates=sorted({coadd for visit in plan.science for coadd in template_coadds(visit)}),
     output:
         page=product("report/index.html"),
     log:

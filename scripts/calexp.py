@@ -24,7 +24,7 @@ def calibrate(row, instrument, detrended, config, catalogue, joint, reference_vi
         exposure, sources, summary = calexp.calibrate(pixels, row, stars, config, reference_visit, distortion)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
-        return tables.empty("source"), calexp.failed(row, str(error))
+        return tables.empty("source"), calexp.failed(row, error)
     exposure.write(folders[row["visit"]] / f"{row['detector']}.fits", compress)
     return sources, summary
 

@@ -19,7 +19,7 @@ def main(snakemake):
         warps, matched = [warp for warp, _ in reaching], [match for _, match in reaching]
         template = combine.combine_warps(warps, matched, method.combine, **snakemake.params.options)
     except BadData as error:
-        template = combine.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), str(error))
+        template = combine.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), error)
     template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}
     template.write(snakemake.output.coadd)
     logging.info("%d of %d visits reach the patch", len(reaching), len(pairs))

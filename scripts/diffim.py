@@ -8,7 +8,7 @@ from diaflow.run import job, methods, parallel
 from diaflow.coadd import template
 from diaflow.detect import streaks
 from diaflow.diasource import detection, quality
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.store import tables
 from diaflow.subtract.subtraction import subtract
@@ -19,7 +19,7 @@ def difference(row, templates, sources, algorithm, config, calexps, diffims, com
     visit, detector = row["visit"], row["detector"]
     try:
         if row["status"] != "ok":
-            raise BadData("no calexp")
+            raise BadData("no calexp", Kind.NO_CALEXP)
         science = Exposure.read(calexps[visit] / f"{detector}.fits")
         static = template.assemble(templates[visit], science.wcs, science.shape, science.metadata.get("mjd"))
         stars = sources[(sources["visit"] == visit) & (sources["detector"] == detector)]
@@ -29,7 +29,7 @@ def difference(row, templates, sources, algorithm, config, calexps, diffims, com
         summary = quality.summary_row(result, science, stars, dia_sources)
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", visit, detector, error)
-        return tables.empty("dia_source"), quality.failed(row, str(error))
+        return tables.empty("dia_source"), quality.failed(row, error)
     result.exposure.write(diffims[visit] / f"{detector}.fits", compress)
     result.matched_template.write(diffims[visit] / f"{detector}_template.fits", compress)
     return dia_sources, summary

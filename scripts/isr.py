@@ -26,7 +26,7 @@ def detrend(row, instrument, config, masters_of, folders):
         exposure.wcs = header_wcs(headers.read(row, instrument))
     except BadData as error:
         logging.warning("visit %d detector %d failed: %s", row["visit"], row["detector"], error)
-        return image_files.write_failed(str(error), path)
+        return image_files.write_failed(error, path)
     exposure.metadata |= {name: row[name] for name in ("visit", "detector", "band", "mjd", "exptime")}
     noise = exposure.metadata["noise_model"], exposure.metadata["noise_excess"]
     logging.info("detector %d: noise %s, sky variance %.3f of the predicted", row["detector"], *noise)

@@ -22,7 +22,7 @@ def make(detector, rows, imagetype, instrument, config, bias, dark, folder):
         master = masters.make(imagetype, frames, config["reject"], bias, dark)
     except BadData as error:
         logging.warning("detector %d failed: %s", detector, error)
-        return image_files.write_failed(f"master {imagetype}: {error}", path)
+        return image_files.write_failed(BadData(f"master {imagetype}: {error}", error.kind), path)
     logging.info("detector %d: %s", detector, ", ".join(f"{key} {value}" for key, value in master.metadata.items()))
     return master.write(path)
 

@@ -23,7 +23,9 @@ def main(snakemake):
         name: snakemake.input[name] for name in ("visit", "source", "dia_source", "dia_object", "dia_forced_source")
     }
     products = path.parent.parent
-    page.write(path, products.name, collected, products, described(snakemake.input.validation))
+    page.write(
+        path, products.name, collected, products, described(snakemake.input.validation), snakemake.input.templates
+    )
 
 
 if __name__ == "__main__":

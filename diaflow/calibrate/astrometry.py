@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from diaflow import polynomials
 from diaflow.calibrate.chance import MIN_MATCHES
 from diaflow.calibrate.tan_sip import tan_sip
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.sky.localplane import from_plane, to_plane
 from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH, median_width
 
@@ -106,7 +106,7 @@ def fit_wcs(
 def _affordable_order(n_stars: int, highest: int) -> int:
     """Order of the polynomial that this many stars can carry; BadData where they carry none."""
     if n_stars < MIN_MATCHES:
-        raise BadData(f"no WCS: only {n_stars} matched stars agree")
+        raise BadData(f"no WCS: only {n_stars} matched stars agree", Kind.MATCH)
     return polynomials.affordable(highest, n_stars, STARS_PER_TERM, lowest=1)
 
 

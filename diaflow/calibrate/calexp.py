@@ -18,7 +18,7 @@ from diaflow import units
 from diaflow.calibrate import astrometry, focus, photocal
 from diaflow.calibrate.psf_stamp import missing_light
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
 from diaflow.instruments.images import Pixels
@@ -95,7 +95,7 @@ def calibrate(
     """
     measured = measure_image(pixels, row, config)
     exposure, table = measured.exposure, measured.table
-    summary = _summary_of(row, "ok", "")
+    summary = _summary_of(row, status="ok")
     summary["sky"], summary["n_psf_stars"] = measured.sky, table["psfStar"].sum()
     _check_psf(exposure, table, measured.chi2, summary)
     summary["aperture_correction"] = _correct_apertures(table, exposure.shape)
@@ -113,19 +113,20 @@ def calibrate(
     return exposure, table, summary
 
 
-def failed(row: np.void, reason: str) -> np.ndarray:
+def failed(row: np.void, error: BadData) -> np.ndarray:
     """The visit summary of an image that could not be calibrated.
 
     Parameters
     ----------
     row : row of the "exposure" table
-    reason : str
+    error : BadData
+        Why.
 
     Returns
     -------
     "visit_summary" table of one row
     """
-    return _summary_of(row, "failed", reason)
+    return _summary_of(row, status="failed", reason=str(error), kind=error.kind)
 
 
 def aperture_correction(table: np.ndarray, shape: tuple[int, int]) -> tuple[float, np.ndarray]:
@@ -255,7 +256,7 @@ def _photometry(
     if np.isfinite(row["zero_point"]):
         summary["photometry"], summary["zero_point"] = "header", row["zero_point"]
     elif trusted:
-        raise BadData("the header has no zero point that could be trusted")
+        raise BadData("the header has no zero point that could be trusted", Kind.ZERO_POINT)
     else:
         summary["photometry"], summary["zero_point"] = "none", NOMINAL_ZERO_POINT
     return np.zeros(1)
@@ -279,7 +280,7 @@ def _check_psf(exposure: Exposure, table: np.ndarray, chi2: float, summary: np.n
             f"the PSF, {fwhm(stamp):.2f} pixel FWHM, does not fit its own stars: aperture over PSF flux is "
             f"{ratio:.2f} of what the model says, chi2 {chi2:.1f} per pixel"
         )
-        raise BadData(focus.explained(exposure, reason))
+        raise BadData(focus.explained(exposure, reason), Kind.PSF)
 
 
 def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
@@ -300,6 +301,7 @@ def _fit_zero_point(
         raise BadData(
             f"no zero point: of {len(stars)} matched stars {np.sum(stars['extendedness'] == 0)} look like stars on the "
             f"image and {reference['star'].sum()} are stars of its band in the reference, {point_like.sum()} both",
+            Kind.ZERO_POINT,
             point_like.sum(),
             photocal.MIN_STARS,
         )
@@ -393,8 +395,8 @@ def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> Non
         exposure.metadata[name] = value if isinstance(value, str) else float(value)
 
 
-def _summary_of(row: np.void, status: str, reason: str) -> np.ndarray:
-    """A visit summary of one row with what the exposure table tells."""
+def _summary_of(row: np.void, **outcome: str) -> np.ndarray:
+    """A visit summary of one row with what the exposure table tells, and its status with reason and kind."""
     names = ("visit", "detector", "band", "mjd", "exptime", "nx", "ny", "ra", "dec")
     names += tuple(f"{axis}_{number}" for number in range(1, 5) for axis in ("ra", "dec"))
-    return tables.from_columns("visit_summary", **{name: row[name] for name in names}, status=status, reason=reason)
+    return tables.from_columns("visit_summary", **{name: row[name] for name in names}, **outcome)

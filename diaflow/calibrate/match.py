@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter
 from diaflow import polynomials
 from diaflow.calibrate import chance
 from diaflow.calibrate.chance import MIN_MATCHES, mutual_neighbours
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.sky.localplane import from_plane, to_plane
 from diaflow.sky.wcs import central_pixel_scale, image_centre, image_corners
 from diaflow.statistics import SIGMA_PER_MEDIAN_LENGTH
@@ -32,6 +32,7 @@ REFINED_STEP = 1e-3  # change of any position, in final matching radii, below wh
 ROUNDS = 8  # of the refinement at most, chosen
 # Error of the header's linear terms that the search forgives, over the distance from the centre; least of it [pixel].
 TOLERANCE, MIN_TOLERANCE = 0.003, 3.0
+MAX_CELLS = 50_000_000  # of the search, chosen: five arrays of them are what a worker may use
 SURROUNDINGS = 9  # side of the square of cells that a peak of pair offsets is compared with, chosen
 SMOOTH_ORDER, SMOOTH_GRID = 5, 11  # of the polynomial that a WCS must be close to, and points along each axis: chosen
 # How a detector may lie that the header has wrong, as maps of pixel offsets: right angles and their mirror images.
@@ -127,7 +128,8 @@ def match(
     departure = _departure(wcs, shape, centre)
     if not departure <= search.tolerance:
         raise BadData(
-            f"the WCS of type {wcs.wcs.ctype[0]} is off by {departure / pixel:.3g} pixels from any smooth distortion"
+            f"the WCS of type {wcs.wcs.ctype[0]} is off by {departure / pixel:.3g} pixels from any smooth distortion",
+            Kind.WCS,
         )
 
     plane = _on_plane(np.asarray(x, float), np.asarray(y, float), wcs, centre)
@@ -144,11 +146,13 @@ def match(
         f"the scale of {wcs.wcs.ctype[0]} to {100 * TOLERANCE:g} %"
     )
     if min(len(plane), len(sky)) < MIN_MATCHES:
-        raise BadData(f"no match to the reference catalogue ({stars}); {tried}")
+        raise BadData(f"no match to the reference catalogue ({stars}); {tried}", Kind.MATCH)
     found = _best(plane, sky, search)
     if not found.certain:
         otherwise = _otherwise(plane, sky, search, _jacobian(wcs, shape, centre))
-        raise BadData(f"no match to the reference catalogue (best {len(found.i)} of {stars}); {tried}{otherwise}")
+        raise BadData(
+            f"no match to the reference catalogue (best {len(found.i)} of {stars}); {tried}{otherwise}", Kind.MATCH
+        )
     i, j = i_source[found.i], i_reference[found.j]
     order = np.argsort(i)
     ra, dec = from_plane(found.shift, centre)
@@ -261,6 +265,9 @@ def _best_offset(plane, sky, angles, max_offset, cell) -> tuple[float, np.ndarra
     dx = sky[j, 0] - cosine * plane[i, 0] + sine * plane[i, 1]
     dy = sky[j, 1] - sine * plane[i, 0] - cosine * plane[i, 1]
     n = 2 * int(np.ceil(max_offset / cell)) + 2
+    if len(angles) * n * n > MAX_CELLS:
+        tried = f"{len(angles)} rotations and {n} x {n} offsets"
+        raise BadData(f"{tried} are too many to search: lower calexp.max_offset or max_rotation", Kind.MATCH)
     ix, iy = np.floor(dx / cell).astype(int) + n // 2, np.floor(dy / cell).astype(int) + n // 2
     inside = (ix >= 0) & (ix < n) & (iy >= 0) & (iy < n)
     flat = ((np.arange(len(angles))[:, None] * n + iy) * n + ix)[inside]

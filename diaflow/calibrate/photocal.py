@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.statistics import excess_scatter, median_width
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
@@ -92,6 +92,7 @@ def zero_point(
         raise BadData(
             f"no zero point: of {len(offset)} stars {np.sum(np.asarray(flux) > 0)} have a flux and "
             f"{np.isfinite(ref_mag).sum()} a catalogue magnitude, {usable.sum()} both",
+            Kind.ZERO_POINT,
             usable.sum(),
             MIN_STARS,
         )
@@ -100,7 +101,7 @@ def zero_point(
     used[usable] = _clipped(offset[usable], error[usable], n_sigma, n_iter)
     n_stars = int(used.sum())
     if n_stars < MIN_STARS:
-        raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree")
+        raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree", Kind.ZERO_POINT)
     error = np.hypot(error, excess_scatter(offset[used], error[used], INTRINSIC_SCATTER))
     weight = error[used] ** -2
     weight /= weight.sum()

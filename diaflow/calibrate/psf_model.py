@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter, uniform_filter
 
 from diaflow import polynomials
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
@@ -145,9 +145,9 @@ def fit(
         psf = psf.normalised()
     width = fwhm(psf.centre())
     if not (np.isfinite(psf.terms).all() and width < size):
-        raise BadData("the PSF model is not a point source")
+        raise BadData("the PSF model is not a point source", Kind.PSF)
     if width < LEAST_FWHM:
-        raise BadData(f"PSF of {width:.2f} pixel FWHM: below {LEAST_FWHM} the pixels do not show its shape")
+        raise BadData(f"PSF of {width:.2f} pixel FWHM: below {LEAST_FWHM} the pixels do not show its shape", Kind.PSF)
     return psf, used, float(np.median(chi2[used]))
 
 
@@ -376,7 +376,7 @@ def _conjugate_gradients(
 def _require(used: np.ndarray) -> None:
     """BadData where too few stars are left."""
     if used.sum() < MINIMUM:
-        raise BadData(f"{used.sum()} PSF stars < {MINIMUM}")
+        raise BadData(f"{used.sum()} PSF stars < {MINIMUM}", Kind.PSF)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

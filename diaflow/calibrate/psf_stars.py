@@ -14,7 +14,7 @@ import sep
 from scipy.spatial import cKDTree
 
 from diaflow import polynomials
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -95,7 +95,7 @@ def select(exposure: Exposure, size: int) -> Stars:
     """
     detected = bright_sources(exposure)
     if len(detected) < MINIMUM:
-        raise BadData(f"only {len(detected)} sources detected: no stars for the PSF")
+        raise BadData(f"only {len(detected)} sources detected: no stars for the PSF", Kind.PSF)
     x, y, sigma = _centres_and_seeing(exposure.image, detected)
     fwhm = FWHM_PER_SIGMA * sigma
     flux, err, _ = photometry.aperture_flux(exposure.image, exposure.variance, x, y, APERTURE_FWHM * fwhm)
@@ -113,9 +113,9 @@ def select(exposure: Exposure, size: int) -> Stars:
         if len(best) >= ENOUGH:
             break
     if len(best) < MINIMUM:
-        raise BadData(f"{len(best)} PSF stars < {MINIMUM}")
+        raise BadData(f"{len(best)} PSF stars < {MINIMUM}", Kind.PSF)
     if not share_a_size(size_log[best], snr[best], x[best], y[best], exposure.shape):
-        raise BadData(f"no common size among {len(best)} bright sources: no stars for the PSF")
+        raise BadData(f"no common size among {len(best)} bright sources: no stars for the PSF", Kind.PSF)
     best = best[_spread(x[best], y[best], snr[best], exposure.shape)]
     return Stars(x[best], y[best], snr[best], FWHM_PER_SIGMA * float(np.exp(np.median(size_log[best]))))
 
@@ -152,7 +152,7 @@ def _centres_and_seeing(image: np.ndarray, detected: np.ndarray) -> tuple[np.nda
         size_log = _log_size(image, x, y, window)
         finite = np.isfinite(size_log)
         if not finite.any():
-            raise BadData("no source has a size: no stars for the PSF")
+            raise BadData("no source has a size: no stars for the PSF", Kind.PSF)
         sigma = float(np.exp(_clump(size_log[finite], np.ones(finite.sum()))))
     return *_windowed_centres(image, detected, max(sigma, LEAST_WINDOW)), sigma
 

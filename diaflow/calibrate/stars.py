@@ -82,7 +82,7 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
         size, order = config["psf_size"], config["psf_order"]
         exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, size, order)
     except BadData as error:
-        raise BadData(focus.explained(exposure, str(error))) from error
+        raise BadData(focus.explained(exposure, str(error)), error.kind) from error
     table = sources.find(exposure, config["threshold"], config["aperture"])
     table["psfStar"] = _at(table, x[used], y[used])
     if reserved.any():

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft
 
 from diaflow.coadd import means, spectra, stack
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
 from diaflow.psf.stampfield import resized
@@ -55,7 +55,7 @@ class Patch:
         size = max(each.shape[-1] for each in stamps)
         self.stamps = np.stack([resized(each, size) for each in stamps], axis=2)
         if not self.coverage.any():
-            raise BadData("no warp has a PSF on the patch")
+            raise BadData("no warp has a PSF on the patch", Kind.TEMPLATE)
 
     @property
     def step(self) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from diaflow.coadd import stack
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.pixels.growth import core_radius, grow
@@ -48,7 +48,7 @@ def combine_warps(paths: list[str], matched_paths: list[str], method: Callable[.
         When a file is unreadable or does not belong to the others.
     """
     if not paths:
-        raise BadData("no warps to coadd")
+        raise BadData("no warps to coadd", Kind.TEMPLATE)
     warps, matched = stack.open_all(paths), stack.open_all(matched_paths)
     visits, matched_visits = ([file.metadata.get("visit") for file in files] for files in (warps, matched))
     if visits != matched_visits:
@@ -76,21 +76,22 @@ def psf_reach(coadd: Exposure) -> int:
     return max((round(radius * scale) for radius, scale in zip(radii, scales)), default=0)
 
 
-def failed(wcs: WCS, shape: tuple[int, int], reason: str) -> Exposure:
+def failed(wcs: WCS, shape: tuple[int, int], error: BadData) -> Exposure:
     """The product of a patch that no warp reaches.
 
     Parameters
     ----------
     wcs : astropy.wcs.WCS
     shape : (ny, nx)
-    reason : str
+    error : BadData
+        Why.
 
     Returns
     -------
     Exposure
-        NO_DATA everywhere, with a PSF without inputs and status, reason and n_inputs in the metadata.
+        NO_DATA everywhere, with a PSF without inputs and status, reason, kind and n_inputs in the metadata.
     """
     patch = Exposure.empty(wcs, shape)
     patch.psf = CoaddPsf([], wcs)
-    patch.metadata = {"status": "failed", "reason": reason, "n_inputs": 0}
+    patch.metadata = {"status": "failed", "reason": str(error), "kind": str(error.kind), "n_inputs": 0}
     return patch

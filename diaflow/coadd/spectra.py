@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from scipy import fft
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 
 # Side of the image on which spectra of PSFs and noise are worked out [pixel].
 GRID = 128
@@ -224,7 +224,7 @@ def bounded(powers: Iterable[np.ndarray], max_noise: float, size: int) -> np.nda
         found = stamp(mean_psf / n * np.exp(-0.5 * width**2 * (kx**2 + ky**2)), size)
         if (np.abs(transform(found, (GRID, GRID))) ** 2 / least).max() <= max_noise:
             return found
-    raise BadData("no PSF keeps the noise of all cells bounded")
+    raise BadData("no PSF keeps the noise of all cells bounded", Kind.TEMPLATE)
 
 
 def fixed(psf: np.ndarray) -> Response:

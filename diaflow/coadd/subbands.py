@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft
 
 from diaflow.coadd import spectra
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure_file import SUBBAND, ExposureFile
 from diaflow.sky.refraction import Subbands
 
@@ -137,7 +137,7 @@ def refract(patch: ExposureFile, first: int, image: np.ndarray, variance: np.nda
     if model is None:
         return
     if mjd is None:
-        raise BadData("no MJD, which the refraction of a dcr template depends on")
+        raise BadData("no MJD, which the refraction of a dcr template depends on", Kind.TEMPLATE)
     (n_rows, nx), low = image.shape, max(0, first - MARGIN)
     high, inner = min(patch.shape[0], first + n_rows + MARGIN), np.s_[first - low : first - low + n_rows, :nx]
     shape = tuple(fft.next_fast_len(n + MARGIN, True) for n in (high - low, nx))

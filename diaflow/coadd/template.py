@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from numba import njit
 
 from diaflow.coadd import subbands
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.noise import Noise
@@ -65,7 +65,7 @@ def assemble(paths: list[str], wcs: WCS, shape: tuple[int, int], mjd: float | No
     tracts = [_resampled_tract(patches, wcs, shape, mjd) for patches in _tracts(paths)]
     tracts = [tract for tract in tracts if tract is not None and not (tract.mask & NO_DATA).all()]
     if not tracts:
-        raise BadData("no template: no coadd overlaps the image")
+        raise BadData("no template: no coadd overlaps the image", Kind.TEMPLATE)
     template = tracts[0] if len(tracts) == 1 else _mean(tracts, wcs, shape)
     _flag_high_variance(template)
     return template

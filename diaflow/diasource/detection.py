@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from diaflow.detect import footprints
 from diaflow.diasource import dipole, flags, glints, leftovers, shapes, sharp, trail
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -68,7 +68,7 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     snr = smooth_snr(image.image, image.variance, unusable, stamp, image.flux_error)
     found = footprints.find(snr, config_detect["threshold"], sigma, image.mask)
     if len(found) > MAX_SOURCES:
-        raise BadData(f"{len(found)} sources on the difference image", found=len(found))
+        raise BadData(f"{len(found)} sources on the difference image", Kind.DIFFERENCE, found=len(found))
     table, found, steps = _located(found, image, science, matched_template, ~unusable, sigma)
     _set_fluxes(table, difference, science, config_detect["aperture"])
     stays = leftovers.best_of_each_star(table, found, matched_template, sigma)
@@ -110,7 +110,7 @@ def _central_stamp(difference: Exposure) -> np.ndarray:
     ny, nx = difference.shape
     stamp = difference.psf(np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))[0]
     if not (np.isfinite(stamp).all() and np.isfinite(moments_sigma(stamp))):
-        raise BadData("the PSF of the difference image is not finite")
+        raise BadData("the PSF of the difference image is not finite", Kind.PSF)
     return stamp
 
 

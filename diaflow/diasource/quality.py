@@ -7,6 +7,7 @@ mean and of unit width where background and errors are right.  They are no DIASo
 
 import numpy as np
 
+from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -59,21 +60,22 @@ def summary_row(difference: Difference, science: Exposure, sources: np.ndarray, 
     return tables.from_columns("diffim_summary", **data_id, status="ok", reason="", **found)
 
 
-def failed(row: np.void, reason: str) -> np.ndarray:
+def failed(row: np.void, error: BadData) -> np.ndarray:
     """The row of a detector image without a difference.
 
     Parameters
     ----------
     row : row of table "visit_summary"
         Names the data.
-    reason : str
+    error : BadData
+        Why.
 
     Returns
     -------
     table "diffim_summary", one row
     """
     data_id = {name: row[name] for name in DATA_ID}
-    return tables.from_columns("diffim_summary", **data_id, status="failed", reason=reason)
+    return tables.from_columns("diffim_summary", **data_id, status="failed", reason=str(error), kind=error.kind)
 
 
 def figures(difference: Difference, science: Exposure, sources: np.ndarray, dia_sources: np.ndarray) -> dict:

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.store.ids import DETECTOR_BITS, MAX_VISIT
 
 # In this order: a rule may use the columns before its own.
@@ -25,6 +25,7 @@ UNIMPORTANT = {
 }
 CALIBRATIONS = tuple(UNIMPORTANT)
 IMAGETYPES = ("science", *CALIBRATIONS, "other")
+LARGEST = float(np.finfo(np.float32).max)  # of most columns of the table
 FIRST_MJD, LAST_MJD = 15020, 88070  # of the years 1900 and 2100
 
 
@@ -51,29 +52,29 @@ def checked(column: str, value: object) -> int | float | str:
         return np.nan
     if column == "imagetype":
         if value not in IMAGETYPES:
-            raise BadData(f"'{value}' is none of {', '.join(IMAGETYPES)}; give it one in `values`")
+            raise BadData(f"'{value}' is none of {', '.join(IMAGETYPES)}; give it one in `values`", Kind.HEADER)
         return value
     if column == "band":
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.-]+", value):
-            raise BadData(f"'{value}' is not a plain name of a filter; give it one in `values`")
+            raise BadData(f"'{value}' is not a plain name of a filter; give it one in `values`", Kind.HEADER)
         return value
     number = as_number(value)
     if column in ("visit", "detector"):
         limit = MAX_VISIT if column == "visit" else 2**DETECTOR_BITS
         if number != int(number) or not 0 <= number < limit:
-            raise BadData(f"{value} is not an integer from 0 to {limit - 1}")
+            raise BadData(f"{value} is not an integer from 0 to {limit - 1}", Kind.HEADER)
         return int(number)
     if column in ("exptime", "gain", "saturation", "seeing") and number <= 0:
-        raise BadData(f"{value} is not positive")
+        raise BadData(f"{value} is not positive", Kind.HEADER)
     if column == "read_noise" and number < 0:
-        raise BadData(f"{value} is negative")
+        raise BadData(f"{value} is negative", Kind.HEADER)
     if column == "mjd" and not FIRST_MJD < number < LAST_MJD:
-        raise BadData(f"{value} is not an MJD between the years 1900 and 2100")
+        raise BadData(f"{value} is not an MJD between the years 1900 and 2100", Kind.HEADER)
     return number
 
 
 def as_number(value: object, name: str = "value") -> float:
-    """The finite number that a value is.
+    """The number that a value is, one that the exposure table can hold.
 
     Parameters
     ----------
@@ -96,5 +97,7 @@ def as_number(value: object, name: str = "value") -> float:
     except (TypeError, ValueError):
         number = np.nan
     if not np.isfinite(number):
-        raise BadData(f"{name} {value} is not a number")
+        raise BadData(f"{name} {value} is not a number", Kind.HEADER)
+    if abs(number) > LARGEST:
+        raise BadData(f"{name} {value} is too large", Kind.HEADER)
     return number

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import translate
 from diaflow.instruments.fits_files import opened, pixels, readable
 
@@ -155,7 +155,7 @@ def _file(rule: str | dict | None, path: Path, header: fits.Header) -> Path:
     for old, new in rule.items():
         name = name.replace(old, new)
     if name == path.name or not path.with_name(name).is_file():
-        raise BadData(f"no file {name if name != path.name else rule} beside the image")
+        raise BadData(f"no file {name if name != path.name else rule} beside the image", Kind.FILE)
     return path.with_name(name)
 
 

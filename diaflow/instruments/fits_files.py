@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.sky.wcs_cards import only_value
 
 
@@ -43,7 +43,7 @@ def readable(what: str) -> Iterator[None]:
     except (BadData, InputError, MemoryError):
         raise
     except Exception as error:
-        raise BadData(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise BadData(f"{what}: {' '.join(str(error).split()) or type(error).__name__}", Kind.FILE) from error
 
 
 def is_image(header: fits.Header) -> bool:
@@ -116,7 +116,7 @@ def _number(header: fits.Header, key: str, default: float) -> float:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadData(f"{key} '{value}' is not a number")
+        raise BadData(f"{key} '{value}' is not a number", Kind.FILE)
     return value
 
 

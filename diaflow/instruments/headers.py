@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import pointing, raw, translate
 from diaflow.instruments.fits_files import is_image, readable
 from diaflow.instruments.maps import load
@@ -53,7 +53,7 @@ def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits
         images = (entry for entry in candidates if entry[1].is_image and is_image(entry[1].header))
         headers = [(number, image.header) for number, image in (images if hdu == EACH else islice(images, 1))]
         if not headers:
-            raise BadData(f"HDU {hdu} is not a 2-d image" if named else "has no 2-d image")
+            raise BadData(f"HDU {hdu} is not a 2-d image" if named else "has no 2-d image", Kind.FILE)
         return headers, hdus[0].header
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import delivered, fits_files, headers, raw
 from diaflow.instruments.maps import load
 
@@ -99,7 +99,9 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
         image = np.array(stored if unit == 1 else stored / unit, np.float32)
     image[undefined] = np.nan
     if image.shape != (row["ny"], row["nx"]):
-        raise BadData(f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be")
+        raise BadData(
+            f"unreadable image {path}: {image.shape} pixels where {row['ny']} x {row['nx']} should be", Kind.FILE
+        )
     place = path, header, number, image.shape
     variance = delivered.variance(recipe["variance"], *place, unit) if recipe["variance"] else None
     mask = delivered.mask(recipe["masks"], *place) if recipe["masks"] else None

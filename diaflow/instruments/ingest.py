@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.instruments import headers, translate
 from diaflow.instruments.columns import CALIBRATIONS, COLUMNS, checked
 from diaflow.instruments.fits_files import readable
@@ -100,7 +100,7 @@ def all_images(
     return table[order]
 
 
-def leave_out(table: np.ndarray, which: np.ndarray, reason: str) -> None:
+def leave_out(table: np.ndarray, which: np.ndarray, reason: str, kind: Kind = Kind.NOT_WANTED) -> None:
     """Name images that shall not be used in a warning, and say so in their rows.
 
     Parameters
@@ -109,9 +109,11 @@ def leave_out(table: np.ndarray, which: np.ndarray, reason: str) -> None:
         Changed in place.
     which : (n,) bool array
     reason : str
+    kind : Kind
+        What the reason is about.
     """
     if which.any():
-        table["status"][which], table["reason"][which] = LEFT_OUT, reason
+        table["status"][which], table["reason"][which], table["kind"][which] = LEFT_OUT, reason, kind
         _log.warning("left out, %s: %s", reason, ", ".join(dict.fromkeys(table["path"][which].tolist())))
 
 
@@ -144,11 +146,11 @@ def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
     """One row for each detector in a file."""
     try:
         if not os.path.isfile(path):
-            raise BadData(f"broken link to {os.readlink(path)}" if os.path.islink(path) else "is no file")
+            raise BadData(f"broken link to {os.readlink(path)}" if os.path.islink(path) else "is no file", Kind.FILE)
         with readable("unreadable header"):
             stored, primary = headers.of_detectors(path, recipe["hdu"])
     except BadData as problem:
-        return [_filled(path, {"reason": str(problem)})]
+        return [_filled(path, _refused(problem))]
     return [_row(path, number, header, primary, rules, recipe) for number, header in stored]
 
 
@@ -158,7 +160,7 @@ def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rule
         header = headers.assembled(path, header, recipe)
         columns |= {"nx": header["NAXIS1"], "ny": header["NAXIS2"]}
     except BadData as problem:
-        columns["reason"] = str(problem)
+        columns |= _refused(problem)
     else:
         columns |= _translated(Path(path), header, primary, rules, recipe)
     return _filled(path, columns)
@@ -174,24 +176,29 @@ def _filled(path: str, columns: dict) -> np.ndarray:
 def _translated(path: Path, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> dict:
     """Columns of an image; status and reason among them when it is no science image or cannot be used."""
     image = translate.Image(path, translate.header_lookup(header, primary), header["NAXIS2"])
-    sky, unplaced, untranslated = {}, "", ""
+    sky, unplaced, untranslated = {}, None, None
     try:
         sky = _sky_columns(headers.located(path, header, primary, recipe))
         image.pixel_scale = sky["pixel_scale"]
     except BadData as problem:
-        unplaced = str(problem)
+        unplaced = problem
     try:
         translate.translate(rules, image)
     except BadData as problem:
-        untranslated = str(problem)
-    columns, status = image.columns | sky, "ok"
-    kind = columns.get("imagetype")
-    if kind in CALIBRATIONS:
+        untranslated = problem
+    columns = image.columns | sky | {"status": "ok"}
+    imagetype = columns.get("imagetype")
+    if imagetype in CALIBRATIONS:
         # It belongs to no visit and is nowhere on the sky; only a flat field has a band.
-        columns = image.columns | {"visit": -1, "band": columns.get("band", "") if kind == "flat" else ""}
-        status, unplaced = "calibration", ""
-    reason = "; ".join(filter(None, (unplaced, untranslated)))
-    return columns | {"status": "failed" if reason else status, "reason": reason}
+        band = columns.get("band", "") if imagetype == "flat" else ""
+        columns, unplaced = image.columns | {"visit": -1, "band": band, "status": "calibration"}, None
+    problems = [problem for problem in (unplaced, untranslated) if problem]
+    return columns | _refused(*problems) if problems else columns
+
+
+def _refused(*problems: BadData) -> dict:
+    """Status, reason and kind of an image that cannot be used; the first problem tells the kind."""
+    return {"status": "failed", "reason": "; ".join(map(str, problems)), "kind": problems[0].kind}
 
 
 def _sky_columns(header: fits.Header) -> dict:

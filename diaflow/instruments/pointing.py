@@ -10,7 +10,7 @@ import erfa
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments import times, translate
 from diaflow.instruments.columns import as_number
 
@@ -70,7 +70,7 @@ def located(header: fits.Header, image: translate.Image, pointing: dict) -> fits
     ra = _degrees(translate.evaluate(pointing["ra"], "ra", image), 15.0)
     dec = _degrees(translate.evaluate(pointing["dec"], "dec", image), 1.0)
     if not abs(dec) <= 90:
-        raise BadData(f"dec {dec} is not a declination")
+        raise BadData(f"dec {dec} is not a declination", Kind.WCS)
     if pointing.get("equinox") == "date":
         ra, dec = _from_equinox_of_date(ra, dec, times.fits_time(image.lookup, times.DAY))
     angle, parity = np.radians(pointing.get("rotation", 0.0)), -1.0 if pointing.get("flipped") else 1.0

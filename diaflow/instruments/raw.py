@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.instruments import fits_files, translate
 from diaflow.instruments.columns import as_number, checked
 
@@ -261,13 +261,13 @@ def _layout(entries: Sequence[dict], headers: Sequence[fits.Header]) -> list[tup
         overscan = _section_of(entry["overscan"], header) if "overscan" in entry else (data[0], Span(0, 0))
         target = _section_of(entry["target"], header) if "target" in entry else data
         if [len(span) for span in target] != [len(span) for span in data]:
-            raise BadData(f"amplifier {number}: target and data are not of the same size")
+            raise BadData(f"amplifier {number}: target and data are not of the same size", Kind.HEADER)
         if overscan[0].start > data[0].start or overscan[0].stop < data[0].stop:
-            raise BadData(f"amplifier {number}: the overscan does not have the rows of the data")
+            raise BadData(f"amplifier {number}: the overscan does not have the rows of the data", Kind.HEADER)
         if max(data[0].stop, overscan[0].stop) > header["NAXIS2"] or (
             max(data[1].stop, overscan[1].stop) > header["NAXIS1"]
         ):
-            raise BadData(f"amplifier {number}: its sections are not within the image {whole}")
+            raise BadData(f"amplifier {number}: its sections are not within the image {whole}", Kind.HEADER)
         layout.append((data, (data[0], overscan[1]), target))
     starts = [min(target[axis].start for _, _, target in layout) for axis in (0, 1)]
     return [
@@ -283,11 +283,11 @@ def _section_of(rule: str | dict, header: fits.Header) -> Section:
     keys = [rule["key"]] if isinstance(rule["key"], str) else rule["key"]
     key = next((key for key in keys if key in header), None)
     if key is None:
-        raise BadData(f"header has no {' or '.join(keys)}")
+        raise BadData(f"header has no {' or '.join(keys)}", Kind.HEADER)
     try:
         return section(header[key])
     except ValueError as fault:
-        raise BadData(f"{key} {fault}") from None
+        raise BadData(f"{key} {fault}", Kind.HEADER) from None
 
 
 def _shape(layout: Sequence[tuple[Section, Section, Section]]) -> tuple[int, int]:

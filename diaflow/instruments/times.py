@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import erfa
 
-from diaflow.errors import BadData
-from diaflow.instruments.columns import as_number
+from diaflow.errors import BadData, Kind
+from diaflow.instruments.columns import as_number, checked
 
 DAY = 86400.0  # [s]
 MJD_ZERO = 2400000.5  # Julian date of MJD 0 [d]
@@ -45,7 +45,13 @@ def utc_to_tai(mjd: float) -> float:
     -------
     float
         [d]
+
+    Raises
+    ------
+    BadData
+        When it is not of this century or the last, and may be of no calendar.
     """
+    mjd = checked("mjd", mjd)
     with warnings.catch_warnings():
         # ERFA calls dates beyond its last announced leap second dubious; simulated surveys live there.
         warnings.simplefilter("ignore", erfa.ErfaWarning)
@@ -76,20 +82,20 @@ def parse_date(text: str, clock: str | None = None, scale: str = "UTC") -> float
     """
     date = _DATE.fullmatch(text.strip())
     if date is None:
-        raise BadData(f"'{text}' is not an ISO 8601 date")
+        raise BadData(f"'{text}' is not an ISO 8601 date", Kind.HEADER)
     *parts, own_clock = date.groups()
     if clock is None and own_clock is None:
-        raise BadData(f"'{text}' has no time of day")
+        raise BadData(f"'{text}' has no time of day", Kind.HEADER)
     time = _CLOCK.fullmatch(clock or own_clock)
     if time is None:
-        raise BadData(f"'{clock or own_clock}' is not a time of day")
+        raise BadData(f"'{clock or own_clock}' is not a time of day", Kind.HEADER)
     if time["zone"] and scale != "UTC":
-        raise BadData(f"'{time[0]}' is in UTC, and the time scale is {scale}")
+        raise BadData(f"'{time[0]}' is in UTC, and the time scale is {scale}", Kind.HEADER)
     year, month, day = (int(part) for part in parts if part)
     second = float((time["second"] or "0").replace(",", "."))
     zero, mjd, status = erfa.ufunc.dtf2d(scale, year, month, day, int(time["hour"]), int(time["minute"]), second)
     if status not in (0, _DUBIOUS_YEAR):
-        raise BadData(f"'{text}'{f' with {clock}' if clock else ''} is not in the calendar")
+        raise BadData(f"'{text}'{f' with {clock}' if clock else ''} is not in the calendar", Kind.HEADER)
     return float(zero - MJD_ZERO + mjd) - _ahead(time["zone"] or "")
 
 
@@ -124,32 +130,33 @@ def fits_time(lookup: Callable[[str], object], exptime: float) -> float:
     scale = _scale(lookup)
     mjd, date = lookup("MJD-OBS"), lookup("DATE-OBS")
     if mjd is None and date is None:
-        raise BadData("header has no MJD-OBS and no DATE-OBS")
+        raise BadData("header has no MJD-OBS and no DATE-OBS", Kind.HEADER)
     tolerance = max(exptime, ROUNDING) / DAY
     try:
         dated = _date_obs(str(date), lookup, "UTC" if scale in _UTC else "TAI", tolerance)
     except BadData as problem:
         if mjd is None:
-            raise BadData(f"DATE-OBS {problem}") from None
+            raise BadData(f"DATE-OBS {problem}", Kind.HEADER) from None
         dated = None  # it is not needed
     found = dated if mjd is None else _mjd_obs(mjd)
     if dated is not None and abs(found - dated) > tolerance:
-        raise BadData(f"MJD-OBS {mjd} and DATE-OBS {date} are {abs(found - dated) * 24:.3g} h apart")
+        raise BadData(f"MJD-OBS {mjd} and DATE-OBS {date} are {abs(found - dated) * 24:.3g} h apart", Kind.HEADER)
     return utc_to_tai(found) if scale in _UTC else found + _TO_TAI[scale] / DAY
 
 
 def _scale(lookup: Callable[[str], object]) -> str:
     """The time scale of the header, without its realisation, as in TT(TAI)."""
-    text = str(lookup("TIMESYS") or "").strip().upper()
+    value = lookup("TIMESYS")
+    text = "" if value is None else str(value).strip().upper()
     scale = re.sub(r"\(.*\)$", "", text)
     if scale not in _UTC and scale not in _TO_TAI:
-        raise BadData(f"TIMESYS '{text}' is not a time scale that can be converted to TAI")
+        raise BadData(f"TIMESYS '{text}' is not a time scale that can be converted to TAI", Kind.HEADER)
     return scale
 
 
 def _mjd_obs(value: object) -> float:
     if re.fullmatch(r"\s*\d+\s*", str(value)):
-        raise BadData(f"MJD-OBS {value} has no time of day")
+        raise BadData(f"MJD-OBS {value} has no time of day", Kind.HEADER)
     return as_number(value, "MJD-OBS")
 
 
@@ -169,7 +176,7 @@ def _date_obs(date: str, lookup: Callable[[str], object], scale: str, tolerance:
     (first, mjd), *others = times.items()
     for key, other in others:
         if abs(other - mjd) > tolerance:
-            raise BadData(f"{date}: {first} and {key} are {abs(other - mjd) * 24:.3g} h apart")
+            raise BadData(f"{date}: {first} and {key} are {abs(other - mjd) * 24:.3g} h apart", Kind.HEADER)
     return mjd
 
 

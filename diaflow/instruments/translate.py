@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.instruments import times
 from diaflow.instruments.columns import COLUMNS, UNIMPORTANT, WHEN_ABSENT, as_number, checked
 from diaflow.instruments.fits_files import readable
@@ -112,7 +112,7 @@ def translate(rules: dict, image: Image) -> None:
             if column not in UNIMPORTANT.get(image.columns.get("imagetype"), ()):
                 problems.append(f"{column}: {problem}")
     if problems:
-        raise BadData("; ".join(problems))
+        raise BadData("; ".join(problems), Kind.HEADER)
 
 
 def check(name: str, rules: dict) -> None:
@@ -239,7 +239,9 @@ def _from_key(rule: dict, column: str, image: Image) -> object:
             return match.group(1)
     if "default" in rule:
         return rule["default"]
-    raise BadData(f"header has no {' or '.join(keys)}" + (f" that matches {pattern}" if "pattern" in rule else ""))
+    raise BadData(
+        f"header has no {' or '.join(keys)}" + (f" that matches {pattern}" if "pattern" in rule else ""), Kind.HEADER
+    )
 
 
 def file_beside(pattern: str, image: Image) -> Path:
@@ -265,7 +267,7 @@ def file_beside(pattern: str, image: Image) -> Path:
     # The longest name is the one with the highest number, e.g. the latest reprocessing.
     matches = sorted(image.path.parent.glob(name), key=lambda path: (len(path.name), path.name))
     if not matches:
-        raise BadData(f"no file {name} beside the image")
+        raise BadData(f"no file {name} beside the image", Kind.FILE)
     return matches[-1]
 
 
@@ -280,7 +282,7 @@ def _from_file(rule: dict, column: str, image: Image) -> object:
             value = value[rule["index"][image.columns["band"]]]
         return np.asarray(value).item()
     except (KeyError, IndexError, ValueError):
-        raise BadData(f"{path.name} has no {rule['field']} for this image") from None
+        raise BadData(f"{path.name} has no {rule['field']} for this image", Kind.HEADER) from None
 
 
 def _first_row(path: Path, hdu: int | str) -> dict:
@@ -294,12 +296,12 @@ def _formatted(part: re.Match, image: Image) -> str:
     try:
         return format(value, (part[2] or ":")[1:])
     except (TypeError, ValueError):
-        raise BadData(f"header has no {part[1]} that can be written as {part[0]}") from None
+        raise BadData(f"header has no {part[1]} that can be written as {part[0]}", Kind.HEADER) from None
 
 
 def _from_column(rule: dict, column: str, image: Image) -> object:
     if rule["column"] not in image.columns:
-        raise BadData(f"{rule['column']} is not known")
+        raise BadData(f"{rule['column']} is not known", Kind.HEADER)
     return image.columns[rule["column"]]
 
 
@@ -311,7 +313,7 @@ def _first(rule: dict, column: str, image: Image) -> object:
             return evaluate(part, column, image)
         except BadData as problem:
             reasons.append(str(problem))
-    raise BadData("; ".join(dict.fromkeys(reasons)))
+    raise BadData("; ".join(dict.fromkeys(reasons)), Kind.HEADER)
 
 
 def _sum(rule: dict, column: str, image: Image) -> float:
@@ -325,7 +327,7 @@ def _product(rule: dict, column: str, image: Image) -> float:
 def _time(rule: dict, column: str, image: Image) -> float:
     """Mid-exposure MJD by a named rule."""
     if "exptime" not in image.columns:
-        raise BadData("exptime is not known")
+        raise BadData("exptime is not known", Kind.HEADER)
     exptime = image.columns["exptime"]
     if rule["time"].startswith("fits"):
         return times.middle(rule["time"], times.fits_time(image.lookup, exptime), exptime)
@@ -354,7 +356,7 @@ def _modified(value: object, rule: dict, column: str, image: Image) -> object:
     if "values" in rule:
         names = {str(name): entry for name, entry in rule["values"].items()}
         if str(value) not in names:
-            raise BadData(f"'{value}' is not among the values {', '.join(names)}")
+            raise BadData(f"'{value}' is not among the values {', '.join(names)}", Kind.HEADER)
         value = names[str(value)]
     if "unit" in rule:
         factor = _UNITS[_unit(column)][rule["unit"]]
@@ -376,5 +378,5 @@ def _unit(column: str) -> str:
 
 def _positive(value: object) -> float:
     if as_number(value) <= 0:
-        raise BadData(f"{value} is not positive")
+        raise BadData(f"{value} is not positive", Kind.HEADER)
     return as_number(value)

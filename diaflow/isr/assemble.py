@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.instruments.raw import Amplifier, Raw
 from diaflow.isr import flaws
 from diaflow.statistics import CLIP, ROUNDS, clipped_std, median_width
@@ -201,7 +201,7 @@ def without_crosstalk(signals: list[np.ndarray], crosstalk: np.ndarray, corners:
         When the amplifiers are not of one size.
     """
     if len({signal.shape for signal in signals}) > 1:
-        raise BadData("crosstalk between amplifiers of different sizes cannot be corrected")
+        raise BadData("crosstalk between amplifiers of different sizes cannot be corrected", Kind.CALIBRATION)
     turn = [(slice(None, None, -1 if c[0] == "u" else 1), slice(None, None, -1 if c[1] == "r" else 1)) for c in corners]
     read = np.stack([signal[flip] for signal, flip in zip(signals, turn)])
     lost = ~np.isfinite(read)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, pixels_where, row_blocks
 from diaflow.isr import saturation
 from diaflow.jit import EXACT
@@ -231,4 +231,4 @@ def require_good(mask: np.ndarray, saturated: np.ndarray) -> None:
     """
     good = 1 - in_planes(mask, *UNUSABLE).mean()
     if good < MIN_GOOD:
-        raise BadData(f"only {good:.0%} of the pixels are usable ({saturated.mean():.0%} are saturated)")
+        raise BadData(f"only {good:.0%} of the pixels are usable ({saturated.mean():.0%} are saturated)", Kind.PIXELS)

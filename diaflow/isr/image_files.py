@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.exposure_file import write_fits
 from diaflow.instruments.images import Pixels, read_image
 
 
-def write_failed(reason: str, path: str | Path) -> None:
+def write_failed(error: BadData, path: str | Path) -> None:
     """Write a file that says why an image could not be made.
 
     Parameters
     ----------
-    reason : str
+    error : BadData
+        Why.
     path : path
 
     Raises
@@ -27,7 +28,8 @@ def write_failed(reason: str, path: str | Path) -> None:
     InputError
         When the file cannot be written.
     """
-    header = fits.Header({"STATUS": "failed", "REASON": reason.encode("ascii", "replace").decode()})
+    reason = str(error).encode("ascii", "replace").decode()
+    header = fits.Header({"STATUS": "failed", "REASON": reason, "KIND": str(error.kind)})
     write_fits([fits.PrimaryHDU(header=header)], path)
 
 
@@ -54,7 +56,7 @@ def read(path: str | Path) -> Exposure:
     except OSError as error:
         raise InputError(f"{path}: not a readable exposure ({error})") from error
     if header.get("STATUS") == "failed":
-        raise BadData(header["REASON"])
+        raise BadData(header["REASON"], Kind(header["KIND"]))
     return Exposure.read(path)
 
 

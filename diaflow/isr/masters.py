@@ -13,7 +13,7 @@ from itertools import chain, islice
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
@@ -92,7 +92,7 @@ def make(
     frames = iter(frames)
     first = list(islice(frames, SAMPLE))
     if not first:
-        raise BadData(f"no usable {imagetype} frame")
+        raise BadData(f"no usable {imagetype} frame", Kind.CALIBRATION)
     noise = measured_read_noise(first) if imagetype == "bias" and len(first) > 1 else []
     frames = (replace(frame, read_noise=noise or frame.read_noise) for frame in chain(first, frames))
     scaled = {"bias": _biases, "dark": _darks, "flat": _flats}[imagetype](frames, bias, dark)
@@ -206,7 +206,7 @@ def _combined(frames: Iterator[Scaled], gain: float, reject: float) -> tuple[Exp
     """
     sample = list(islice(frames, SAMPLE))
     if not sample:
-        raise BadData("no usable frame")
+        raise BadData("no usable frame", Kind.CALIBRATION)
     centre = _centre([image for image, _, _ in sample])
     typical, (_, floor, scale) = np.mean([np.nanmedian(image) for image, _, _ in sample]), sample[0]
     expected = _expected(centre, typical, max(typical, 0) / np.float32(gain * scale) + floor)

@@ -11,7 +11,7 @@ import numpy as np
 import sep
 from numba import njit
 
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.planes import bits, in_planes, row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import flaws
@@ -178,7 +178,7 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
         mesh = sep.Background(counts, mask=bad, bw=SKY_MESH, bh=SKY_MESH)
         sky, sigma = mesh.back(dtype=np.float32), float(mesh.globalrms)
     if not sigma > 0:
-        raise BadData("the sky has no noise: constant image")
+        raise BadData("the sky has no noise: constant image", Kind.PIXELS)
     return sky, sigma
 
 

@@ -7,7 +7,7 @@ variance and mask, that `detrend.detrend` takes.
 import numpy as np
 from astropy.wcs import WCS
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
@@ -42,7 +42,10 @@ def remove(frame: Frame, bias: Exposure | None, dark: Exposure | None, flat: Exp
     """
     for master in (bias, dark, flat):
         if master and master.shape != frame.image.shape:
-            raise BadData(f"master {master.metadata['imagetype']} of {master.shape} pixels for {frame.image.shape}")
+            raise BadData(
+                f"master {master.metadata['imagetype']} of {master.shape} pixels for {frame.image.shape}",
+                Kind.CALIBRATION,
+            )
     floor = frame.floor() + subtract(frame, bias, dark)
     response, uncertainty = (flat.image, flat.variance) if flat else (np.float32(1), np.float32(0))
     frame.image /= response

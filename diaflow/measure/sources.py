@@ -6,7 +6,7 @@ positions and calibration are filled in by `diaflow.calibrate.calexp`.
 
 import numpy as np
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -54,7 +54,7 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
     snr = smooth_snr(exposure.image, exposure.variance, exposure.flagged("BAD", "NO_DATA"), stamp)
     found, segments = extract(snr, threshold, minarea=1, clean=False, segmentation_map=True)
     if not 0 < len(found) <= 2**ids.NUMBER_BITS:
-        raise BadData(f"{len(found)} sources detected", found=len(found))
+        raise BadData(f"{len(found)} sources detected", Kind.PIXELS, found=len(found))
     order = np.lexsort((found["xpeak"], found["ypeak"]))
     planes = _planes_in(segments, exposure.mask, len(found))[order]
     exposure.mask[segments > 0] |= bits("DETECTED")

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import fft
 
 from diaflow import polynomials
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
@@ -206,11 +206,11 @@ def sample_psf(exposure: Exposure, cell: float) -> tuple[np.ndarray, np.ndarray,
     gx, gy = (np.linspace(0, n - 1, max(int(np.ceil(n / cell)), ORDER + 1) + 1) for n in (nx, ny))
     x, y = (g.ravel() for g in np.meshgrid(gx, gy))
     if exposure.psf is None:
-        raise BadData("no PSF")
+        raise BadData("no PSF", Kind.PSF)
     stamps = exposure.psf(x, y)
     defined = np.isfinite(stamps).all((1, 2))
     if not defined.any():
-        raise BadData("the PSF is defined nowhere in the image")
+        raise BadData("the PSF is defined nowhere in the image", Kind.PSF)
     return x[defined], y[defined], stamps[defined]
 
 

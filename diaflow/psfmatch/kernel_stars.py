@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import resized
 from diaflow.psfmatch.normal_equations import gram_matrices
@@ -73,7 +73,7 @@ class KernelStars:
         inside = (x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
         col, row = (np.where(inside, np.rint(c), 0).astype(int) for c in (x, y))
         if nx <= 2 * reach or ny <= 2 * reach:
-            raise BadData(f"an image of {nx} x {ny} pixels is too small for a kernel of {k} pixels")
+            raise BadData(f"an image of {nx} x {ny} pixels is too small for a kernel of {k} pixels", Kind.KERNEL)
 
         def stamps(pixels, h, beyond=0):
             windows = sliding_window_view(np.pad(pixels, h, constant_values=beyond), (2 * h + 1, 2 * h + 1))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.psfmatch.kernel_stars import KernelStars
@@ -155,7 +155,7 @@ def fit(
     stars = KernelStars.measured(image, target, np.asarray(x, float), np.asarray(y, float), basis, bad)
     n_usable = int(stars.usable.sum())
     if n_usable < MIN_STARS:
-        raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed")
+        raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed", Kind.KERNEL)
     models = None
     if image.psf is not None and target.psf is not None:
         models = KernelStars.of_psfs(image.psf, target.psf, image.shape, PSF_GRID, basis)
@@ -220,7 +220,7 @@ class _Fit:
         active = self._brightest_per_cell(good)
         for _ in range(MAX_ITERATIONS + 1):
             if active.sum() < MIN_STARS:
-                raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed")
+                raise BadData(f"{active.sum()} kernel stars, at least {MIN_STARS} needed", Kind.KERNEL)
             self._set_orders(*(polynomials.affordable(order, active.sum(), STARS_PER_TERM) for order in wanted_orders))
             self.chi2, self.deviation, _, agree = self._residuals(self._solve(self._equations(active)))
             previous, active = active, self._brightest_per_cell(self.stars.usable & agree)

@@ -1,11 +1,11 @@
-"""One self-contained HTML page about a run: what was done, what failed and why, and the brightest of what changed.
+"""One self-contained HTML page about a run: what was done, what was refused and why, and the brightest of what changed.
 
 In: the collected tables and, where they are kept, the images.  Out: a file without any external resource.  Large
 tables are never read whole: the page takes the significance of all DIASources and the rows of the objects it shows.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from diaflow.errors import InputError
-from diaflow.report import plots
+from diaflow.instruments.ingest import LEFT_OUT
+from diaflow.report import plots, refusals
 from diaflow.store import tables
 from diaflow.store.files import write_text
 
@@ -23,7 +24,6 @@ N_OBJECTS = 20  # DIAObjects that are shown, chosen
 MAX_ROWS = 2000  # of the table of images, failures first, chosen
 STAMP_RADIUS = 20  # [pixel], chosen
 
-STEPS = {"ingest": "ingest", "calexp": "calibration", "diffim": "subtraction"}
 VISIT_COLUMNS = {
     "visit": ("visit", "d"),
     "detector": ("detector", "d"),
@@ -46,6 +46,7 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th { text-align: right; font-weight: 600; vertical-align: bottom; border-bottom: 1px solid #8a94a3; }
 th, td { padding: 2px 9px; } td { text-align: right; border-bottom: 1px solid #e6e9ee; }
 td:last-child, th:last-child, table.list td:first-child { text-align: left; }
+table.refused td, table.refused th { text-align: left; vertical-align: top; }
 tr.failed td { background: #fdecea; } tr.failed td:last-child { color: #a3241b; font-weight: 600; }
 .scroll { max-height: 32em; overflow: auto; border: 1px solid #d7dce3; }
 .scroll th { position: sticky; top: 0; background: #f4f6f9; }
@@ -59,6 +60,7 @@ def write(
     collected: Mapping[str, str | Path],
     products: str | Path,
     validation: Mapping[str, float] | None = None,
+    templates: Iterable[str | Path] = (),
 ) -> None:
     """Write the report of a run.
 
@@ -75,6 +77,8 @@ def write(
         `diffim/{visit}/{detector}_template.fits`; images that are not there are left out of the page.
     validation : dict, optional
         Figures to list, by description.
+    templates : iterable of paths
+        Template coadds, to list those without inputs.
 
     Raises
     ------
@@ -85,10 +89,15 @@ def write(
     sections = [
         f"<h1>{escape(run)}</h1>",
         _summary(visits, collected),
+        "<h2>What was refused or left out</h2>",
+        refusals.section(visits, templates),
         "<h2>Images</h2>",
         _visit_table(visits),
         "<h2>Conditions</h2>",
-        _image(plots.conditions(visits), "Seeing, depth and noise of every image against time"),
+        _image(
+            plots.conditions(visits[visits["ingest_status"] == "ok"]),
+            "Seeing, depth and noise of every image against time",
+        ),
         _figures(validation) if validation else "",
         "<h2>Most significant DIAObjects</h2>",
         *_dia_objects(collected, Path(products)),
@@ -102,11 +111,11 @@ def _summary(visits: np.ndarray, collected: Mapping) -> str:
     """How much there is of everything, and how much failed."""
 
     def ok_of(step: str) -> str:
-        ok, bad = ((visits[f"{step}_status"] == status).sum() for status in ("ok", "failed"))
-        return f"{ok} ok" + (f", <b>{bad} failed</b>" if bad else "")
+        ok, bad, out = ((visits[f"{step}_status"] == status).sum() for status in ("ok", *refusals.NOT_TAKEN))
+        return f"{ok} ok" + (f", <b>{bad} failed</b>" if bad else "") + (f", {out} left out" if out else "")
 
     counts = {
-        "visits": len(np.unique(visits["visit"][visits["visit"] >= 0])),
+        "visits": len(np.unique(visits["visit"][(visits["visit"] >= 0) & (visits["ingest_status"] != LEFT_OUT)])),
         "images": f"{len(visits)} ({ok_of('ingest')})",
         "calibrated images": ok_of("calexp"),
         "difference images": ok_of("diffim"),
@@ -124,18 +133,11 @@ def _n_rows(name: str, path: str | Path) -> int:
     return pq.ParquetFile(path).metadata.num_rows
 
 
-def _failed_step(visits: np.ndarray) -> np.ndarray:
-    """The first step that failed for each image, empty where none did."""
-    failed = np.full(len(visits), "", object)
-    for step in reversed(STEPS):
-        failed[visits[f"{step}_status"] == "failed"] = step
-    return failed
-
-
 def _visit_table(visits: np.ndarray) -> str:
-    """All images, those that failed first."""
-    steps = _failed_step(visits)
-    order = np.argsort(steps == "", kind="stable")
+    """All images, those that failed first, then those that were left out."""
+    steps = refusals.refused_step(visits)
+    failed = np.any([visits[f"{step}_status"] == "failed" for step in refusals.STEPS], axis=0)
+    order = np.lexsort((steps == "", ~failed))
     header = "".join(f"<th>{title}</th>" for title, _ in VISIT_COLUMNS.values()) + "<th>status</th>"
     rows = [_visit_row(visits[i], steps[i]) for i in order[:MAX_ROWS]]
     rest = len(visits) - len(rows)
@@ -147,13 +149,14 @@ def _visit_row(row: np.void, step: str) -> str:
     values = [_number(row[name], form) for name, (_, form) in VISIT_COLUMNS.items()]
     if step:
         what = Path(row["path"]).name + ": " if row["visit"] < 0 else ""
-        status = f"{STEPS[step]} failed: {what}{row[f'{step}_reason']}"
+        status = f"{refusals.STEPS[step]} {row[f'{step}_status']}: {what}{row[f'{step}_reason']}"
     elif row["diffim_status"] == "ok":
         status = "ok, part of the template" if row["visit_in_template"] else "ok"
     else:
         status = "not differenced" if row["calexp_status"] == "ok" else "not run"
     cells = "".join(f"<td>{escape(value)}</td>" for value in [*values, status])
-    return f'<tr class="failed">{cells}</tr>' if step else f"<tr>{cells}</tr>"
+    failed = step and row[f"{step}_status"] == "failed"
+    return f'<tr class="failed">{cells}</tr>' if failed else f"<tr>{cells}</tr>"
 
 
 def _figures(validation: Mapping[str, float]) -> str:

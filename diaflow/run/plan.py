@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diaflow.errors import InputError
+from diaflow.errors import InputError, Kind
 from diaflow.instruments import maps
 from diaflow.instruments.ingest import all_images, leave_out
 from diaflow.run import methods, select, visitlist
@@ -293,7 +293,8 @@ def ingest(config: dict) -> np.ndarray:
     table = all_images(
         image_globs(config), config["instrument"], config["metadata"], config["bands"], config["detectors"]
     )
-    leave_out(table, *strays(config["skymap"], table, methods.load("sky.skymap", config["skymap"]["type"])))
+    kind_of_map = methods.load("sky.skymap", config["skymap"]["type"])
+    leave_out(table, *strays(config["skymap"], table, kind_of_map), Kind.ELSEWHERE)
     return table
 
 

@@ -53,9 +53,9 @@ def candidates(overlaps: np.ndarray, exposures: np.ndarray, fwhm_by_visit: Mappi
     seen = list(dict.fromkeys(zip(*(overlaps[name].tolist() for name in names))))
     patch_order = {key: k for k, key in enumerate(dict.fromkeys(key[:2] for key in seen))}
     seen.sort(key=lambda key: (patch_order[key[:2]], *key[2:]))
-    dated = exposures[np.isfinite(exposures["mjd"])]
-    dates = dict(zip(dated["visit"].tolist(), dated["mjd"].tolist()))
-    scales = dict(zip(dated["visit"].tolist(), dated["pixel_scale"].astype(float).tolist()))
+    usable = exposures[exposures["status"] == "ok"]
+    dates = dict(zip(usable["visit"].tolist(), usable["mjd"].tolist()))
+    scales = dict(zip(usable["visit"].tolist(), usable["pixel_scale"].astype(float).tolist()))
     rows = []
     for key in seen:
         visit = key[3]

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from astropy.io import fits
 
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 
 # Of the old forms that wcslib knows, PC001001 is a matrix as well; AP_ and BP_ only approximate the inverse.
 _NUMBERS = re.compile(
@@ -61,9 +61,11 @@ def celestial(header: fits.Header) -> fits.Header:
         elif _TEXTS.fullmatch(key):
             cards[key] = _text(header, key)
         elif _TABLES.fullmatch(key):
-            raise BadData(f"unusable WCS: {key} '{only_value(header, key)}' is a kind of distortion that is not read")
+            raise BadData(
+                f"unusable WCS: {key} '{only_value(header, key)}' is a kind of distortion that is not read", Kind.WCS
+            )
         elif _MIXED.match(key) and _number(header, key):
-            raise BadData(f"unusable WCS: {key} mixes a third axis into the image")
+            raise BadData(f"unusable WCS: {key} mixes a third axis into the image", Kind.WCS)
     if "CTYPE1" in cards and "CTYPE2" in cards:
         _require_whole(cards)
     frame = _frame(header)
@@ -93,12 +95,12 @@ def only_value(header: fits.Header, key: str) -> object:
     try:
         values = [header[key, number] for number in range(header.count(key))] if key in header else []
     except (fits.VerifyError, ValueError):
-        raise BadData(f"unreadable header card {key}") from None
+        raise BadData(f"unreadable header card {key}", Kind.WCS) from None
     values = [value.strip() if isinstance(value, str) else value for value in values]
     values = [value for value in values if not isinstance(value, fits.card.Undefined) and value is not None]
     for value in values[1:]:
         if value != values[0]:
-            raise BadData(f"header card {key} is there twice, as {values[0]} and as {value}")
+            raise BadData(f"header card {key} is there twice, as {values[0]} and as {value}", Kind.WCS)
     return values[0] if values else None
 
 
@@ -109,7 +111,7 @@ def _number(header: fits.Header, key: str) -> float:
     except (TypeError, ValueError):
         number = np.nan
     if not np.isfinite(number):
-        raise BadData(f"unusable WCS: {key} '{value}' is not a number")
+        raise BadData(f"unusable WCS: {key} '{value}' is not a number", Kind.WCS)
     # The order of a polynomial stays an integer, as astropy wants it.
     return int(number) if key.endswith("ORDER") else number
 
@@ -117,7 +119,7 @@ def _number(header: fits.Header, key: str) -> float:
 def _text(header: fits.Header, key: str) -> str:
     value = only_value(header, key) or ""
     if not isinstance(value, str):
-        raise BadData(f"unusable WCS: {key} {value} is not text")
+        raise BadData(f"unusable WCS: {key} {value} is not text", Kind.WCS)
     return value
 
 
@@ -125,15 +127,19 @@ def _require_whole(cards: fits.Header) -> None:
     """BadData where the reference point or a part of a distortion is missing, or CTYPE does not speak of it."""
     missing = [key for key in _REQUIRED if key not in cards]
     if missing:
-        raise BadData(f"unusable WCS: header has no {', '.join(missing)}")
+        raise BadData(f"unusable WCS: header has no {', '.join(missing)}", Kind.WCS)
     for axis in ("CTYPE1", "CTYPE2"):
         for kind, needed in _DISTORTED.items():
             missing = [key for key in needed if key not in cards]
             if cards[axis].endswith(kind) and missing:
-                raise BadData(f"unusable WCS: {axis} {cards[axis]} without {', '.join(missing)}: no whole distortion")
+                raise BadData(
+                    f"unusable WCS: {axis} {cards[axis]} without {', '.join(missing)}: no whole distortion", Kind.WCS
+                )
         for order in _DISTORTED["-SIP"]:
             if cards.get(order) and not cards[axis].endswith("-SIP"):
-                raise BadData(f"unusable WCS: {order} is there, but {axis} {cards[axis]} does not end in -SIP")
+                raise BadData(
+                    f"unusable WCS: {order} is there, but {axis} {cards[axis]} does not end in -SIP", Kind.WCS
+                )
 
 
 def _frame(header: fits.Header) -> str:
@@ -150,7 +156,7 @@ def _frame(header: fits.Header) -> str:
             if word in _FRAMES:
                 frame = frame or word
             elif not _EQUINOX_2000.fullmatch(word):
-                raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {key} {value}")
+                raise BadData(f"the WCS must be ICRS or FK5 of equinox 2000, not {key} {value}", Kind.WCS)
             else:
                 frame = frame or "FK5"
     return frame

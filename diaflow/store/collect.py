@@ -139,9 +139,11 @@ def visits(
     joined = tables.empty("visit", len(exposures))
     for name in ("visit", "detector", "band", "mjd", "exptime", "ra", "dec", "path"):
         joined[name] = exposures[name]
-    joined["ingest_status"], joined["ingest_reason"] = exposures["status"], exposures["reason"]
-    _join(joined, "visit_summary", visit_summary_paths, {"status": "calexp_status", "reason": "calexp_reason"})
-    renamed = {"status": "diffim_status", "reason": "diffim_reason", "depth": "diffim_depth"}
+    outcome = ("status", "reason", "kind")
+    for name in outcome:
+        joined[f"ingest_{name}"] = exposures[name]
+    _join(joined, "visit_summary", visit_summary_paths, {name: f"calexp_{name}" for name in outcome})
+    renamed = {name: f"diffim_{name}" for name in outcome} | {"depth": "diffim_depth"}
     _join(joined, "diffim_summary", diffim_summary_paths, renamed)
     tables.write("visit", joined, out)
 

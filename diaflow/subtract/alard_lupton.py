@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
@@ -83,7 +83,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     """
     science_sigma, template_sigma = (moments_sigma(exposure.psf.centre()) for exposure in (science, template))
     if not np.isfinite(science_sigma + template_sigma):
-        raise BadData("a PSF without a finite width")
+        raise BadData("a PSF without a finite width", Kind.PSF)
     mode = config["mode"]
     if mode == "auto":
         mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"

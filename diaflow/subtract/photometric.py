@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from diaflow import polynomials
-from diaflow.errors import BadData, data_may_fail
+from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, moments_sigma
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
@@ -105,7 +105,9 @@ def match(
     usable &= np.cumsum(usable) <= MAX_STARS
     if usable.sum() < MIN_STARS:
         n_usable = int(usable.sum())
-        raise BadData(f"{n_usable} kernel stars, at least {MIN_STARS} needed", found=n_usable, needed=MIN_STARS)
+        raise BadData(
+            f"{n_usable} kernel stars, at least {MIN_STARS} needed", Kind.KERNEL, found=n_usable, needed=MIN_STARS
+        )
     values, errors = _compare(science, template, x[usable], y[usable], half)
     terms, kept = _flux_ratio(values[0], errors[0], *polynomials.spanned(x[usable], y[usable], science.shape), order)
     shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
@@ -122,7 +124,7 @@ def _flux_ratio(
     middle = abs(np.median(ratio))
     agree = agreeing(ratio, np.hypot(error, FIELD_CHANGE * middle), np.ones(len(ratio), bool), CLIP)
     if agree.sum() < MIN_STARS:
-        raise BadData(f"{agree.sum()} kernel stars agree on a flux ratio, at least {MIN_STARS} needed")
+        raise BadData(f"{agree.sum()} kernel stars agree on a flux ratio, at least {MIN_STARS} needed", Kind.KERNEL)
     ratio, error, u, v = ratio[agree], np.hypot(error, SCALE_FLOOR * middle)[agree], u[agree], v[agree]
     highest = polynomials.affordable(MAX_ORDER if order is None else order, len(ratio), STARS_PER_TERM)
     best = None

@@ -12,7 +12,7 @@ import numpy as np
 
 from diaflow import polynomials
 from diaflow.detect import binned
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -67,7 +67,7 @@ def subtract(
     coverage = _coverage(science, template)
     if coverage < config["min_coverage"]:
         reason = f"template covers {100 * coverage:.0f} %, at least {100 * config['min_coverage']:.0f} % needed"
-        raise BadData(reason, found=coverage, needed=config["min_coverage"])
+        raise BadData(reason, Kind.TEMPLATE, found=coverage, needed=config["min_coverage"])
     in_template = _contains_visit(template, science.metadata)
     science, science_factor, sky = _prepared(science, "science")
     template_psf = template.psf
@@ -146,7 +146,7 @@ def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarra
     missing = exposure.flagged("NO_DATA") | ~np.isfinite(exposure.image)
     missing |= ~np.isfinite(exposure.variance) | (exposure.variance <= 0)
     if missing.all():
-        raise BadData(f"no data in the {name}")
+        raise BadData(f"no data in the {name}", Kind.TEMPLATE)
     exposure = replace(exposure, psf=psf_field(exposure), variance=exposure.variance.astype(np.float32))
     if missing.any():
         exposure.image, exposure.mask = exposure.image.copy(), exposure.mask.copy()
@@ -156,7 +156,7 @@ def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarra
     sky = noise.sky(exposure)
     factor = noise.variance_factor(exposure, sky)
     if not 1 / MAX_VARIANCE_FACTOR < factor < MAX_VARIANCE_FACTOR:
-        raise BadData(f"the noise of the {name} is {factor:.3g} times its variance plane")
+        raise BadData(f"the noise of the {name} is {factor:.3g} times its variance plane", Kind.DIFFERENCE)
     exposure.variance *= np.float32(factor)
     return exposure, factor, sky
 

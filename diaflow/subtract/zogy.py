@@ -21,7 +21,7 @@ import scipy.fft
 from scipy.fft import irfft2, rfft2
 
 from diaflow import polynomials
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
@@ -75,7 +75,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     """
     sigmas = [moments_sigma(exposure.psf.centre()) for exposure in (science, template)]
     if not np.isfinite(sum(sigmas)):
-        raise BadData("a PSF without a finite width")
+        raise BadData("a PSF without a finite width", Kind.PSF)
     science, template = (exposure.with_low_frequency_variance() for exposure in (science, template))
     bad = science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE)
     x, y = kernel_sources(sources, science, bad)

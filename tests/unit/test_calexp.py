@@ -12,7 +12,7 @@ from builders import constant_psf, gaussian
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import calexp, psf_stamp
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.instruments.images import Pixels
 from diaflow.measure import photometry, sources
 from diaflow.refcat import store
@@ -378,8 +378,9 @@ def test_what_cannot_be_calibrated_is_a_row_with_status_and_reason(case, script,
 
 def test_failed_images_keep_their_place_in_the_summary():
     row = starfield.row(100, ra=10.0, dec=-5.0)
-    summary = calexp.failed(row, "clouds")
+    summary = calexp.failed(row, BadData("clouds", Kind.ZERO_POINT))
     assert (summary["status"][0], summary["reason"][0], summary["visit"][0]) == ("failed", "clouds", 7)
+    assert summary["kind"][0] == "zero_point"
     assert summary["ra"][0] == 10 and np.isnan(summary["zero_point"][0])
 
 

@@ -118,6 +118,7 @@ def test_visits_join_every_step_and_keep_failures(tmp_path):
         path=["c", "b", "a", "broken"],
         status=["ok", "ok", "ok", "failed"],
         reason=["", "", "", "truncated"],
+        kind=["", "", "", "file"],
         mjd=[20.0, 10.0, 10.0, np.nan],
     )
     tables.write("exposure", exposures, tmp_path / "exposure")
@@ -127,6 +128,7 @@ def test_visits_join_every_step_and_keep_failures(tmp_path):
         detector=[1, 0],
         status=["failed", "ok"],
         reason=["only 2 stars", ""],
+        kind=["psf", ""],
         depth=[np.nan, 24.0],
     )
     tables.write("visit_summary", summary, tmp_path / "1")
@@ -137,8 +139,10 @@ def test_visits_join_every_step_and_keep_failures(tmp_path):
     assert table["path"].tolist() == ["broken", "a", "b", "c"]
     assert table["ingest_status"].tolist() == ["failed", "ok", "ok", "ok"]
     assert table["ingest_reason"].tolist() == ["truncated", "", "", ""]
+    assert table["ingest_kind"].tolist() == ["file", "", "", ""]
     assert table["calexp_status"].tolist() == ["not run", "ok", "failed", "not run"]
     assert table["calexp_reason"].tolist() == ["", "", "only 2 stars", ""]
+    assert table["calexp_kind"].tolist() == ["", "", "psf", ""]
     assert table["diffim_status"].tolist() == ["not run", "ok", "not run", "not run"]
     np.testing.assert_array_equal(table["depth"], np.float32([np.nan, 24, np.nan, np.nan]))
     np.testing.assert_array_equal(table["diffim_depth"], np.float32([np.nan, 23.5, np.nan, np.nan]))
@@ -146,7 +150,15 @@ def test_visits_join_every_step_and_keep_failures(tmp_path):
     np.testing.assert_array_equal(table["mjd"], [np.nan, 10, 10, 20])
 
 
+def test_a_file_that_failed_has_no_results_of_another_of_the_same_detector(tmp_path):
+    names = {"visit": 1, "detector": 0, "path": ["a", "b"]}
+    tables.write("exposure", tables.from_columns("exposure", **names, status=["ok", "failed"]), tmp_path / "exposure")
+    tables.write("visit_summary", tables.from_columns("visit_summary", visit=[1], status="ok"), tmp_path / "1")
+    collect.visits(tmp_path / "exposure", [tmp_path / "1"], [], tmp_path / "visit")
+    assert tables.read("visit", tmp_path / "visit")["calexp_status"].tolist() == ["ok", "not run"]
+
+
 def test_every_column_of_the_visit_table_is_filled_by_some_step():
     given = set(tables.schema("exposure")) | set(tables.schema("visit_summary")) | set(tables.schema("diffim_summary"))
-    made = {f"{step}_{key}" for step in ("ingest", "calexp", "diffim") for key in ("status", "reason")}
+    made = {f"{step}_{key}" for step in ("ingest", "calexp", "diffim") for key in ("status", "reason", "kind")}
     assert set(tables.schema("visit")) <= given | made | {"diffim_depth"}

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from diaflow.image.planes import bits
 from diaflow.instruments import maps, times, translate
 from diaflow.instruments.columns import checked
 from diaflow.instruments.images import read_image
-from diaflow.instruments.ingest import ingest_images
+from diaflow.instruments.ingest import all_images, ingest_images
 from diaflow.store import tables
 
 GOOD = {
@@ -365,6 +366,30 @@ def test_bands_and_detectors_choose(tmp_path):
         ingest_images(images, "generic", bands=["z"])
     with pytest.raises(InputError, match="detectors: no image in 9"):
         ingest_images(images, "generic", detectors=[9])
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"MJD-OBS": 5.8e16}, "is not an MJD between the years 1900 and 2100"),
+        ({"TIMESYS": 0}, "TIMESYS '0' is not a time scale"),
+        ({"GAIN": 1e40}, r"gain: value 1e\+40 is too large"),
+    ],
+)
+def test_numbers_that_nothing_can_be_made_of_are_refused(tmp_path, caplog, card, words):
+    assert re.search(words, failure(tmp_path, caplog, **card)["reason"])
+
+
+def test_what_is_not_used_says_of_which_kind_the_reason_is(tmp_path):
+    without_wcs = image_header(VISIT=3)
+    del without_wcs["CTYPE*"]
+    made = {"a": image_header(VISIT=1), "b": image_header(VISIT=2, GAIN="?"), "c": without_wcs}
+    for name, header in (made | {"d": image_header(VISIT=4, FILTER="z")}).items():
+        write(tmp_path / f"{name}.fits", header)
+    (tmp_path / "e.fits").write_text("nothing")
+    table = all_images(str(tmp_path / "*.fits"), "generic", bands=["r"])
+    kinds = {row["path"][-6]: row["kind"] for row in table}
+    assert kinds == {"a": "", "b": "header", "c": "wcs", "d": "not_wanted", "e": "file"}
 
 
 def cut(path, n):

@@ -9,7 +9,7 @@ import starfield
 from rawframes import GAIN, SHAPE
 from test_isr_masters import REJECT, bias_frames, flat_frames, frame
 
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.image.planes import bits
 from diaflow.instruments.images import Pixels
 from diaflow.isr import image_files, masters, signature
@@ -160,7 +160,7 @@ def test_detrended_files_are_read_by_data_id_or_say_why_there_is_none(tmp_path, 
     pixels = image_files.read_pixels(rawframes.row(), "ccd_raw", str(tmp_path))
     assert np.array_equal(pixels.image, made.image) and np.array_equal(pixels.variance, made.variance)
     assert np.array_equal(pixels.mask, made.mask) and pixels.header["CTYPE1"] == "RA---TAN"
-    image_files.write_failed("master bias: no usable bias frame", tmp_path / "8/3.fits")
+    image_files.write_failed(BadData("master bias: no usable bias frame", Kind.CALIBRATION), tmp_path / "8/3.fits")
     with pytest.raises(BadData, match="master bias: no usable bias frame"):
         image_files.read_pixels(rawframes.row(visit=8), "ccd_raw", str(tmp_path))
     with pytest.raises(InputError, match="9/3.fits"):

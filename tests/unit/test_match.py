@@ -291,3 +291,12 @@ def test_a_failed_match_says_what_was_tried():
     )
     with pytest.raises(BadData, match=tried):
         match(x, y, flux, wcs, SMALL, reference, 90.0, 0.5)
+
+
+def test_a_search_that_no_memory_holds_is_refused():
+    wcs = sky_wcs()
+    x, y, flux, _, reference = sky(np.random.default_rng(1), wcs, SMALL, 100, COARSE)
+    with pytest.raises(
+        BadData, match=r"3 rotations and \d+ x \d+ offsets are too many to search: lower calexp.max_off"
+    ):
+        match(x, y, flux, wcs, SMALL, reference, 36_000.0, 0.1)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from diaflow.errors import InputError
-from diaflow.report import page, plots
+from diaflow.errors import InputError, Kind
+from diaflow.report import page, plots, refusals
 from diaflow.store import ids, tables
 
 pytestmark = pytest.mark.slow  # every page draws its pictures
@@ -29,10 +29,13 @@ def make_run(folder, n_visits=12):
         path=[f"images/{v}.fits" for v in visit] + ["images/broken&bad.fits"],
         ingest_status=["ok"] * n_visits + ["failed"],
         ingest_reason=[""] * n_visits + ["truncated <file>"],
+        ingest_kind=[""] * n_visits + [Kind.FILE],
         calexp_status=["ok"] * (n_visits - 1) + ["failed", "not run"],
         calexp_reason=[""] * (n_visits - 1) + ["only 3 stars", ""],
+        calexp_kind=[""] * (n_visits - 1) + [Kind.PSF, ""],
         diffim_status=["ok"] * (n_visits - 2) + ["failed", "not run", "not run"],
         diffim_reason=[""] * (n_visits - 2) + ["no template", "", ""],
+        diffim_kind=[""] * (n_visits - 2) + [Kind.TEMPLATE, "", ""],
         seeing=rng.uniform(0.8, 1.4, n_visits + 1),
         depth=rng.uniform(23, 24, n_visits + 1),
         diffim_depth=rng.uniform(22.5, 23.5, n_visits + 1),
@@ -190,12 +193,18 @@ def test_the_same_run_gives_the_same_page(run, tmp_path):
     assert (tmp_path / "p.html").read_text(encoding="utf-8") == html
 
 
-def test_a_run_without_anything_has_a_page(tmp_path):
+def page_of(visits, folder):
+    """The page of a run that has visits and nothing else."""
     names = ("visit", "source", "dia_source", "dia_object", "dia_forced_source")
     for name in names:
-        tables.write(name, tables.empty(name), tmp_path / name)
-    page.write(tmp_path / "p.html", "empty", {name: tmp_path / name for name in names}, tmp_path)
-    assert "No DIASource belongs to a DIAObject" in (tmp_path / "p.html").read_text(encoding="utf-8")
+        tables.write(name, visits if name == "visit" else tables.empty(name), folder / name)
+    page.write(folder / "p.html", "run", {name: folder / name for name in names}, folder)
+    return (folder / "p.html").read_text(encoding="utf-8")
+
+
+def test_a_run_without_anything_has_a_page(tmp_path):
+    html = page_of(tables.empty("visit"), tmp_path)
+    assert "No DIASource belongs to a DIAObject" in html and refused(html) == []
 
 
 def test_a_truncated_image_is_named(run, tmp_path):
@@ -212,3 +221,57 @@ def test_an_unreadable_table_is_named_and_leaves_no_page(run, tmp_path):
     with pytest.raises(InputError, match="source.parquet"):
         page.write(tmp_path / "p.html", "run", dict(collected) | {"source": tmp_path / "source.parquet"}, folder)
     assert not (tmp_path / "p.html").exists()
+
+
+def refused(html):
+    """Rows of the section on what was refused: step, kind of reason, number, names, first reason, what to do."""
+    section = html.split("<h2>What was refused or left out</h2>")[1].split("<h2>")[0]
+    return [re.findall("<td>(.*?)</td>", row) for row in section.split("<tr>")[2:]]
+
+
+def test_what_was_refused_is_counted_by_kind_with_what_to_do(run):
+    rows = refused(run[2])
+    assert [row[:5] for row in rows] == [
+        ["ingest", "the file cannot be read", "1", "broken&amp;bad.fits", "truncated &lt;file&gt;"],
+        ["calibration", "no PSF", "1", "12/0", "only 3 stars"],
+        ["subtraction", "no template, or too little of it", "1", "11/0", "no template"],
+    ]
+    assert all(row[5] for row in rows)
+
+
+def test_every_kind_of_reason_has_words_and_an_advice():
+    assert set(refusals.KINDS) == set(Kind)
+
+
+def test_an_image_counts_once_and_only_a_few_are_named():
+    visits = tables.from_columns("visit", visit=np.arange(9), ingest_status="ok", calexp_status="failed")
+    visits["calexp_reason"], visits["calexp_kind"] = [f"{n} stars" for n in range(9)], Kind.PSF
+    visits["diffim_status"], visits["diffim_reason"], visits["diffim_kind"] = "failed", "no calexp", Kind.NO_CALEXP
+    visits["calexp_kind"][8] = Kind.MATCH
+    rows = refused("<h2>What was refused or left out</h2>" + refusals.section(visits, []))
+    assert [row[2:5] for row in rows] == [
+        ["8", "0/0, 1/0, 2/0, 3/0, 4/0 and 3 more", "0 stars"],
+        ["1", "8/0", "8 stars"],
+    ]
+
+
+def test_images_that_a_run_does_not_take_are_listed_but_not_red(tmp_path):
+    visits = tables.from_columns("visit", visit=[3, 4], ingest_status=["ok", "left out"], calexp_status="not run")
+    visits["diffim_status"], visits["ingest_kind"][1], visits["ingest_reason"][1] = "not run", Kind.NOT_WANTED, "band i"
+    html = page_of(visits, tmp_path)
+    assert re.search(r"<tr><td>4</td>.*<td>ingest left out: band i</td></tr>", html) and 'class="failed"' not in html
+    assert [row[2:5] for row in refused(html)] == [["1", "4/0", "band i"]]
+    assert re.search(r"visits</td><td>1</td>.*images</td><td>2 \(1 ok, 1 left out\)", html)
+
+
+def test_templates_without_inputs_are_named(tmp_path):
+    for patch, status in (("0_0", "failed"), ("1_0", "ok")):
+        header = fits.Header({"TRACT": 0, "PATCH": patch, "BAND": "r", "STATUS": status})
+        header.update({"REASON": "no warps to coadd", "KIND": "template"} if status == "failed" else {})
+        fits.PrimaryHDU(header=header).writeto(tmp_path / f"{patch}.fits")
+    paths = [tmp_path / "0_0.fits", tmp_path / "1_0.fits"]
+    (row,) = refused("<h2>What was refused or left out</h2>" + refusals.section(tables.empty("visit"), paths))
+    assert row[:5] == ["template", "no template, or too little of it", "1", "0/0_0/r", "no warps to coadd"]
+    (tmp_path / "1_0.fits").write_bytes(b"")
+    with pytest.raises(InputError, match="1_0.fits"):
+        refusals.section(tables.empty("visit"), paths)

@@ -139,6 +139,12 @@ def test_a_failed_detector_does_not_hide_the_date_of_its_visit():
     assert table["mjd"].tolist() == [59001.0]
 
 
+def test_a_failed_detector_does_not_hide_the_scale_of_its_visit():
+    overlap = tables.from_columns("overlap", tract=0, patch=["0_0"], band="r", visit=7)
+    two = exposures([7, 7], [59001.0, 59001.0], ["ok", "failed"], pixel_scale=[0.5, np.nan])
+    assert select.candidates(overlap, two, {7: 3.0})["seeing"].tolist() == [1.5]
+
+
 def test_candidates_of_nothing():
     assert len(select.candidates(tables.empty("overlap"), exposures([1], [59000.0]), {})) == 0
 

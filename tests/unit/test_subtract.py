@@ -6,7 +6,7 @@ from scipy.signal import fftconvolve
 
 from diaflow.detect import streaks
 from diaflow.diasource import quality
-from diaflow.errors import BadData
+from diaflow.errors import BadData, Kind
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.measure import extraction
@@ -327,7 +327,7 @@ def test_summary_becomes_a_row_of_the_table():
     # 5 sigma of white noise of variance 2 under the decorrelated PSF
     flux = 5 * np.sqrt(2 / (difference.psf.centre() ** 2).sum())
     assert row["depth"][0] == pytest.approx(31.4 - 2.5 * np.log10(flux), abs=0.03)
-    lost = quality.failed(row[0], "no template")
+    lost = quality.failed(row[0], BadData("no template", Kind.TEMPLATE))
     assert lost["status"][0] == "failed" and lost["reason"][0] == "no template" and lost["visit"][0] == 7
 
 

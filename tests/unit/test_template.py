@@ -7,7 +7,7 @@ import pytest
 from builders import constant_psf, exposure, gaussian, quadratic, star_image, tan_wcs
 
 from diaflow.coadd import combine, template
-from diaflow.errors import BadData, InputError
+from diaflow.errors import BadData, InputError, Kind
 from diaflow.image.noise import Noise
 from diaflow.image.planes import bits
 from diaflow.psf.coadd import CoaddPsf, PsfInput
@@ -144,7 +144,7 @@ def test_masks_come_along_and_shallow_parts_are_flagged(tmp_path):
 
 def test_patch_without_coadd_is_skipped(tmp_path, four_patches):
     shape = (100, 100)
-    empty = combine.failed(patch_wcs(180, 180), (PATCH, PATCH), "no warps to coadd")
+    empty = combine.failed(patch_wcs(180, 180), (PATCH, PATCH), BadData("no warps to coadd", Kind.TEMPLATE))
     empty.metadata["band"] = "r"
     empty.write(tmp_path / "failed.fits")
     paths = [*four_patches[:3], str(tmp_path / "failed.fits")]

@@ -15,7 +15,10 @@ from diaflow.sky.skymap.tract import Tract
 OPTIONS = {
     "center": {
         "type": ["array", "null"],
-        "items": {"type": "number"},
+        "prefixItems": [
+            {"type": "number", "minimum": -360, "maximum": 360},
+            {"type": "number", "minimum": -90, "maximum": 90},
+        ],
         "minItems": 2,
         "maxItems": 2,
         "default": None,
@@ -23,12 +26,14 @@ OPTIONS = {
     },
     "radius": {
         "type": ["number", "null"],
+        "exclusiveMinimum": 0,
         "default": None,
         "description": "radius of the tract; null to hold all images [deg]",
     },
 }
 
 MAX_RADIUS = 20.0  # of a tract [deg]; TAN stretches the sky by 1/cos**2 of the distance, 13 % here
+MAX_PATCHES = 1000  # along a side, chosen: three times what that radius has at 0.2 arcsec and 2000 pixels
 # Keeps the farthest corner inside the tract whatever its rounding [deg].
 ROUNDING = 1e-9
 
@@ -53,7 +58,7 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
     Raises
     ------
     InputError
-        When the images are too far apart for one plane.
+        When the images are too far apart for one plane, or the plane has too many patches.
     """
     vectors = sphere.unit_vectors(ra, dec).reshape(-1, 3)
     if config["center"] is None:
@@ -70,6 +75,12 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
             "run fields that are far apart separately, or set skymap.center and skymap.radius"
         )
     size, border = config["patch_size"], config["patch_border"]
+    n_patches = 2 * radius * 3600 / pixel_scale / size
+    if n_patches > MAX_PATCHES:
+        raise InputError(
+            f"skymap: {n_patches:.0f} patches of {size} pixels of {pixel_scale:g} arcsec along each side of the tract "
+            f"(at most {MAX_PATCHES}): set skymap.pixel_scale or skymap.patch_size"
+        )
     return [Tract(0, float(centre[0]), float(centre[1]), float(radius), pixel_scale, size, border)]
 
 
