@@ -272,6 +272,12 @@ def _follow(snr, line):
     margin = min(END / np.nanmean(run) ** 2, MIN_LENGTH)
     line[3] -= margin
     line[4] += margin
+    # what is not known there, a piece between bad columns that looked like a blob or a blob itself, may be the line
+    while start > 0 and np.isnan(contrast[start - 1]):
+        start -= 1
+    while end < 2 * n and np.isnan(contrast[end + 1]):
+        end += 1
+    line[3], line[4] = min(line[3], start - n), max(line[4], end - n)
     return True
 
 
