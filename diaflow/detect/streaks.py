@@ -265,7 +265,8 @@ def _follow(snr, line):
         return False
     side = max(SHORT_PART, len(run) // MAX_PARTS)
     parts = np.array([np.nanmean(run[k : k + side]) for k in range(0, len(run) - side + 1, side)])
-    if np.nanquantile(parts, 0.25) < MIN_QUARTILE / np.sqrt(side):
+    # a part without usable bins is dark as well: two stars with a saturated one between them
+    if np.quantile(np.where(np.isnan(parts), 0.0, parts), 0.25) < MIN_QUARTILE / np.sqrt(side):
         return False
     line[5] = _half_width(snr, line)
     # where a line ends in noise is known to a few bins over the square of its contrast
