@@ -61,8 +61,8 @@ def patch_objects(
     """The DIAObjects that a patch owns, and their DIASources.
 
     Neighbouring patches see the same sources within the border that they share and do the same arithmetic on
-    them, so that each object is complete and in exactly one patch, as long as no chain of sources, each within
-    `radius` of the next, crosses the whole border.
+    them, so that each object is complete and in exactly one patch, as long as no chain of sources, each of which may
+    be one object with the next, crosses the whole border.
 
     Parameters
     ----------

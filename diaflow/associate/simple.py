@@ -1,10 +1,12 @@
 """Sequential nearest-neighbour association, visit by visit.
 
 The sources of a visit are paired with the objects known so far, closest pairs first, each source and each object
-at most once, no pair farther apart than the radius; sources left over found new objects.  The position of an
-object is the mean direction of its sources.  After `simpleAssociation` of LSST's pipe_tasks, with the greedy
-choice made over the whole visit.  Objects live in a hash of cubic cells on the unit sphere, so that neither the
-poles nor RA = 0 are special and the cost grows linearly.
+at most once, no pair farther apart than the radius and three standard errors of both positions allow; sources left
+over found new objects.  The position of an object is the mean direction of its sources.  After `simpleAssociation` of
+LSST's pipe_tasks, with the greedy choice made over the whole visit, and with the errors: in a seeing of 2 arcsec two
+sources of S/N 5 at one place are 0.4 arcsec apart or more in half of all cases, and would be two objects.  Objects live
+in a hash of cubic cells on the unit sphere, so that neither the poles nor RA = 0 are special and the cost grows
+linearly.
 """
 
 import numpy as np
@@ -15,9 +17,18 @@ from diaflow.sky import sphere
 from diaflow.units import ARCSEC
 
 OPTIONS = {
-    "radius": {"type": "number", "exclusiveMinimum": 0, "default": 0.5, "description": "matching radius [arcsec]"},
+    "radius": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 0.5,
+        "description": "matching radius, in quadrature with three standard errors of both positions [arcsec]",
+    },
 }
 
+SIGMAS = 3.0  # of the distance of source and object: noise alone exceeds it for 1 of 8000 (Rayleigh)
+# Largest error of a position that counts, in both coordinates together [radius]: so pairs are never farther apart than
+# 4.4 radii, and what is known worse than that joins what it fits by chance.
+MAX_ERROR = 1.0
 # Cells of four radii: a search looks into 3.4 cells on average, and a cell seldom holds more than a few objects.
 CELL_RADII = 4.0
 # A cell index has 21 bits, three of them make the key of a cell.
@@ -34,7 +45,7 @@ def associate(sources: np.ndarray, rows: np.ndarray, config: dict) -> np.ndarray
     rows : (n,) int array
         Rows that take part, visit after visit.
     config : dict
-        `radius`: largest distance of a source from its object [arcsec].
+        `radius`: largest distance of a source from its object without errors [arcsec].
 
     Returns
     -------
@@ -47,12 +58,19 @@ def associate(sources: np.ndarray, rows: np.ndarray, config: dict) -> np.ndarray
         return np.zeros(0, np.int64)
     chord = 2 * np.sin(config["radius"] * ARCSEC / 2)
     points = sphere.unit_vectors(sources["ra"][rows], sources["dec"][rows])
-    return _associate(points, starts, chord, max(CELL_RADII * chord, SMALLEST_CELL))
+    return _associate(points, _allowance(sources[rows], chord), starts, chord, max(CELL_RADII * chord, SMALLEST_CELL))
+
+
+def _allowance(sources: np.ndarray, radius: float) -> np.ndarray:
+    """What the error of each source adds to the square of the radius (n,) [rad**2]; an unknown error adds nothing."""
+    error2 = np.radians(sources["raErr"].astype(float)) ** 2 + np.radians(sources["decErr"].astype(float)) ** 2
+    return SIGMAS**2 * np.minimum(np.nan_to_num(error2, nan=0.0), (MAX_ERROR * radius) ** 2)
 
 
 @njit(**EXACT)
-def _associate(points, starts, radius, cell):
+def _associate(points, allowance, starts, radius, cell):
     n = len(points)
+    farthest = np.sqrt(radius * radius + 2 * allowance.max())
     n_buckets = 1
     while n_buckets < n:
         n_buckets *= 2
@@ -60,6 +78,8 @@ def _associate(points, starts, radius, cell):
     following = np.empty(n, np.int32)  # next object in the same bucket
     keys = np.empty(n, np.int64)  # cell of each object
     total = np.empty((n, 3))  # sum of the unit vectors of its sources
+    spread, count = np.zeros(n), np.zeros(n)  # sum of their allowances, and their number
+    limit = np.empty(n)  # square of the radius with the allowance of the mean
     centre = np.empty((n, 3))
     claimed = np.full(n, np.inf)  # squared distance of the source that holds the object in this visit
     claimant = np.full(n, -1, np.int64)
@@ -73,7 +93,9 @@ def _associate(points, starts, radius, cell):
             # as the preference of both sides, this ends in the pairing that takes the closest pairs first.
             source = i
             while source >= 0:
-                found, distance = _nearest(points[source], radius, cell, head, following, keys, centre, claimed)
+                found, distance = _nearest(
+                    points[source], allowance[source], farthest, cell, head, following, keys, centre, limit, claimed
+                )
                 objects[source] = found
                 if found < 0:
                     break
@@ -91,17 +113,23 @@ def _associate(points, starts, radius, cell):
                     _unlink(k, head, following, keys)
                     _link(k, key, head, following, keys)
             else:
-                objects[i] = n_objects
-                total[n_objects] = points[i]
-                centre[n_objects] = points[i]
-                _link(n_objects, _key(points[i], cell), head, following, keys)
+                objects[i] = k = n_objects
+                total[k] = points[i]
+                centre[k] = points[i]
+                _link(k, _key(points[i], cell), head, following, keys)
                 n_objects += 1
+            spread[k] += allowance[i]
+            count[k] += 1
+            limit[k] = radius * radius + spread[k] / count[k] ** 2
     return objects
 
 
 @njit(**EXACT)
-def _nearest(point, radius, cell, head, following, keys, centre, claimed):
-    """Nearest object within `radius` that no closer source has claimed, and its squared chord; -1 if none."""
+def _nearest(point, allowance, radius, cell, head, following, keys, centre, limit, claimed):
+    """Nearest object within its limit and `allowance` that no closer source has claimed, and its squared chord; or -1.
+
+    None is farther than `radius`.
+    """
     best, best_distance = -1, radius * radius
     x0, x1 = _cell(point[0] - radius, cell), _cell(point[0] + radius, cell)
     y0, y1 = _cell(point[1] - radius, cell), _cell(point[1] + radius, cell)
@@ -116,7 +144,7 @@ def _nearest(point, radius, cell, head, following, keys, centre, claimed):
                     if keys[k] == key:
                         dx, dy, dz = centre[k, 0] - point[0], centre[k, 1] - point[1], centre[k, 2] - point[2]
                         distance = dx * dx + dy * dy + dz * dz
-                        if distance < best_distance and distance < claimed[k]:
+                        if distance < min(best_distance, claimed[k], limit[k] + allowance):
                             best, best_distance = k, distance
                     k = following[k]
     return best, best_distance

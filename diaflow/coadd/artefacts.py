@@ -4,11 +4,11 @@ Unmatched warps must not be clipped pixel by pixel: the cores of stars differ wi
 they agree, so a region that deviates in few epochs is an artefact and one that deviates in many is a variable or a
 badly matched source, which stays (AlSayyad 2019, DMTN-080; LSST's CompareWarp).
 
-Four things are not as in CompareWarp.  What looks like the source in its place is a star that varies, and stays however
+Five things are not as in CompareWarp.  What looks like the source in its place is a star that varies, and stays however
 bright it becomes in however few epochs: a part of it would be clipped, and what is left has no PSF.  What is left out,
 such as a transient where the other epochs have no source, is left out whole, wings included.  Few is decided for each
-pixel, because inputs end within regions.  And what is there in one night alone is in few epochs, even if that night has
-many visits.
+pixel, because inputs end within regions.  Of two epochs the brighter one is wrong: what moves and what hits add light.
+And what is there in one night alone is in few epochs, even if that night has many visits.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,6 @@ FEW_LOW, FEW, FEW_HIGH = 0.4, 2, 0.03
 NIGHT = 0.5  # visits that follow each other within this time are of one night [d]
 
 EDGE, NO_DATA, SENSOR_EDGE = (bits(name) for name in ("EDGE", "NO_DATA", "SENSOR_EDGE"))
-NOT_CLEAN = NO_DATA | EDGE | means.INTERPOLATED
 TINY = np.finfo(np.float32).tiny  # least noise [unit of the image], so that nothing is divided by zero
 
 
@@ -80,7 +79,7 @@ class Deviations:
 
 
 def max_epochs(n: np.ndarray) -> np.ndarray:
-    """Largest number of epochs in which an artefact may appear: 0, 0, 1, 1, 2 and 2 + 0.03 n from n = 5.
+    """Largest number of epochs in which an artefact may appear: 0, 1, 1, 1, 2 and 2 + 0.03 n from n = 5.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def max_epochs(n: np.ndarray) -> np.ndarray:
     -------
     int array
     """
-    return np.minimum(FEW_LOW * n, FEW + FEW_HIGH * n).astype(int)
+    return np.where(n == means.MIN_CLEAN, 1, np.minimum(FEW_LOW * n, FEW + FEW_HIGH * n)).astype(int)
 
 
 def nights(files: list[ExposureFile]) -> np.ndarray:
@@ -128,7 +127,7 @@ def find(matched: list[ExposureFile], weights: np.ndarray, bright: float = BRIGH
     Returns
     -------
     list of int arrays
-        Sorted flat indices, one array per warp; all empty when there are fewer than three warps.  No pixel is in the
+        Sorted flat indices, one array per warp; all empty when there is one warp.  No pixel is in the
         arrays of all warps that have data there.
     """
     if max_epochs(len(matched)) < 1:
@@ -163,6 +162,7 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, night: np.ndar
         _survey(mask, by_night, night, rows)
         means.mark_outliers(image, variance, mask, noise, MODEL_N_SIGMA)
         model, model_variance, _ = means.mean_of(image, variance, mask, weights)
+        _take_fainter(image, variance, mask, rows[0] == means.MIN_CLEAN, model, model_variance)
         on_source = model**2 > SOURCE_N_SIGMA**2 * model_variance
         n_sigma = np.where(on_source, WEAK * THRESHOLD, THRESHOLD).astype(np.float32)
         _mark_deviations(image, variance, mask, model, model_variance, noise.astype(np.float32), n_sigma, deviates)
@@ -177,6 +177,37 @@ def _deviations(matched: list[ExposureFile], weights: np.ndarray, night: np.ndar
         sources.append(np.flatnonzero(model**2 > bright**2 * model_variance) + first * nx)
     deviations = [Deviations(*map(np.concatenate, zip(*parts))) for parts in found]
     return deviations, coverage.reshape(2, -1), np.concatenate(sources)
+
+
+def _take_fainter(
+    image: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    two: np.ndarray,
+    model: np.ndarray,
+    model_variance: np.ndarray,
+) -> None:
+    """Make the model the fainter of two images where they are alone.
+
+    Near the edge of a sensor the fainter one may lack light of a star, and the other is left out for nothing: both have
+    the star's flux where they are not matched.
+
+    Parameters
+    ----------
+    image, variance, mask : (n, ny, nx) arrays
+    two : (ny, nx) bool array
+        Where two images have data.
+    model, model_variance : (ny, nx) arrays
+        Changed in place.
+    """
+    if not two.any():
+        return
+    clean = (mask[:, two] & (NO_DATA | means.INTERPOLATED)) == 0
+    values = np.where(clean, image[:, two], np.inf)
+    fainter = values.argmin(0)[None]
+    both = clean.sum(0) == means.MIN_CLEAN
+    for plane, of_input in ((model, values), (model_variance, variance[:, two])):
+        plane[two] = np.where(both, np.take_along_axis(of_input, fainter, 0)[0], plane[two])
 
 
 @njit(**FAST)
@@ -208,7 +239,7 @@ def _survey(mask, by_night, night, coverage):
                 missing[:] = NO_DATA
             for i in range(nx):
                 m = mask[k, j, i]
-                clean[i] += 1 if (m & NOT_CLEAN) == 0 else 0
+                clean[i] += 1 if (m & means.NOT_CLEAN) == 0 else 0
                 visits[i] += 1 if (m & NO_DATA) == 0 else 0
                 missing[i] &= m
             if t == n - 1 or night[k] != night[by_night[t + 1]]:

@@ -18,8 +18,8 @@ CHUNK = 128  # columns that are sorted together, whose values stay in the proces
 # (`maskPropagationThresholds`).
 SATURATED_FRACTION = 0.1
 
-# Inputs that it takes to tell which one is wrong.
-MIN_CHECKED = 3
+# Inputs that it takes to tell which one is wrong, and clean ones that do: what moves and what hits add light.
+MIN_CHECKED, MIN_CLEAN = 3, 2
 
 # Inputs scatter because of their PSFs, not their noise, when the squared scatter exceeds the variance by this factor.
 SIGNIFICANT_SCATTER = np.float32(10.0)
@@ -27,6 +27,7 @@ SIGNIFICANT_SCATTER = np.float32(10.0)
 EDGE, SAT, CLIPPED, NO_DATA, SUSPECT = (bits(name) for name in ("EDGE", "SAT", "CLIPPED", "NO_DATA", "SUSPECT"))
 SENSOR_EDGE, REJECTED, INEXACT_PSF = (bits(name) for name in ("SENSOR_EDGE", "REJECTED", "INEXACT_PSF"))
 INTERPOLATED = bits("BAD", "SAT", "CR")
+NOT_CLEAN = NO_DATA | EDGE | INTERPOLATED
 UNUSABLE = 3  # the last of the `ranks`
 NO_ROW = np.float32(-1)  # no sum of weights
 
@@ -228,9 +229,9 @@ def weighted_mean(
 
     Where an input is left out, the PSF of the mean differs from that of its surroundings, and in a star so does its
     value.  By how much follows from the scatter s of the inputs: where s^2 is beyond ten times their variance, (s times
-    the fraction of the weight that is left out)^2 is added to the variance.  Where fewer than three of at least three
-    inputs have data, none could have been rejected: SUSPECT is set.  SENSOR_EDGE and INEXACT_PSF are set where other
-    inputs have data than in the pixel to the left or in the row above.
+    the fraction of the weight that is left out)^2 is added to the variance.  Where, of at least three inputs, fewer
+    than three have data and fewer than two are clean, none could have been rejected: SUSPECT is set.  SENSOR_EDGE and
+    INEXACT_PSF are set where other inputs have data than in the pixel to the left or in the row above.
 
     Parameters
     ----------
@@ -285,12 +286,12 @@ def _weighted_mean(image, variance, mask, weights, significant, above, out_image
     best, flags = np.empty(nx, np.int32), np.empty(nx, np.int32)
     used_weight, saturated, covered = np.empty(nx, np.float32), np.empty(nx, np.float32), np.empty(nx, np.float32)
     square, noise = np.empty(nx, np.float32), np.empty(nx, np.float32)
-    n_used, n_data = np.empty(nx, np.int32), np.empty(nx, np.int32)
+    n_used, n_data, n_clean = np.empty(nx, np.int32), np.empty(nx, np.int32), np.empty(nx, np.int32)
     zero = np.float32(0)
     for j in range(ny):
         total, total_variance = out_image[j], out_variance[j]
         best[:], flags[:], used_weight[:], saturated[:], covered[:] = UNUSABLE - 1, 0, 0, 0, 0
-        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:] = 0, 0, 0, 0, 0, 0
+        total[:], total_variance[:], square[:], noise[:], n_used[:], n_data[:], n_clean[:] = 0, 0, 0, 0, 0, 0, 0
         for k in range(n):
             for i in range(nx):
                 best[i] = min(best[i], _rank(image[k, j, i], variance[k, j, i], mask[k, j, i]))
@@ -308,6 +309,7 @@ def _weighted_mean(image, variance, mask, weights, significant, above, out_image
                 has_data = (m & NO_DATA) == 0
                 covered[i] += w if has_data else zero
                 n_data[i] += 1 if has_data else 0
+                n_clean[i] += 1 if (m & NOT_CLEAN) == 0 else 0
                 left_out = has_data and not used
                 saturated[i] += w if left_out and (m & SAT) else zero
                 flags[i] |= m if used else 0
@@ -330,6 +332,6 @@ def _weighted_mean(image, variance, mask, weights, significant, above, out_image
                         total_variance[i] += (1 - used_weight[i] / covered[i]) ** 2 * scatter
                 is_saturated = saturated[i] > SATURATED_FRACTION * covered[i]
                 out_mask[j, i] = flags[i] | (SAT if is_saturated else 0)
-                out_mask[j, i] |= SUSPECT if n_data[i] < MIN_CHECKED <= n else 0
+                out_mask[j, i] |= SUSPECT if n_data[i] < MIN_CHECKED <= n and n_clean[i] < MIN_CLEAN else 0
             else:
                 total[i], total_variance[i], out_mask[j, i] = np.nan, np.inf, flags[i] | NO_DATA

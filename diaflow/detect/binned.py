@@ -119,13 +119,10 @@ def background(bins: Bins) -> Background:
     error2 = np.where(filled, variance, np.inf) / np.maximum(count, 1) ** 2
     weight = (1 / error2).sum()
     level = (mean / error2).sum() / weight
-    noise2 = error2[filled].mean()
-    scatter2 = mean[filled].var() - noise2
-    # The variance of n values is known to sqrt(2 / n) of itself; less scatter than that is none.
-    scatter2 = scatter2 if scatter2 > 2 * noise2 * np.sqrt(2 / filled.sum()) else 0.0
+    scatter2 = _scatter2(mean[filled], error2[filled])
     level *= level**2 / (level**2 + 1 / weight)
     cells = level + (mean - level) * scatter2 / (scatter2 + error2)
-    return Background(cells, float(np.sqrt(scatter2)), float(np.sqrt(noise2)))
+    return Background(cells, float(np.sqrt(scatter2)), float(np.sqrt(error2[filled].mean())))
 
 
 def remove_sky(exposure: Exposure) -> float:
@@ -145,8 +142,34 @@ def remove_sky(exposure: Exposure) -> float:
     # the same everywhere where nothing scatters
     cells = left.cells if left.scatter else left.cells[:1, :1]
     exposure.image -= expanded(cells, exposure.shape, MESH * BIN)
+    _remove_levels(exposure)
     exposure.image[exposure.flagged("NO_DATA")] = 0
     return left.scatter
+
+
+def _remove_levels(exposure: Exposure) -> None:
+    """Subtract the means of columns and rows, weighed as those of cells: amplifiers leave steps between strips.
+
+    No smooth sky follows a step, which would pass for lines on both sides of it.
+    """
+    image, variance = exposure.image, exposure.variance
+    free = ~exposure.flagged(*photometry.UNUSABLE) & (image**2 < CLIP**2 * variance)
+    for axis, side in enumerate(image.shape):
+        count = free.sum(axis)
+        filled = count > MIN_CELL * side
+        if filled.sum() < 2:
+            return
+        total, noise = (np.sum(plane, axis, dtype=float, where=free) for plane in (image, variance))
+        mean, error2 = total / np.maximum(count, 1), np.where(filled, noise, np.inf) / np.maximum(count, 1) ** 2
+        scatter2 = _scatter2(mean[filled], error2[filled])
+        image -= np.expand_dims(mean * scatter2 / (scatter2 + error2), axis).astype(np.float32)
+
+
+def _scatter2(mean: np.ndarray, error2: np.ndarray) -> float:
+    """Variance of means beyond their noise; 0 where it is less than that of n values is known to, sqrt(2 / n)."""
+    noise2 = error2.mean()
+    scatter2 = mean.var() - noise2
+    return float(scatter2) if scatter2 > 2 * noise2 * np.sqrt(2 / len(mean)) else 0.0
 
 
 def expanded(cells: np.ndarray, shape: tuple[int, int], side: int) -> np.ndarray:

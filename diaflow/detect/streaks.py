@@ -265,13 +265,20 @@ def _follow(snr, line):
         return False
     side = max(SHORT_PART, len(run) // MAX_PARTS)
     parts = np.array([np.nanmean(run[k : k + side]) for k in range(0, len(run) - side + 1, side)])
-    if np.nanquantile(parts, 0.25) < MIN_QUARTILE / np.sqrt(side):
+    # a part without usable bins is dark as well: two stars with a saturated one between them
+    if np.quantile(np.where(np.isnan(parts), 0.0, parts), 0.25) < MIN_QUARTILE / np.sqrt(side):
         return False
     line[5] = _half_width(snr, line)
     # where a line ends in noise is known to a few bins over the square of its contrast
     margin = min(END / np.nanmean(run) ** 2, MIN_LENGTH)
     line[3] -= margin
     line[4] += margin
+    # what is not known there, a piece between bad columns that looked like a blob or a blob itself, may be the line
+    while start > 0 and np.isnan(contrast[start - 1]):
+        start -= 1
+    while end < 2 * n and np.isnan(contrast[end + 1]):
+        end += 1
+    line[3], line[4] = min(line[3], start - n), max(line[4], end - n)
     return True
 
 

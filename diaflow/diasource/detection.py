@@ -3,15 +3,15 @@
 Streaks have been marked on the difference (`detect.streaks`).  The matched filter of the PSF turns it into a
 signal-to-noise image, `footprints` finds the peaks in it, and each becomes one source, placed and measured by PSF fits
 on the difference, and on the calexp and the template at the same place.  `dipole` and `trail` fit what is no point,
-`shapes` tells it, `sharp` finds what is no light, `leftovers` what matching left of a star, `glints` sources on a line;
-`flags` says what to trust, and `quality` sums up the image.
+`shapes` tells it, `sharp` finds what is no light, `leftovers` what matching left of a star, `surroundings` what is a
+part of something larger, `glints` sources on a line; `flags` says what to trust, and `quality` sums up the image.
 """
 
 import numpy as np
 from astropy.wcs import WCS
 
 from diaflow.detect import footprints
-from diaflow.diasource import dipole, flags, glints, leftovers, shapes, sharp, trail
+from diaflow.diasource import dipole, flags, glints, leftovers, shapes, sharp, surroundings, trail
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
@@ -58,7 +58,8 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     Notes
     -----
     A source is kept when the peak of the matched filter of the central PSF is beyond the threshold; its `snr`, from
-    the PSF at its place and its sub-pixel position, may be a little below.  A dipole is at the middle of its lobes,
+    the PSF at its place and its sub-pixel position, may be a little below.  It must be above without the level of its
+    surroundings, too, where these are no even sky.  A dipole is at the middle of its lobes,
     where the star is; its `psfFlux` is what the star has gained there.
     """
     image, matched_template = difference.exposure, difference.matched_template
@@ -71,14 +72,13 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
         raise BadData(f"{len(found)} sources on the difference image", Kind.DIFFERENCE, found=len(found))
     table, found, steps = _located(found, image, science, matched_template, ~unusable, sigma)
     _set_fluxes(table, difference, science, config_detect["aperture"])
-    stays = leftovers.best_of_each_star(table, found, matched_template, sigma)
+    stays = surroundings.stand_out(image, table, config_detect["threshold"], sigma)
+    stays &= leftovers.best_of_each_star(table, found, matched_template, sigma)
     table, found, steps = table[stays], found[stays], steps[stays]
     _set_data_id(table, image)
     table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size
     _set_sky_position(table, image.wcs, steps)
-    table["sharp"] = ~table["isDipole"] & sharp.is_sharp(image, ~unusable, table["x"], table["y"], table["snr"], sigma)
-    # what is left of a star that was not removed exactly is no PSF, and yet light
-    table["sharp"] &= _noise_share(table, image) > LEAST_NOISE
+    table["sharp"] = ~table["isDipole"] & _is_hit(table, image, ~unusable, config_detect["threshold"], sigma)
     flags.set_columns(table, image.mask, found, stamp)
     excess = shapes.set_columns(table, image, localplane.pixel_side(steps), sigma)
     trail.set_columns(table, image, excess, steps, sigma)
@@ -120,6 +120,14 @@ def _noise_share(table: np.ndarray, difference: Exposure) -> np.ndarray:
         return np.ones(len(table))
     share = difference.flux_error.at(table["x"], table["y"]) / table["psfFluxErr"].astype(float)
     return np.sqrt(np.maximum(1 - share**2, 0))
+
+
+def _is_hit(table: np.ndarray, image: Exposure, good: np.ndarray, threshold: float, sigma: float) -> np.ndarray:
+    """Which sources particles have left, by their shape or because they lie beside known hits."""
+    x, y, snr = table["x"], table["y"], table["snr"]
+    no_light = sharp.is_sharp(image, good, x, y, snr, sigma) | sharp.is_uneven(image, x, y, snr)
+    # what is left of a star that was not removed exactly is no PSF, and yet light
+    return no_light & (_noise_share(table, image) > LEAST_NOISE) | sharp.is_beside_hits(image, x, y, threshold)
 
 
 def _set_data_id(table: np.ndarray, difference: Exposure) -> None:

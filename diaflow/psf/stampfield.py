@@ -202,6 +202,23 @@ def moments_sigma(stamp: np.ndarray) -> float:
     return float(np.sqrt(_adaptive_moments(stamp)[0]))
 
 
+def major_sigma(stamp: np.ndarray) -> float:
+    """Adaptive radius of a stamp along its longer axis, the square root of the larger eigenvalue of Q.
+
+    Parameters
+    ----------
+    stamp : (k, k) array
+        k odd.
+
+    Returns
+    -------
+    float
+        [pixel]; NaN where the weighted sum is not positive.
+    """
+    _, xx, yy, xy = _adaptive_moments(stamp)
+    return float(np.sqrt((xx + yy) / 2 + np.hypot((xx - yy) / 2, xy)))
+
+
 def fwhm(stamp: np.ndarray) -> float:
     """Full width at half maximum of a PSF: the diameter of the circle with the area inside of it.
 

@@ -16,7 +16,7 @@ from diaflow.forced.diffim import UNRELIABLE, forced_photometry
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
-from diaflow.psf.stampfield import fwhm, moments_sigma
+from diaflow.psf.stampfield import fwhm, major_sigma, moments_sigma
 from diaflow.sky.wcs import sky_to_pixel
 from diaflow.store import tables
 from diaflow.validate import matching
@@ -26,12 +26,12 @@ from diaflow.validate.efficiency import noise_peaks
 EMPTY = 5.0  # distance of an empty place from any object, and of a constant star from any that varies [arcsec], chosen
 N_EMPTY = 500  # random places of an image, of which those far from all objects are kept
 FLEETING = ("asteroid",)  # types of objects that do not stay where they are: no template has them
-# Of a difference image: what was searched [deg2], peaks of noise alone in it, width of its PSF [pixel], error of a flux
-# on its empty sky [nJy], and its pixel scale [arcsec].
+# Of a difference image: what was searched [deg2], peaks of noise alone in it, widths of its PSF, the last one along its
+# longer axis [pixel], error of a flux on its empty sky [nJy], and its pixel scale [arcsec].
 IMAGE = [
     ("visit", int),
     ("detector", int),
-    *((c, float) for c in ("area", "noise", "fwhm", "sigma", "error", "pixel_scale")),
+    *((c, float) for c in ("area", "noise", "fwhm", "sigma", "major", "error", "pixel_scale")),
 ]
 
 
@@ -150,6 +150,11 @@ class Comparison:
         """Adaptive sigma of the same PSF [pixel], from which the error of a position follows."""
         return self.of_image("sigma", self.truth)
 
+    @property
+    def truth_major(self) -> np.ndarray:
+        """Sigma of the same PSF along its longer axis [pixel], where a position is known least."""
+        return self.of_image("major", self.truth)
+
     def of_image(self, column: str, table: np.ndarray) -> np.ndarray:
         """A column of `images` for the rows of another table.
 
@@ -211,7 +216,7 @@ def _image(difference: Exposure, errors: np.ndarray, threshold: float) -> tuple[
     area = proj_plane_pixel_area(difference.wcs)
     errors = errors[np.isfinite(errors)]
     error = np.median(errors) if len(errors) else np.nan
-    widths = fwhm(stamp), moments_sigma(stamp)
+    widths = fwhm(stamp), moments_sigma(stamp), major_sigma(stamp)
     return n_searched * area, n_searched * noise_peaks(stamp, threshold), *widths, error, 3600 * np.sqrt(area)
 
 

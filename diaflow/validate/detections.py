@@ -47,7 +47,7 @@ def match_radius(run: Comparison) -> np.ndarray:
         For each row of the truth [arcsec]; NaN where there is no difference image.
     """
     with np.errstate(invalid="ignore"):
-        error = np.sqrt(2) * run.truth_sigma / np.fmax(np.abs(run.snr), REAL_SNR)
+        error = np.sqrt(2) * run.truth_major / np.fmax(np.abs(run.snr), REAL_SNR)
         pixels = np.fmax(MATCH_PIXELS, CENTROID_PIXELS + CENTROID_SIGMAS * error)
     return pixels * run.of_image("pixel_scale", run.truth)
 

@@ -28,7 +28,8 @@ def perfect(folder: Path) -> Comparison:
     sources = dia_sources(truth, snr, rng)
     images = np.zeros(N_VISITS, IMAGE)
     images["visit"] = np.arange(N_VISITS) + 1
-    values = {"area": AREA, "noise": NOISE, "fwhm": FWHM, "sigma": FWHM / 2.3548, "error": ERROR, "pixel_scale": SCALE}
+    values = {"area": AREA, "noise": NOISE, "fwhm": FWHM, "error": ERROR, "pixel_scale": SCALE}
+    values |= {"sigma": FWHM / 2.3548, "major": FWHM / 2.3548}
     for column, value in values.items():
         images[column] = value
     write_calibration(objects, folder)

@@ -114,7 +114,7 @@ def test_nothing_of_a_mover_is_left_where_inputs_end(tmp_path, name, flux):
             seen[rng.integers(len(seen))].sources.append((column, row, flux))
     result = coadd(tmp_path, visits)
     unknown = result.flagged("SUSPECT", "NO_DATA")[y, x]
-    np.testing.assert_array_equal(unknown, x >= 120, "three inputs reach to column 120, two to 135")
+    np.testing.assert_array_equal(unknown, x >= 135, "two inputs reach to column 135")
     left = np.nan_to_num(result.image - clean.image)
     snr = psf_snr(left, np.where(np.isfinite(clean.variance), clean.variance, 1), x, y, 2.0)
     # but for the noise of the missing input: where there are three, (1 / 2 - 1 / 3) / (1 / 3) of the variance

@@ -50,15 +50,19 @@ def dia_sources(visit, detector, ra, dec, **columns):
 def exhaustive(sources, radius):
     """The definition, by comparing every pair: closest pairs of a visit first, each source and object once."""
     points = unit_vectors(sources["ra"], sources["dec"])
+    chord = 2 * np.sin(radius * ARCSEC / 2)
+    error2 = np.radians(sources["raErr"].astype(float)) ** 2 + np.radians(sources["decErr"].astype(float)) ** 2
+    error2 = np.minimum(np.nan_to_num(error2), chord**2)
     index = np.full(len(sources), -1)
-    totals = []
+    totals, members = [], []
     for visit in np.unique(sources["visit"]):
         rows = [i for i in np.lexsort([sources["diaSourceId"]]) if sources["visit"][i] == visit]
         pairs = []
         for i in rows:
             for k, total in enumerate(totals):
                 distance = np.linalg.norm(points[i] - total / np.linalg.norm(total))
-                if distance < 2 * np.sin(radius * ARCSEC / 2):
+                of_object = error2[members[k]].sum() / len(members[k]) ** 2
+                if distance < np.sqrt(chord**2 + 9 * (error2[i] + of_object)):
                     pairs.append((distance, i, k))
         used = set()
         for _, i, k in sorted(pairs):
@@ -69,8 +73,10 @@ def exhaustive(sources, radius):
             if index[i] < 0:
                 index[i] = len(totals)
                 totals.append(points[i].copy())
+                members.append([i])
             else:
                 totals[index[i]] += points[i]
+                members[index[i]].append(i)
     return index
 
 
@@ -80,13 +86,15 @@ def exhaustive(sources, radius):
     n=st.integers(1, 80),
     size=st.sampled_from([1.0, 4.0, 15.0]),
     radius=st.sampled_from([0.01, 0.5, 2.0]),
+    errors=st.sampled_from([0, 1]),
     place=st.sampled_from([(0, 0), (0, 60), (123, -45), (77, 90), (200, -90), (359.9999, 89.9999), (180, 0), (270, 0)]),
 )
-def test_equals_an_exhaustive_search_also_at_the_poles_and_at_ra_zero(seed, n, size, radius, place):
+def test_equals_an_exhaustive_search_also_at_the_poles_and_at_ra_zero(seed, n, size, radius, errors, place):
     rng = np.random.default_rng(seed)
     sources = dia_sources(
         rng.integers(0, 6, n), rng.integers(0, 2, n), *around(*place, *(radius * rng.uniform(-size, size, (2, n))))
     )
+    sources["raErr"], sources["decErr"] = errors * radius / 3600 * rng.choice([0, 0.2, 1, np.nan], (2, n))
     found = associate(sources, CONFIG | {"radius": radius})
     np.testing.assert_array_equal(found, exhaustive(sources, radius))
 
@@ -108,6 +116,15 @@ def test_objects_follow_the_mean_of_their_sources():
     # one at -0.71 is 1.33 from the new mean 0.6167 and founds another object.
     sources = dia_sources([1, 2, 3, 4], 0, *around(10, 20, [0, 0.6, 1.25, -0.71], np.zeros(4)))
     np.testing.assert_array_equal(associate(sources, CONFIG), [0, 0, 0, 1])
+
+
+def test_sources_of_large_error_are_one_object_and_those_of_small_error_two():
+    # 0.4 arcsec in each coordinate: at S/N 5 in a seeing of 3 arcsec; 1.6 is 1.9 standard deviations of the distance.
+    sources = dia_sources([1, 2, 3], 0, *around(10, 20, [0, 1.6, 0.7], np.zeros(3)))
+    sources["raErr"] = sources["decErr"] = 0.4 / 3600
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, 0, 0])
+    sources["raErr"] = sources["decErr"] = 0.04 / 3600
+    np.testing.assert_array_equal(associate(sources, CONFIG), [0, 1, 0])
 
 
 def test_closest_pairs_come_first_and_a_visit_gives_an_object_one_source():

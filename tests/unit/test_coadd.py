@@ -224,15 +224,18 @@ def test_star_that_varies_in_few_epochs_is_whole_in_the_mean_and_what_hits_a_sta
     assert clipped[120, 81] and clipped[110, 43:45].all()
 
 
-def test_nothing_is_clipped_of_noise_or_of_two_inputs(tmp_path):
-    assert not combine_warps(*write(tmp_path, noisy_warps(4))).mask.any()
+def test_nothing_is_clipped_of_noise_and_of_two_inputs_the_brighter_where_they_differ(tmp_path):
+    for n in (2, 4):
+        assert not combine_warps(*write(tmp_path, noisy_warps(n))).mask.any()
     two = noisy_warps(2)
     two[0].image[50:60, 50:60] += 100
-    assert not combine_warps(*write(tmp_path, two)).mask.any()
+    result = combine_warps(*write(tmp_path, two))
+    assert result.flagged("CLIPPED")[50:60, 50:60].all() and not result.flagged("CLIPPED")[:40].any()
+    np.testing.assert_array_equal(result.image[50:60, 50:60], two[1].image[50:60, 50:60])
 
 
 def test_epochs_rule_of_compare_warp():
-    np.testing.assert_array_equal(artefacts.max_epochs(np.array([1, 2, 3, 4, 5, 10, 20, 40])), [0, 0, 1, 1, 2, 2, 2, 3])
+    np.testing.assert_array_equal(artefacts.max_epochs(np.array([1, 2, 3, 4, 5, 10, 20, 40])), [0, 1, 1, 1, 2, 2, 2, 3])
 
 
 def test_regions_do_not_wrap_around_the_rows():
@@ -380,8 +383,10 @@ def test_pixels_with_too_few_inputs_to_reject_any_are_suspect():
         np.zeros((n, *shape), "i4"),
     )
     mask[:2, :, 4:] = bits("NO_DATA")
+    mask[2, :, 6:] = bits("NO_DATA")
+    mask[3, :, 4] = bits("EDGE")
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.zeros(shape, np.int32)
     means.weighted_mean(image, variance, mask, np.ones(n), *out)
-    np.testing.assert_array_equal((out[2] & bits("SUSPECT")) != 0, np.broadcast_to(np.arange(8) >= 4, shape))
+    np.testing.assert_array_equal((out[2] & bits("SUSPECT")) != 0, [[0, 0, 0, 0, 1, 0, 1, 1]] * 6)
     means.weighted_mean(image[2:], variance[2:], mask[2:], np.ones(2), *out)
     assert not (out[2] & bits("SUSPECT")).any()

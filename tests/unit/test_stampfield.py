@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
 from diaflow import polynomials
-from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, moments_sigma, resized
+from diaflow.psf.stampfield import FWHM_PER_SIGMA, StampField, fit_stamps, fwhm, major_sigma, moments_sigma, resized
 
 SHAPE = (200, 300)
 
@@ -91,6 +91,13 @@ def test_the_width_of_a_gaussian_is_its_own(sigma):
     assert moments_sigma(gaussian(sigma, 41)) == pytest.approx(sigma, rel=tolerance)
     assert fwhm(gaussian(sigma, 41)) == pytest.approx(FWHM_PER_SIGMA * sigma, rel=tolerance)
     assert pytest.approx(2 * np.sqrt(2 * np.log(2))) == FWHM_PER_SIGMA
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, 2.0])
+def test_the_longer_axis_of_an_ellipse_has_its_own_width_at_any_angle(angle):
+    stamp = elliptical(1.8, 4.0, 61, angle=angle)
+    assert major_sigma(stamp) == pytest.approx(4.0, rel=0.01)
+    assert np.isnan(major_sigma(np.zeros((11, 11))))
 
 
 def profile(r2, shape, width):

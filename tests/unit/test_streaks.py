@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from builders import exposure
 from scipy.stats import poisson
 from triplets import stars
 
@@ -60,6 +61,20 @@ def test_a_masked_gap_does_not_end_a_trail():
     assert mask[(off < 4) & ~gap].mean() > 0.97
 
 
+def test_a_trail_is_covered_up_to_the_border_between_bad_columns_there():
+    """A piece between two columns looks like a star; the trail has no other end."""
+    ridge, off, along = line(-2.4, 300.0, 2.0)
+    image = 10 * ridge + np.random.default_rng(4).normal(size=SHAPE)
+    columns = np.arange(SHAPE[1])
+    right = columns[np.nonzero(ridge > 0.5)[1]].max()
+    bad = np.zeros(SHAPE, bool)
+    bad[:, (np.abs(columns - right + 14) < 3) | (np.abs(columns - right + 42) < 3)] = True
+    mask, found = painted(image, bad)
+    assert len(found) == 1
+    assert mask[(off < 4) & ~bad].mean() > 0.99
+    assert not mask[off > 16].any()
+
+
 def test_noise_has_no_streaks():
     rng = np.random.default_rng(4)
     for _ in range(4):
@@ -74,6 +89,16 @@ def test_stars_of_either_sign_are_no_streaks(flux):
         x, y = rng.uniform(40, 950, (2, 100))
         image = stars(SHAPE, x, y, flux * rng.choice([-1, 1], 100)) + rng.normal(size=SHAPE)
         assert painted(image)[0].mean() < 0.002
+
+
+def test_two_broad_stars_with_masked_pixels_between_them_are_no_streak():
+    """At 10 pixels FWHM no bin of theirs stands out by itself."""
+    for seed in range(10):
+        image = np.random.default_rng(seed).normal(size=SHAPE)
+        image += stars(SHAPE, [480.0, 550.0], [480.0, 550.0], 11 * np.sqrt(4 * np.pi) * 4.2, sigma=4.2)
+        bad = np.zeros(SHAPE, bool)
+        bad[487:543, 487:543] = True
+        assert not painted(image, bad)[1]
 
 
 def test_least_votes_are_those_that_noise_rarely_reaches():
@@ -108,3 +133,18 @@ def test_the_sky_is_found_where_it_stands_out_and_left_alone_where_it_does_not()
     # A mean of 1600 pixels has 0.025 of noise, interpolation of the waves about as much; unmasked wings add to it.
     assert (found - sky)[40:-40, 40:-40].std() < 0.04 and abs((found - sky).mean()) < 0.01
     np.testing.assert_allclose(left.scatter, sky.std(), rtol=0.1)
+
+
+@pytest.mark.parametrize("along", [0, 1])
+def test_steps_between_amplifiers_are_taken_off_with_the_sky_and_noise_is_left_alone(along):
+    noise = np.random.default_rng(8).normal(size=SHAPE).astype(np.float32)
+    steps = np.expand_dims(np.repeat([0.3, -0.2, 0.1, -0.1], SHAPE[along] // 4), 1 - along).astype(np.float32)
+    sky = [exposure(noise + added) for added in (steps, 0)]
+    for one in sky:
+        binned.remove_sky(one)
+    # a mean of 1000 pixels has a noise of 0.03, the cells follow half of what is left
+    levels = (sky[0].image - noise).mean(1 - along)
+    assert np.std(steps) > 0.18 and np.std(levels) < 0.05
+    assert np.std(sky[1].image - noise) < 0.01
+    bins = binned.Bins.of(sky[0].image, sky[0].variance, np.zeros(SHAPE, bool))
+    assert not streaks.find(bins)
