@@ -23,7 +23,7 @@ from diaflow.calibrate import astrometry
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.instruments.images import Pixels
 from diaflow.sky.wcs import central_pixel_scale, image_centre
-from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median_width
+from diaflow.statistics import DEGREES_OF_FREEDOM, SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median_width
 from diaflow.store import tables
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
@@ -34,9 +34,9 @@ FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01
 LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3
 CLIP = 4.0  # observations further out than this many sigma do not take part, nor do stars tie the images to the sky
 FIRST_MAG_CLIP = 5 * FIRST_MAG_ERROR  # added to the errors when magnitudes are clipped before any fit [mag], chosen
-BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images to the catalogue [mag], chosen
 UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
-# Stars measured this much better than their catalogue, and at least this many, tell its error: chosen.
+# Stars measured this much better than their catalogue, and at least this many, tell its error: chosen; and as many tie
+# the magnitudes to it.
 WELL_KNOWN, MIN_STARS = 0.5, 20
 SIGMA_PER_LENGTH = {1: SIGMA_PER_MEDIAN, 2: SIGMA_PER_MEDIAN_LENGTH}  # of residuals in one and two coordinates
 ROUNDS = 5  # of fit, clipping and errors, chosen
@@ -284,12 +284,12 @@ def magnitudes(
     prior = np.where(known, np.hypot(mag_err, LEAST_MAG_ERROR), FIRST_MAG_ERROR)
     block = sparse.csr_array((np.ones(len(star)), (np.arange(len(star)), image)), shape=(len(star), len(numbers)))
     best_error = _smallest(error, star, valid, len(prior))
-    # light of neighbours below the detection limit makes faint stars too bright
-    bright = best_error < BRIGHT_ERROR
-    bright |= bright.sum() < MIN_STARS
-    tied = bright
+    # Light of neighbours makes stars too bright, the more the fainter they are: those that the catalogue knows better
+    # do not tie it to the images, and of the others each counts by its own correction, as in `student_mean`.
+    bright = best_error <= np.maximum(prior, np.sort(best_error)[:MIN_STARS].max(initial=0.0))
+    tied, shift = bright, np.zeros((1, len(prior)))
     for _ in range(ROUNDS):
-        tie = np.where(tied, np.hypot(prior, best_error), UNTIED)
+        tie = np.where(tied, np.sqrt(prior**2 + best_error**2 + shift[0] ** 2 / DEGREES_OF_FREEDOM), UNTIED)
         zero_points, shift, star_error = _solve([block], offset[None], used / error**2, star, tie)
         used, error = _clipped((offset + shift[0][star] - block @ zero_points)[None], error, valid)
         if not known.all():

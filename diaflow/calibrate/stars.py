@@ -76,8 +76,9 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
         sky = float(np.median(noise.sparse(background.subtract(exposure, config["background_mesh"]))))
     candidates = psf_stars.select(exposure, config["psf_size"] or psf_stamp.SMALLEST)
     reserved = _reserved(candidates.snr)
+    order = psf_stars.varying_order(exposure, candidates, config["psf_order"])
     x, y = candidates.x[~reserved], candidates.y[~reserved]
-    exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, config["psf_size"], config["psf_order"])
+    exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, config["psf_size"], order)
     table = sources.find(exposure, config["threshold"], config["aperture"])
     table["psfStar"] = _at(table, x[used], y[used])
     if reserved.any():
