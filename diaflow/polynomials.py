@@ -6,6 +6,7 @@ coefficients would otherwise depend on the shape of the detector (and the SIP co
 Coefficients are in the order of `terms`: 1, u, v, u**2, uv, v**2, ...
 """
 
+from collections.abc import Iterable
 from math import comb
 
 import numpy as np
@@ -133,15 +134,16 @@ def centred(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.nd
     return (np.asarray(x, float) - (nx - 1) / 2) / half, (np.asarray(y, float) - (ny - 1) / 2) / half
 
 
-def affordable(order: int, n_values: int, per_term: float, lowest: int = 0) -> int:
+def affordable(order: int, n_values: float, per_term: float, lowest: int = 0) -> int:
     """The highest order that a number of values can carry.
 
     Parameters
     ----------
     order : int
         The order that is wanted; not exceeded.
-    n_values : int
-        Stars, positions or cells that the polynomial is fitted to.
+    n_values : float
+        Stars, positions or cells that the polynomial is fitted to; `statistics.effective_number` of them where they
+        differ much.
     per_term : float
         Values that there must be for each term.  One is enough for values without noise; the more each is worth on its
         own, the more of them a term takes.
@@ -200,6 +202,46 @@ def fit(
         if (kept == used).all():
             break
     return coefficients, used
+
+
+def likeliest(
+    u: np.ndarray, v: np.ndarray, values: np.ndarray, errors: np.ndarray, orders: Iterable[int], clip: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares by the order that Akaike's criterion prefers: with each term the misfit falls by two.
+
+    Parameters
+    ----------
+    u, v : (n,) arrays
+        Scaled positions.
+    values, errors : (..., n) arrays
+        Values, of one quantity or several that share the order, and their standard errors.
+    orders : iterable of int
+        Those that are tried, one at least.
+    clip : float
+        As of `fit`; a value that is left out counts as one at the limit.
+
+    Returns
+    -------
+    coefficients : (..., n_terms) array
+    kept : (..., n) bool array
+        The values that they rest on.
+
+    Raises
+    ------
+    BadData
+        As `fit`.
+    """
+    flat = values.reshape(-1, values.shape[-1]), errors.reshape(-1, values.shape[-1])
+    best = None
+    for order in orders:
+        design = terms(u, v, order)
+        fits = [fit(design, value, error, clip) for value, error in zip(*flat)]
+        coefficients, kept = (np.array(part) for part in zip(*fits))
+        misfit = np.minimum(((flat[0] - coefficients @ design) / flat[1]) ** 2, clip**2).sum()
+        criterion = misfit + 2 * coefficients.size
+        if best is None or criterion < best[0]:
+            best = criterion, coefficients, kept
+    return best[1].reshape(*values.shape[:-1], -1), best[2].reshape(values.shape)
 
 
 def _within(clip: float, pulls: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median
 
 CLIP = 4.0  # observations further out than this many sigma do not take part, nor do stars tie the images to the sky
 UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
-# Stars measured this much better than their catalogue, and at least this many, tell its error: chosen.
+# Stars measured this much better than their catalogue, and at least this many, tell its error: chosen; and as many tie
+# the magnitudes to it.
 WELL_KNOWN, MIN_STARS = 0.5, 20
 SIGMA_PER_LENGTH = {1: SIGMA_PER_MEDIAN, 2: SIGMA_PER_MEDIAN_LENGTH}  # of residuals in one and two coordinates
 RIDGE = 1e-9  # of the diagonal, for coefficients that too few stars determine

@@ -24,6 +24,7 @@ from diaflow.instruments.images import Pixels
 from diaflow.sky import sphere
 from diaflow.sky.localplane import from_plane, to_plane
 from diaflow.sky.wcs import central_pixel_scale
+from diaflow.statistics import DEGREES_OF_FREEDOM
 from diaflow.store import tables
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
@@ -33,7 +34,6 @@ N_LINEAR = 3  # terms of an affine map
 FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01
 LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3
 FIRST_MAG_CLIP = 5 * FIRST_MAG_ERROR  # added to the errors when magnitudes are clipped before any fit [mag], chosen
-BRIGHT_ERROR = 0.02  # error of a magnitude up to which a star ties the images to the catalogue [mag], chosen
 ROUNDS = 5  # of fit, clipping and errors, chosen
 
 
@@ -282,12 +282,13 @@ def magnitudes(
     prior = np.where(known, np.hypot(mag_err, LEAST_MAG_ERROR), FIRST_MAG_ERROR)
     block = sparse.csr_array((np.ones(len(star)), (np.arange(len(star)), image)), shape=(len(star), len(numbers)))
     best_error = corrections.smallest_error(error, star, valid, len(prior))
-    # light of neighbours below the detection limit makes faint stars too bright
-    bright = best_error < BRIGHT_ERROR
-    bright |= bright.sum() < corrections.MIN_STARS
-    tied = bright
+    # Light of neighbours makes stars too bright, the more the fainter they are: those that the catalogue knows better
+    # do not tie it to the images, and of the others each counts by its own correction, as in `student_mean`.
+    bright = best_error <= np.maximum(prior, np.sort(best_error)[: corrections.MIN_STARS].max(initial=0.0))
+    tied, shift = bright, np.zeros((1, len(prior)))
     for _ in range(ROUNDS):
-        tie = np.where(tied, np.hypot(prior, best_error), corrections.UNTIED)
+        own = prior**2 + best_error**2 + shift[0] ** 2 / DEGREES_OF_FREEDOM
+        tie = np.where(tied, np.sqrt(own), corrections.UNTIED)
         zero_points, shift, star_error = corrections.solve([block], offset[None], used / error**2, star, tie)
         used, error = corrections.clipped((offset + shift[0][star] - block @ zero_points)[None], error, valid)
         if not known.all():

@@ -1,8 +1,9 @@
 """Zero point of an exposure: instrumental fluxes and catalogue magnitudes of the same stars in, AB zero point out.
 
-The most populated magnitude offset starts a clipped median, which settles who takes part; their weighted mean is
-the zero point.  Variable stars, galaxies and wrong matches fall to the clipping (LSST pipe_tasks, photoCal).  What
-the better half of the stars scatters beyond their errors (flat field, colour terms) is added to the error of each.
+The most populated magnitude offset starts a clipped median, which settles who takes part; the mean of Student's
+t-distribution through them is the zero point.  Variable stars, galaxies and wrong matches fall to the clipping (LSST
+pipe_tasks, photoCal); the light of faint neighbours, which makes most faint stars too bright, counts by what it is.
+What the stars that decide scatter beyond their errors (flat field, colour terms) is added to the error of each.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from diaflow import polynomials
 from diaflow.errors import BadData, Kind
-from diaflow.statistics import excess_scatter, median_width
+from diaflow.statistics import excess_of_deciding, excess_scatter, median_width, student_mean
 from diaflow.units import MAG_PER_RELATIVE_ERROR
 
 MIN_STARS = 3  # of two that disagree, either may be wrong
@@ -80,8 +81,8 @@ def zero_point(
 
     Notes
     -----
-    The error is that of a weighted mean whose residuals are what they are (the "sandwich" estimate), so it
-    includes scatter that the flux errors do not know of.
+    The error is that which the residuals as they are give (`student_mean`), so it includes scatter that the flux errors
+    do not know of.  It does not know what all stars share: the sum of the PSF, and the mean error of the catalogue.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         offset = ref_mag + 2.5 * np.log10(np.asarray(flux, float))
@@ -102,15 +103,13 @@ def zero_point(
     n_stars = int(used.sum())
     if n_stars < MIN_STARS:
         raise BadData(f"no zero point: only {n_stars} of {usable.sum()} stars agree", Kind.ZERO_POINT)
-    error = np.hypot(error, excess_scatter(offset[used], error[used], INTRINSIC_SCATTER))
-    weight = error[used] ** -2
-    weight /= weight.sum()
-    value = float(weight @ offset[used])
+    error = np.hypot(error, excess_of_deciding(offset[used], error[used], INTRINSIC_SCATTER))
+    value, value_error = student_mean(offset[used], error[used])
     residual = offset[used] - value
     bright = flux[used] >= np.median(flux[used])
     return ZeroPoint(
         value=value,
-        error=float(np.sqrt(np.sum((weight * residual / (1 - weight)) ** 2))),
+        error=value_error,
         scatter=median_width(residual[bright]),
         n_stars=n_stars,
         used=used,

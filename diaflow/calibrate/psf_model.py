@@ -27,7 +27,9 @@ TAPS = 5  # half-width of the Lanczos kernel [pixel]; it narrows stars by 1e-3
 STARS_PER_TERM = 5
 MINIMUM = 3  # stars; of two that differ, either may be no star
 MODEL_ERROR = 0.02  # relative error of the model at the peak, which keeps the brightest stars from deciding alone
-PRIOR = 0.5  # pixels and their spatial terms are expected within this fraction of the round mean profile, chosen
+PRIOR = (
+    2.0  # pixels and their spatial terms are expected within this many times the round mean profile: no PSF is round
+)
 WING_FLOOR = 1e-6  # smallest prior width, relative to the peak: wings below it are zero
 # Of flux, centroid, rejection and PSF, the first ones with a constant PSF: chosen.
 ROUNDS, CONSTANT_ROUNDS = 5, 2

@@ -21,7 +21,7 @@ from diaflow.measure import photometry
 from diaflow.measure.extraction import extract
 from diaflow.measure.moments import source_moments
 from diaflow.psf.stampfield import FWHM_PER_SIGMA
-from diaflow.statistics import median_width
+from diaflow.statistics import effective_number, median_width, robust_width
 
 DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
 DETECT_PIXELS = 5  # least pixels of a source, chosen: noise and hot pixels have fewer
@@ -45,6 +45,8 @@ CLOSE_FWHM = 2.0  # a neighbour within this many FWHM always counts, chosen
 MAX_SCATTER = 0.06
 LOCUS_ORDER = 2  # of the polynomial in position that sizes of stars follow
 STARS_PER_TERM = 3  # of it; fewer would let it follow galaxies
+SHAPE_FLOOR = 0.01  # least relative error of the size of a star, chosen: bright stars must not decide alone
+SHAPE_CLIP = 4.0  # errors from the polynomial at which the shape of a star is that of a blend, chosen
 DECIDING = 20  # sources from which their scatter in size tells stars from galaxies; of fewer it is too uncertain
 NEIGHBOUR_FLUX = 0.05  # flux of a neighbour, relative to the star, that spoils it
 CELLS, PER_CELL = 8, 6  # the detector is cut in cells so that no corner decides the fit; 384 stars are plenty
@@ -118,6 +120,43 @@ def select(exposure: Exposure, size: int) -> Stars:
         raise BadData(f"no common size among {len(best)} bright sources: no stars for the PSF", Kind.PSF)
     best = best[_spread(x[best], y[best], snr[best], exposure.shape)]
     return Stars(x[best], y[best], snr[best], FWHM_PER_SIGMA * float(np.exp(np.median(size_log[best]))))
+
+
+def varying_order(exposure: Exposure, stars: Stars, highest: int) -> int:
+    """The order in position that the shapes of stars show: noise that is taken for variation is in every flux.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Background-subtracted.
+    stars : Stars
+    highest : int
+        The order that is not exceeded.
+
+    Returns
+    -------
+    int
+        At least one, where there are stars for that: no PSF is the same all over a detector.
+
+    Notes
+    -----
+    Size and both ellipticities, the relative errors of which are 2 over S/N for a Gaussian, vary with one order, which
+    is that of `polynomials.likeliest`.  What they scatter about the highest order beyond these errors is noise as well.
+    """
+    xx, yy, xy = source_moments(exposure.image, stars.x, stars.y, max(stars.fwhm / FWHM_PER_SIGMA, LEAST_WINDOW))
+    size = xx + yy
+    known = np.isfinite(size)
+    shapes = np.array([np.log(size), (xx - yy) / size, 2 * xy / size])[:, known]
+    error = np.hypot(2 / stars.snr[known], SHAPE_FLOOR)
+    highest = polynomials.affordable(highest, effective_number(error), STARS_PER_TERM)
+    if highest <= 1:
+        return highest
+    u, v = polynomials.centred(stars.x[known], stars.y[known], exposure.shape)
+    errors = np.broadcast_to(error, shapes.shape)
+    terms, _ = polynomials.likeliest(u, v, shapes, errors, (highest,), SHAPE_CLIP)
+    scatter = robust_width((shapes - terms @ polynomials.terms(u, v, highest)) / errors)
+    terms, _ = polynomials.likeliest(u, v, shapes, errors * max(1.0, scatter), range(1, highest + 1), SHAPE_CLIP)
+    return polynomials.order_of(terms[0])
 
 
 def bright_sources(exposure: Exposure) -> np.ndarray:

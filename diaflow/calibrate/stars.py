@@ -78,9 +78,9 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
     try:
         candidates = psf_stars.select(exposure, config["psf_size"] or psf_stamp.SMALLEST)
         reserved = _reserved(candidates.snr)
+        order = psf_stars.varying_order(exposure, candidates, config["psf_order"])
         x, y = candidates.x[~reserved], candidates.y[~reserved]
-        size, order = config["psf_size"], config["psf_order"]
-        exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, size, order)
+        exposure.psf, used, chi2 = psf_stamp.fit(exposure, x, y, candidates.fwhm, config["psf_size"], order)
     except BadData as error:
         raise BadData(focus.explained(exposure, str(error)), error.kind) from error
     table = sources.find(exposure, config["threshold"], config["aperture"])

@@ -16,7 +16,9 @@ from diaflow.simulate.sky import Survey
 from diaflow.units import NANOJANSKY_ZERO_POINT
 
 SOURCE_REACH = 60.0  # largest distance of a source that is drawn from the edge of the image [arcsec]
-SPIKE_LIMIT, GHOST_LIMIT = 17.0, 14.6  # faintest stars with spikes, and with ghosts, in the last band [mag]; chosen
+# Faintest stars with spikes and ghosts, in the last band [mag]: those of `sky.BRIGHT_MAGS`, which saturate.  Spikes of
+# stars that are measured would be a part of the PSF, and in every star alike.
+STRAY_LIMIT = 14.6
 
 
 def render(survey: Survey, visit: int, detector: int) -> tuple[np.ndarray, fits.Header]:
@@ -111,8 +113,9 @@ def _add_stray_light(image: np.ndarray, survey: Survey, visit: int, detector: in
     if share["spikes"] or share["ghosts"]:
         flux, x, y = _on_detector(survey, visit, detector)
         mag = np.where(survey.objects["type"] == "star", survey.objects[f"{config['bands'][-1]}_mag"], np.inf)
-        spiky, mirrored = mag < SPIKE_LIMIT, mag < GHOST_LIMIT
-        flaws.add_spikes(image, x[spiky], y[spiky], share["spikes"] * flux[spiky])
+        bright = mag <= STRAY_LIMIT
+        flux, x, y = flux[bright], x[bright], y[bright]
+        flaws.add_spikes(image, x, y, share["spikes"] * flux)
         axis = camera.centre(config, detector)
-        flaws.add_ghosts(image, x[mirrored], y[mirrored], share["ghosts"] * flux[mirrored], axis)
+        flaws.add_ghosts(image, x, y, share["ghosts"] * flux, axis)
     flaws.add_satellites(image, config, survey.visit(visit), detector)

@@ -127,17 +127,13 @@ def _flux_ratio(
         raise BadData(f"{agree.sum()} kernel stars agree on a flux ratio, at least {MIN_STARS} needed", Kind.KERNEL)
     ratio, error, u, v = ratio[agree], np.hypot(error, SCALE_FLOOR * middle)[agree], u[agree], v[agree]
     highest = polynomials.affordable(MAX_ORDER if order is None else order, len(ratio), STARS_PER_TERM)
-    best = None
-    for degree in range(highest + 1) if order is None else (highest,):
-        design = polynomials.terms(u, v, degree)
-        terms, used = polynomials.fit(design, ratio, error, CLIP)
-        misfit = np.minimum(((ratio - terms @ design) / error) ** 2, CLIP**2).sum()
-        criterion = misfit + 2 * len(terms)
-        if best is None or criterion < best[0]:
-            best = criterion, terms, used
+    if order is None:
+        terms, used = polynomials.likeliest(u, v, ratio, error, range(highest + 1), CLIP)
+    else:
+        terms, used = polynomials.fit(polynomials.terms(u, v, highest), ratio, error, CLIP)
     kept = agree.copy()
-    kept[agree] = best[2]
-    return best[1], kept
+    kept[agree] = used
+    return terms, kept
 
 
 def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarray:

@@ -169,3 +169,20 @@ def test_derivatives_beyond_the_order_of_a_term_vanish():
     terms = polynomials.derivative_terms(np.array([0.5]), 2.0, 1, 1, 3)[0]
     # of 1, u, v, u^2, uv, v^2, u^3, u^2 v, u v^2, v^3
     np.testing.assert_array_equal(terms, [0, 0, 0, 0, 1, 0, 0, 2 * 0.5, 2 * 2.0, 0])
+
+
+@pytest.mark.parametrize("true", [0, 1, 2])
+def test_likeliest_order_is_the_true_one_and_outliers_do_not_raise_it(true):
+    rng = np.random.default_rng(true)
+    found = []
+    for _ in range(50):
+        u, v = rng.uniform(-1, 1, (2, 60))
+        coefficients = rng.choice([-1, 1], (3, polynomials.n_terms(true))) * 0.1
+        values = coefficients @ polynomials.terms(u, v, true) + rng.normal(0, 0.02, (3, 60))
+        values[0, :3] += 5.0
+        terms, kept = polynomials.likeliest(u, v, values, np.full((3, 60), 0.02), range(4), 4.0)
+        assert terms.shape == (3, polynomials.n_terms(polynomials.order_of(terms[0])))
+        assert not kept[0, :3].any() and kept[1:].mean() > 0.95
+        found.append(polynomials.order_of(terms[0]))
+    # three times the 2, 3 or 4 next terms lower chi2 by twice their number by chance in 6 % at most
+    assert np.min(found) == true and np.mean(np.array(found) == true) > 0.8

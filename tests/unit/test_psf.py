@@ -136,6 +136,25 @@ def test_order_follows_the_number_of_stars(n_stars, order):
     assert polynomials.affordable(3, n_stars, psf_model.STARS_PER_TERM) == order
 
 
+@pytest.mark.parametrize("variation, order", [(0.0, 1), (0.1, 2)])
+def test_order_is_that_which_the_shapes_of_stars_show(variation, order):
+    size, n = 768, 12
+    rng = np.random.default_rng(order)
+    node = (np.arange(n) + 0.5) * size / n
+    x, y = (g.ravel() + rng.uniform(-3, 3, g.size) for g in np.meshgrid(node, node))
+    width = (1.6 * (1 + 0.02 * (x / size - 0.5) + variation * ((2 * x / size - 1) ** 2 - 0.5))) ** 2
+    image = np.zeros((size, size))
+    add_gaussians(image, x, y, 10 ** rng.uniform(3.5, 5.0, n * n), width, np.zeros(n * n), width)
+    variance = (200 + image / 2).astype(np.float32)
+    exposure = builders.exposure((image + rng.normal(0, np.sqrt(variance))).astype(np.float32), variance)
+    chosen = psf_stars.select(exposure, 31)
+    assert len(chosen.x) > 100
+    assert psf_stars.varying_order(exposure, chosen, 2) == order
+    assert psf_stars.varying_order(exposure, chosen, 0) == 0
+    few = psf_stars.Stars(chosen.x[:8], chosen.y[:8], chosen.snr[:8], chosen.fwhm)
+    assert psf_stars.varying_order(exposure, few, 2) == 0
+
+
 def test_three_stars_give_a_constant_psf(fitted, field):
     bright = np.argsort(-field.flux)[:3]
     psf, used, _ = psf_model.fit(fitted[0], field.x[bright], field.y[bright], 31, 2)

@@ -167,9 +167,13 @@ def test_a_satellite_crosses_both_detectors_along_one_line():
 def test_stray_light_is_off_by_default_and_on_where_asked_for(clean):
     assert not changed(clean, "flaws").any()
     survey = Survey.make(settings_of(**OFF, stars=50000))
+    bright = np.flatnonzero(survey.objects["type"] == "star")[:1]  # one that saturates, on the first detector
+    survey.objects["r_mag"][bright], survey.flux[bright] = 13.5, 10 ** (-0.4 * (13.5 - 31.4))
+    header = pixels.render(survey, 1, 0)[1]
+    survey.objects["ra"][bright], survey.objects["dec"][bright] = header["CRVAL1"], header["CRVAL2"]
     plain = pixels.render(survey, 1, 0)[0].astype(int)
     for key in ("spikes", "ghosts"):
-        asked = Survey.make(survey.config | {"flaws": survey.config["flaws"] | {key: 0.1}})
+        asked = replace(survey, config=survey.config | {"flaws": survey.config["flaws"] | {key: 0.1}})
         extra = pixels.render(asked, 1, 0)[0].astype(int) - plain
         assert extra.any(), key
 
