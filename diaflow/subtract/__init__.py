@@ -1,7 +1,7 @@
 """Difference images: science minus template matched to it, by one of several algorithms.
 
-An algorithm is a file here with `OPTIONS` and ``subtract(science, template, sources, sky, config)``: `alard_lupton`
-(Alard & Lupton 1998, decorrelated after Reiss & Lupton 2016) and `zogy` (Zackay, Ofek & Gal-Yam 2016).
+An algorithm is a file here with `OPTIONS` and ``subtract(science, template, smooth_psf, stars, sky, config)``:
+`alard_lupton` (Alard & Lupton 1998, decorrelated after Reiss & Lupton 2016) and `zogy` (Zackay, Ofek & Gal-Yam 2016).
 """
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "result",
     "sources",
     "subtraction",
+    "template_psf",
     "zogy",
 ]

@@ -26,7 +26,6 @@ from diaflow.psfmatch.solution import KernelSolution, fit
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import match
 from diaflow.subtract.result import Difference
-from diaflow.subtract.sources import kernel_sources
 
 OPTIONS = {
     "mode": {
@@ -56,16 +55,20 @@ MAX_GRAM = 25_000_000  # numbers in the Gram matrices of all stars of the fit: 2
 UNUSABLE = ("NO_DATA", "BAD", "SAT", "CR", "INTRP", "EDGE", "HIGH_VARIANCE", "SUSPECT")
 
 
-def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict) -> Difference:
+def subtract(
+    science: Exposure, template: Exposure, smooth_psf: StampField, stars: np.ndarray, sky: np.ndarray, config: dict
+) -> Difference:
     """Difference of one detector image.
 
     Parameters
     ----------
     science, template : Exposure
-        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane is that of
+        On one grid, finite everywhere; the PSF of the science image is a `StampField`.  Each variance plane is that of
         the pixels; `noise` tells its correlation.
-    sources : table "source"
-        Sources of the science image, from which the kernel stars are chosen.
+    smooth_psf : StampField
+        The PSF that most of the template has; its own may be another where an input ends.
+    stars : (2, n) array
+        x and y of candidates for kernel stars, best first [pixel].
     sky : (ny, nx) bool array
         Pixels without sources in both images, which tell the noise.
     config : dict
@@ -81,13 +84,17 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     BadData
         When a PSF has no width or fewer than three kernel stars can be used.
     """
-    science_sigma, template_sigma = (moments_sigma(exposure.psf.centre()) for exposure in (science, template))
+    science_sigma, template_sigma = (moments_sigma(psf.centre()) for psf in (science.psf, smooth_psf))
     if not np.isfinite(science_sigma + template_sigma):
         raise BadData("a PSF without a finite width", Kind.PSF)
     mode = config["mode"]
     if mode == "auto":
         mode = "convolve_template" if template_sigma <= science_sigma else "convolve_science"
     science, template = (e.with_low_frequency_variance() for e in (science, template))
+    unsmoothed = (template, science) if mode == "convolve_science" else (science, template)
+    unusable = science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE)
+    ratio = match(*unsmoothed, *stars, unusable, config["scale_order"])
+    template = replace(template, psf=smooth_psf)
     smoothing = _identity(science.shape)
     if mode == "convolve_science":
         image, target, sigmas = science, template, (template_sigma, science_sigma)
@@ -98,16 +105,12 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
         image, target, sigmas = template, _smoothed(science, smoothing), (np.sqrt(2) * science_sigma, template_sigma)
     basis, penalty = delta_basis(*sigmas) if config["basis"] == "delta" else (alard_lupton_basis(*sigmas), None)
     bad = grow(image.flagged(*UNUSABLE), basis.shape[-1] // 4) | target.flagged(*UNUSABLE)
-    x, y = (c[: MAX_GRAM // len(basis) ** 2] for c in kernel_sources(sources, science, bad))
-    sign = 1 if mode == "convolve_science" else -1
-    unsmoothed = (template, science) if sign > 0 else (science, template)
-    unusable = science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE)
-    ratio = match(*unsmoothed, x, y, unusable, config["scale_order"])
+    stars = stars[:, : MAX_GRAM // len(basis) ** 2]
     # pixels of a smoothed image scatter less than its low frequencies
     scatter = replace(target, variance=target.variance * np.float32((smoothing.terms[0] ** 2).sum()))
     orders = config["kernel_order"], config["background_order"]
-    solution = fit(image, scatter, x, y, basis, ratio.terms, *orders, bad=bad, penalty=penalty)
-    pair = MatchedPair.matched(image, target, solution, smoothing, sky, sign)
+    solution = fit(image, scatter, *stars, basis, ratio.terms, *orders, bad=bad, penalty=penalty)
+    pair = MatchedPair.matched(image, target, solution, smoothing, sky, 1 if mode == "convolve_science" else -1)
     figures = {
         "mode": mode,
         "science_fwhm": fwhm(science.psf.centre()),
@@ -116,8 +119,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
         "kernel_sum_scatter": solution.kernel_sum_scatter,
         "n_kernel_stars": int(solution.used.sum()),
     }
-    stars = np.stack([x[solution.used], y[solution.used]])
-    return Difference(*pair.decorrelated(sky), stars, figures)
+    return Difference(*pair.decorrelated(sky), stars[:, solution.used], figures)
 
 
 @dataclass

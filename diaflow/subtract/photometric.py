@@ -1,7 +1,8 @@
-"""Flux ratio and registration of two images from their common stars, without a matching kernel.
+"""Flux ratio of two images from their common stars, without a matching kernel.
 
 Each image is convolved with the PSF of the other, so that a star, its neighbours and the galaxy beneath look the same
-in both; the slope of one against the other is the flux ratio, and what is left along the gradient is a shift.
+in both; the slope of one against the other is the flux ratio.  Where it changes over the field, many stars say so
+together, and a polynomial follows them; that a single star differs makes it a variable one.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ CLIP = 3.0  # errors from the polynomial at which a star's flux ratio is not bel
 FIELD_CHANGE = 0.05
 MAX_ORDER = 3  # of the flux ratio in position, where the stars choose it: chosen
 MAX_STARS = 1000  # brightest that are compared: they tell the flux ratio to 0.03 %
-# A star tells the flux ratio no better than this whatever its S/N: colours, flat field.
-SCALE_FLOOR = 0.01
+# A star tells the flux ratio no better than this whatever its S/N: colours, flat field.  Chosen: on simulated skies
+# there is nothing of the kind, and stars of S/N 150 to 300 scatter by their noise.
+SCALE_FLOOR = 0.005
 MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the FWHM of a Gaussian as broad as the larger PSF
 
 
@@ -39,8 +41,6 @@ class PhotometricMatch:
     order : int
     scatter : float
         Robust scatter of the ratios of single stars.
-    registration : (float, float)
-        Rms shift of the stars in x and y, beyond noise [pixel].
     used : (n,) bool array
         Stars that the ratio rests on.
     """
@@ -48,7 +48,6 @@ class PhotometricMatch:
     terms: np.ndarray
     order: int
     scatter: float
-    registration: tuple[float, float]
     used: np.ndarray
 
     @property
@@ -81,14 +80,14 @@ def match(
     Parameters
     ----------
     science, template : Exposure
-        With `StampField` PSFs and variance planes of the noise at low frequencies.
+        With their PSFs and variance planes of the noise at low frequencies.
     x, y : (n,) arrays
         The best first, of which the first thousand are used.
     bad : (ny, nx) bool array
         Pixels that may not lie in the box that is compared.
     order : int or None
         Degree of the flux ratio as a polynomial in position, lowered when there are too few stars; None for the one
-        that predicts other stars best (Akaike 1974).
+        that is most probable (Schwarz 1978).
 
     Returns
     -------
@@ -99,22 +98,23 @@ def match(
     BadData
         When fewer than three stars can be used, or one of them has no structure.
     """
-    sigma = max(moments_sigma(exposure.psf.centre()) for exposure in (science, template))
+    psfs = [exposure.psf(x, y) for exposure in (science, template)]
+    usable = np.isfinite(psfs[0]).all((1, 2)) & np.isfinite(psfs[1]).all((1, 2))
+    sigma = max(moments_sigma(psf[usable].mean(0)) for psf in psfs) if usable.any() else 0
     half = max(MIN_HALF, round(HALF * FWHM_PER_SIGMA * sigma))
-    usable = _clean(x, y, bad, half)
+    usable &= _clean(x, y, bad, half)
     usable &= np.cumsum(usable) <= MAX_STARS
     if usable.sum() < MIN_STARS:
         n_usable = int(usable.sum())
         raise BadData(
             f"{n_usable} kernel stars, at least {MIN_STARS} needed", Kind.KERNEL, found=n_usable, needed=MIN_STARS
         )
-    values, errors = _compare(science, template, x[usable], y[usable], half)
-    terms, kept = _flux_ratio(values[0], errors[0], *polynomials.spanned(x[usable], y[usable], science.shape), order)
-    shifts = [_rms(value[kept], error[kept]) for value, error in zip(values[1:], errors[1:])]
+    psfs = [psf[usable] for psf in psfs]
+    ratio, error = _compare(science, template, psfs, x[usable], y[usable], half)
+    terms, kept = _flux_ratio(ratio, error, *polynomials.spanned(x[usable], y[usable], science.shape), order)
     used = np.zeros(len(x), bool)
     used[usable] = kept
-    scatter = float(robust_width(values[0][kept]))
-    return PhotometricMatch(terms, polynomials.order_of(terms), scatter, tuple(shifts), used)
+    return PhotometricMatch(terms, polynomials.order_of(terms), float(robust_width(ratio[kept])), used)
 
 
 def _flux_ratio(
@@ -127,13 +127,18 @@ def _flux_ratio(
         raise BadData(f"{agree.sum()} kernel stars agree on a flux ratio, at least {MIN_STARS} needed", Kind.KERNEL)
     ratio, error, u, v = ratio[agree], np.hypot(error, SCALE_FLOOR * middle)[agree], u[agree], v[agree]
     highest = polynomials.affordable(MAX_ORDER if order is None else order, len(ratio), STARS_PER_TERM)
-    if order is None:
-        terms, used = polynomials.likeliest(u, v, ratio, error, range(highest + 1), CLIP)
-    else:
-        terms, used = polynomials.fit(polynomials.terms(u, v, highest), ratio, error, CLIP)
+    best = None
+    for degree in range(highest + 1) if order is None else (highest,):
+        design = polynomials.terms(u, v, degree)
+        terms, used = polynomials.fit(design, ratio, error, CLIP)
+        misfit = np.minimum(((ratio - terms @ design) / error) ** 2, CLIP**2).sum()
+        # where stars scatter by more than their errors, these are too small by a factor that is not known either
+        criterion = len(ratio) * np.log(max(misfit, len(ratio))) + len(terms) * np.log(len(ratio))
+        if best is None or criterion < best[0]:
+            best = criterion, terms, used
     kept = agree.copy()
-    kept[agree] = used
-    return terms, kept
+    kept[agree] = best[2]
+    return best[1], kept
 
 
 def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarray:
@@ -148,16 +153,12 @@ def _clean(x: np.ndarray, y: np.ndarray, bad: np.ndarray, half: int) -> np.ndarr
 
 
 def _compare(
-    science: Exposure, template: Exposure, x: np.ndarray, y: np.ndarray, half: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares of the science box on [template, its gradients, 1]: ratio and shifts, and their errors.
+    science: Exposure, template: Exposure, psfs: list[np.ndarray], x: np.ndarray, y: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares of the science box on [template, its gradients, 1]: flux ratios (n,) and their errors.
 
-    Returns
-    -------
-    values, errors : (3, n) arrays
-        Flux ratio, shift in x and in y [pixel].
+    The gradients take what a shift of a star leaves; `psfs` are the stamps (n, k, k) of both images.
     """
-    psfs = [exposure.psf(x, y) for exposure in (science, template)]
     reach = half + 1 + max(psf.shape[-1] for psf in psfs) // 2
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     side = next_fast_len(2 * reach + 1, True)
@@ -185,10 +186,10 @@ def _compare(
     # the noise of the template is in the design; its expectation is taken out
     gram[:, 0, 0] -= v_r * (psfs[0] ** 2).sum((1, 2)) * target.shape[1]
     with data_may_fail("comparison of the stars of the two images"):
-        weights = np.linalg.solve(gram, design)[:, :3]
-    ratio, dx, dy = np.einsum("nip,np->in", weights, target)
-    # noise of N (x) P_r - ratio R (x) P_n in the weighted sums
-    spectra = np.abs(rfft2(weights.reshape(len(x), 3, 2 * half + 1, -1), (side, side))) ** 2
+        weights = np.linalg.solve(gram, design)[:, 0]
+    ratio = np.einsum("np,np->n", weights, target)
+    # noise of N (x) P_r - ratio R (x) P_n in the weighted sum
+    spectra = np.abs(rfft2(weights.reshape(len(x), 2 * half + 1, -1), (side, side))) ** 2
     power = (
         v_n[:, None, None] * np.abs(transforms[1]) ** 2 + (ratio**2 * v_r)[:, None, None] * np.abs(transforms[0]) ** 2
     )
@@ -196,13 +197,4 @@ def _compare(
     halves[0] = 1
     if side % 2 == 0:
         halves[-1] = 1
-    errors = np.sqrt(np.einsum("nivu,nvu,u->in", spectra, power, halves)) / side
-    # N(x) = ratio R(x - shift): the coefficient of the gradient is -ratio times the shift
-    return np.stack([ratio, -dx / ratio, -dy / ratio]), np.stack([errors[0], *(errors[1:] / np.abs(ratio))])
-
-
-def _rms(values: np.ndarray, errors: np.ndarray) -> float:
-    """Rms about zero of the half of the values that is known best, beyond their errors; outliers are not felt."""
-    best = errors <= np.median(errors)
-    square = np.median(values[best]) ** 2 + robust_width(values[best]) ** 2 - np.median(errors[best] ** 2)
-    return float(np.sqrt(max(square, 0)))
+    return ratio, np.sqrt(np.einsum("nvu,nvu,u->n", spectra, power, halves)) / side

@@ -22,8 +22,8 @@ MIN_AREA, PIXEL_SNR = 5, MIN_SNR / 3
 UNUSABLE = ("pixelFlags_edge", "pixelFlags_saturated", "pixelFlags_interpolatedCenter", "pixelFlags_bad")
 
 
-def kernel_sources(sources: np.ndarray, science: Exposure, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel positions x, y of kernel candidates, brightest first, at most 1000.
+def kernel_sources(sources: np.ndarray, science: Exposure, bad: np.ndarray) -> np.ndarray:
+    """Pixel positions of kernel candidates, brightest first, at most 1000.
 
     Parameters
     ----------
@@ -35,17 +35,18 @@ def kernel_sources(sources: np.ndarray, science: Exposure, bad: np.ndarray) -> t
 
     Returns
     -------
-    x, y : (n,) arrays
+    (2, n) array
+        x and y.
 
     Raises
     ------
     BadData
         When sources must be detected and cannot.
     """
-    x, y = _from_catalogue(sources, bad)
-    if len(x) < MIN_STARS:
-        x, y = _detected(science, bad)
-    return x[:MAX_SOURCES], y[:MAX_SOURCES]
+    places = _from_catalogue(sources, bad)
+    if len(places[0]) < MIN_STARS:
+        places = _detected(science, bad)
+    return np.stack(places)[:, :MAX_SOURCES].astype(float)
 
 
 def _from_catalogue(sources: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,15 +21,7 @@ from diaflow.image.flux_error import BIN, FluxError
 from diaflow.image.planes import bits, row_blocks
 from diaflow.jit import FAST
 from diaflow.measure import photometry
-from diaflow.psf.coadd import CoaddPsf
-from diaflow.psf.stampfield import fit_stamps, moments_sigma
-
-N_CELLS = 30  # along each axis of the image, at whose corners the PSF is compared with the smooth field
-# The smooth field of the PSF: its degree, and how often it is fitted without the samples that are CLIP times the median
-# error from it, or from the median PSF at first; that error is USUAL_ERROR at least, so that rounding is no outlier.
-FIELD_ORDER, N_ITERATIONS, CLIP, USUAL_ERROR = 2, 3, 3.0, 1e-3
-MIN_SAMPLES = 30  # of the PSF: five for each of the six terms
-MEDIAN_STRIDE = 5  # the median PSF, a first guess, is that of every fifth sample
+from diaflow.psf.stampfield import moments_sigma
 
 LEAST_STRUCTURE = 3.0  # of the template, in errors of a flux: less is its noise
 TRUNCATE = 3.0  # where the Gaussians end [their width]
@@ -68,7 +60,7 @@ class Structure:
     around : (my, mx) float32 array
         The flux of a star at `FAR` from it, falling outwards [unit of the flux].
     jump : (my, mx) float32 array
-        See `psf_jumps`.
+        See `TemplatePsf.jumps`.
     """
 
     flux: np.ndarray
@@ -85,7 +77,7 @@ class Structure:
         difference, template : Exposure
             The template as it was subtracted.
         jumps : (m, m) array
-            See `psf_jumps`.
+            See `TemplatePsf.jumps`.
 
         Returns
         -------
@@ -200,7 +192,7 @@ def flux_error(
     x, y : (n,) arrays
         Positions of stars [pixel]; those on unusable pixels are left out.
     jumps : (m, m) array
-        Error of the flux for the PSF model in cells of the image, see `psf_jumps`.
+        Error of the flux for the PSF model in cells of the image, see `TemplatePsf.jumps`.
 
     Returns
     -------
@@ -303,48 +295,6 @@ def _gradient2(image: np.ndarray) -> np.ndarray:
     square[:, 1:-1] += ((image[:, 2:] - image[:, :-2]) / 2) ** 2
     square[1:-1] += ((image[2:] - image[:-2]) / 2) ** 2
     return square
-
-
-def psf_jumps(psf, shape: tuple[int, int]) -> np.ndarray:
-    """Error of a star's PSF flux where the PSF is not the smooth field that most of the image has.
-
-    Parameters
-    ----------
-    psf : callable
-        ``psf(x, y)`` gives stamps (n, k, k); only a `CoaddPsf` has jumps.
-    shape : (ny, nx)
-
-    Returns
-    -------
-    (30, 30) array
-        Fractions of the flux: the largest at the four corners of each cell of the image, so that no jump falls
-        between.  Where the PSF is undefined, the largest in the image: coverage is ragged there.
-    """
-    if not isinstance(psf, CoaddPsf):
-        return np.zeros((N_CELLS, N_CELLS))
-    # half a pixel inside, because an input that ends at the border may end before it by rounding
-    gx, gy = (np.linspace(0.5, n - 1.5, N_CELLS + 1) for n in shape[::-1])
-    x, y = (g.ravel() for g in np.meshgrid(gx, gy))
-    stamps = psf(x, y)
-    defined = np.isfinite(stamps).all((1, 2))
-    if defined.sum() < MIN_SAMPLES:
-        return np.zeros((N_CELLS, N_CELLS))
-    x, y, known = x[defined], y[defined], stamps[defined]
-    smooth = np.median(known[::MEDIAN_STRIDE], axis=0, keepdims=True)
-    for _ in range(N_ITERATIONS):
-        usual = _flux_error(known, smooth)
-        usual = usual <= CLIP * max(np.median(usual), USUAL_ERROR)
-        smooth = fit_stamps(known[usual], x[usual], y[usual], FIELD_ORDER, shape)(x, y)
-    error = np.zeros(len(stamps))
-    error[defined] = _flux_error(known, smooth)
-    error[~defined] = error.max()
-    corners = error.reshape(N_CELLS + 1, N_CELLS + 1)
-    return np.maximum.reduce([corners[:-1, :-1], corners[:-1, 1:], corners[1:, :-1], corners[1:, 1:]])
-
-
-def _flux_error(stamps: np.ndarray, model: np.ndarray) -> np.ndarray:
-    """Fraction by which a fit of the model misses the flux of unit-sum stamps (n, k, k)."""
-    return np.abs((stamps * model).sum((1, 2)) / (model**2).sum((1, 2)) - 1)
 
 
 def _blurred(image: np.ndarray, width: float) -> np.ndarray:

@@ -10,21 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from diaflow import polynomials
 from diaflow.detect import binned
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.psf.coadd import CoaddPsf
-from diaflow.psf.stampfield import StampField, fit_stamps
-from diaflow.psfmatch.homogeneous import sample_psf
 from diaflow.subtract import masks, noise, star_errors
 from diaflow.subtract.result import Difference
 from diaflow.subtract.sources import kernel_sources
+from diaflow.subtract.template_psf import TemplatePsf
 
-# Of the field through a `CoaddPsf`: samples along the longer side of the image, and degree.
-PSF_GRID, PSF_ORDER = 5, 2
 MAX_VARIANCE_FACTOR = 10.0  # by which a variance plane may be wrong: beyond it is no noise of that image
 # A correction of the final variance is applied when it is this many times its own statistical error.
 SIGNIFICANCE = 3.0
@@ -70,18 +66,19 @@ def subtract(
         raise BadData(reason, Kind.TEMPLATE, found=coverage, needed=config["min_coverage"])
     in_template = _contains_visit(template, science.metadata)
     science, science_factor, sky = _prepared(science, "science")
-    template_psf = template.psf
     template, template_factor, template_sky = _prepared(template, "template")
     sky &= template_sky
-    result = algorithm(science, template, sources, sky, config)
+    unusable = science.flagged(*photometry.UNUSABLE) | template.flagged(*photometry.UNUSABLE)
+    stars = kernel_sources(sources, science, unusable)
+    template_psf = TemplatePsf.of(template.psf, template.shape)
+    result = algorithm(science, template, template_psf.field, stars, sky, config)
     difference = result.exposure
     difference.metadata["visit_in_template"] = in_template
     masks.flag_cosmic_rays(difference)
     # what is left of the sky would pass for noise
     background_scatter = binned.remove_sky(difference)
     noise_figures = _verify(difference, sky)
-    stars = kernel_sources(sources, science, difference.flagged(*photometry.UNUSABLE))
-    jumps = star_errors.psf_jumps(template_psf, template.shape)
+    jumps = template_psf.jumps(difference.psf.centre())
     difference.flux_error, star_error = star_errors.flux_error(difference, result.matched_template, *stars, jumps)
     figures = {
         "template_coverage": coverage,
@@ -95,29 +92,6 @@ def subtract(
         "n_error_stars": star_error.n_stars,
     }
     return replace(result, figures=figures | result.figures | noise_figures)
-
-
-def psf_field(exposure: Exposure) -> StampField:
-    """The PSF as a polynomial field: itself, or a fit of order 2 (or what can be had) to samples of a `CoaddPsf`.
-
-    Parameters
-    ----------
-    exposure : Exposure
-
-    Returns
-    -------
-    StampField
-
-    Raises
-    ------
-    BadData
-        When there is no PSF anywhere in the image.
-    """
-    if isinstance(exposure.psf, StampField):
-        return exposure.psf
-    x, y, stamps = sample_psf(exposure, max(exposure.shape) / PSF_GRID)
-    order = polynomials.affordable(PSF_ORDER, len(x), per_term=1)
-    return fit_stamps(stamps, x, y, order, exposure.shape).normalised()
 
 
 def _coverage(science: Exposure, template: Exposure) -> float:
@@ -138,7 +112,7 @@ def _contains_visit(template: Exposure, metadata: dict) -> bool:
 
 
 def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarray]:
-    """Finite pixels, PSF as a field, variance plane scaled to the scatter of the sky; the factor for it, and the sky.
+    """Finite pixels, and the variance plane scaled to the scatter of the sky; the factor for it, and the sky.
 
     The plane of a resampled image describes its pixels, too, so pixels are what it is compared with; its covariance
     factor stays a matter of its own.
@@ -147,7 +121,7 @@ def _prepared(exposure: Exposure, name: str) -> tuple[Exposure, float, np.ndarra
     missing |= ~np.isfinite(exposure.variance) | (exposure.variance <= 0)
     if missing.all():
         raise BadData(f"no data in the {name}", Kind.TEMPLATE)
-    exposure = replace(exposure, psf=psf_field(exposure), variance=exposure.variance.astype(np.float32))
+    exposure = replace(exposure, variance=exposure.variance.astype(np.float32))
     if missing.any():
         exposure.image, exposure.mask = exposure.image.copy(), exposure.mask.copy()
         exposure.image[missing] = 0

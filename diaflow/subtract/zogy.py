@@ -30,7 +30,6 @@ from diaflow.psf.stampfield import StampField, fit_stamps, fwhm, moments_sigma, 
 from diaflow.subtract import decorrelate, masks, noise
 from diaflow.subtract.photometric import PhotometricMatch, match
 from diaflow.subtract.result import Difference
-from diaflow.subtract.sources import kernel_sources
 
 OPTIONS = {}
 
@@ -46,7 +45,9 @@ TRUNCATION, MAX_SIZE, TAPER = 5e-4, 61, 0.4
 FLOOR, MAX_FLOOR, NOISE_FREQUENCY = 1e-3, 5e-3, 0.4
 
 
-def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np.ndarray, config: dict) -> Difference:
+def subtract(
+    science: Exposure, template: Exposure, smooth_psf: StampField, stars: np.ndarray, sky: np.ndarray, config: dict
+) -> Difference:
     """Difference of one detector image.
 
     The flux ratio of the two images comes from stars of the science image, the background from the sky.
@@ -54,10 +55,12 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     Parameters
     ----------
     science, template : Exposure
-        On one grid, finite everywhere; the PSFs are `StampField`.  Each variance plane is that of
+        On one grid, finite everywhere; the PSF of the science image is a `StampField`.  Each variance plane is that of
         the pixels; `noise` tells its correlation.
-    sources : table "source"
-        Sources of the science image, from which the stars are chosen.
+    smooth_psf : StampField
+        The PSF that most of the template has; its own may be another where an input ends.
+    stars : (2, n) array
+        x and y of the stars that may tell the flux ratio, best first [pixel].
     sky : (ny, nx) bool array
         Pixels without sources in both images, which tell the noise.
     config : dict
@@ -73,17 +76,15 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
     BadData
         When a PSF has no width or fewer than three stars can be used.
     """
-    sigmas = [moments_sigma(exposure.psf.centre()) for exposure in (science, template)]
-    if not np.isfinite(sum(sigmas)):
+    if not np.isfinite(moments_sigma(science.psf.centre()) + moments_sigma(smooth_psf.centre())):
         raise BadData("a PSF without a finite width", Kind.PSF)
     science, template = (exposure.with_low_frequency_variance() for exposure in (science, template))
     bad = science.flagged(*UNUSABLE) | template.flagged(*UNUSABLE)
-    x, y = kernel_sources(sources, science, bad)
-    found = match(science, template, x, y, bad, config["scale_order"])
+    found = match(science, template, *stars, bad, config["scale_order"])
+    template = replace(template, psf=smooth_psf)
     template = _on_science_scale(science, template, found, sky, config["background_order"])
     kernels = kernel_fields(science, template, sky)
     difference, matched = difference_pair(science, template, kernels)
-    stars = np.stack([x[found.used], y[found.used]])
     figures = {
         "mode": "both",
         "science_fwhm": fwhm(science.psf.centre()),
@@ -92,7 +93,7 @@ def subtract(science: Exposure, template: Exposure, sources: np.ndarray, sky: np
         "kernel_sum_scatter": found.scatter,
         "n_kernel_stars": int(found.used.sum()),
     }
-    return Difference(difference, matched, stars, figures)
+    return Difference(difference, matched, stars[:, found.used], figures)
 
 
 def kernel_fields(science: Exposure, template: Exposure, sky: np.ndarray) -> tuple[StampField, StampField, StampField]:

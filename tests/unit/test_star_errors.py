@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from builders import constant_psf, gaussian, tan_wcs
+from builders import constant_psf, gaussian
 from scenes import add_stars, make_image
 
 from diaflow.image.flux_error import FluxError
 from diaflow.measure import photometry
-from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.statistics import robust_width
 from diaflow.subtract import star_errors
 
@@ -141,27 +140,3 @@ def test_bins_hold_the_rms_error_and_give_it_back():
     assert rows.shape == (3, 7)
     np.testing.assert_allclose(rows[0, :2], first, rtol=1e-6)
     assert rows[1, 0] == rows[2, 1] == error.bins[1, 0]
-
-
-def coadd_psf(extent):
-    """A sharp input everywhere and a broad one for x up to `extent`, in an image of 300 x 300."""
-    wcs = tan_wcs((300, 300))
-    rows = [
-        PsfInput(1, 0, 1.0, constant_psf(gaussian(1.6), (300, 300)), wcs, (0, 0, 299, 299)),
-        PsfInput(2, 0, 1.0, constant_psf(gaussian(2.4), (300, 300)), wcs, (0, 0, extent, 299)),
-    ]
-    return CoaddPsf(rows, wcs)
-
-
-def test_jumps_are_where_an_input_ends_and_of_the_flux_a_psf_fit_misses():
-    jumps = star_errors.psf_jumps(coadd_psf(250), (300, 300))
-    assert jumps[:, :24].max() < 1e-3
-    mixed, sharp = (coadd_psf(299)(150, 150)[0], constant_psf(gaussian(1.6), (300, 300)).centre())
-    expected = (mixed * sharp).sum() / (mixed**2).sum() - 1
-    assert jumps[:, 26:] == pytest.approx(expected, rel=0.05)
-    assert expected > 0.1
-
-
-def test_a_smooth_psf_has_no_jumps():
-    assert star_errors.psf_jumps(constant_psf(gaussian(2.0), (300, 300)), (300, 300)).max() == 0
-    assert star_errors.psf_jumps(coadd_psf(299), (300, 300)).max() < 1e-3

@@ -185,15 +185,11 @@ def test_a_variable_star_does_not_change_the_flux_ratio():
         run(*(make_image(s, n_stars=1)[0] for s in (2.4, 2.0)), table[:0])
 
 
-def test_shift_of_the_images_is_measured_and_its_residuals_are_in_the_errors():
+def test_residuals_of_a_shift_of_the_images_are_in_the_errors():
     """0.05 pixels in x: dipoles of 2 % of stars of S/N 500, 10 sigma of the sky, none of which is detected."""
     science, table = make_image(2.4, 0.1, n_stars=30, size=400)
     template, _ = make_image(2.0, 0.1, 7, n_stars=0, size=400)
     add_stars(template.image, table["x"] + 0.05, table["y"], table["psfFlux"], 2.0)
-    bad = np.zeros(science.shape, bool)
-    found = photometric.match(science, template, table["x"], table["y"], bad, 0)
-    assert found.registration[0] == pytest.approx(0.05, rel=0.1)
-    assert found.registration[1] < 0.01
     difference, _, _ = run(science, template, table)
     stamp = difference.psf.centre()
     kernels = zogy.kernel_fields(science, template, noise.sky(science))
