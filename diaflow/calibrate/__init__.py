@@ -12,6 +12,7 @@ __all__ = [
     "jointcal",
     "match",
     "photocal",
+    "psf_check",
     "psf_model",
     "psf_stamp",
     "psf_stars",

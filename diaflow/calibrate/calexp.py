@@ -15,7 +15,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from diaflow import units
-from diaflow.calibrate import astrometry, focus, photocal
+from diaflow.calibrate import astrometry, photocal, psf_check
 from diaflow.calibrate.psf_stamp import missing_light
 from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
 from diaflow.errors import BadData, Kind
@@ -23,8 +23,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import noise
-from diaflow.measure import photometry, sources
-from diaflow.measure.moments import psf_moments
+from diaflow.measure import sources
 from diaflow.psf.stampfield import fwhm, moments_sigma
 from diaflow.sky.localplane import steps
 from diaflow.sky.wcs import central_pixel_scale, image_centre, image_corners
@@ -34,15 +33,9 @@ from diaflow.store import tables
 # Without any zero point the counts are kept: 1 DN is called 1 nJy.
 NOMINAL_ZERO_POINT = units.NANOJANSKY_ZERO_POINT
 MAX_WORSE = 1.5  # scatter with the camera's distortion over that with the image's own, from which it is another one
-RESERVED_CLIP = 5.0  # sigma at which a reserved star is not one, chosen
-RESERVED_FLOOR = 0.005  # least relative error of the size of a star, chosen: a few bright stars must not decide
 APERTURE_ORDER = 2  # of the aperture correction in position, chosen
 APERTURE_FLOOR = 0.003  # least scatter of aperture over PSF flux of bright stars, chosen as of `photocal`
 APERTURE_CLIP, APERTURE_ROUNDS = 3.0, 3  # errors at which a star does not tell it, and rounds of that: chosen
-# Of the PSF stars, from which the model is wrong, chosen: what aperture over PSF flux may be off, beyond this many
-# errors, and chi2 per pixel; right ones are within 0.03 and below 2.
-MAX_FLUX_RATIO, RATIO_SIGMAS, MAX_CHI2 = 0.05, 5.0, 5.0
-CHECK_FWHM = 1.7  # radius of that aperture [FWHM], chosen: it holds nearly all light and few neighbours
 MIN_APERTURE_STARS = 3  # with fewer there is no correction
 DEPTH_SNR = 5.0  # at which the depth of an image is told
 
@@ -97,7 +90,7 @@ def calibrate(
     exposure, table = measured.exposure, measured.table
     summary = _summary_of(row, status="ok")
     summary["sky"], summary["n_psf_stars"] = measured.sky, table["psfStar"].sum()
-    _check_psf(exposure, table, measured.chi2, summary)
+    psf_check.check(exposure, table, measured.chi2, summary)
     summary["aperture_correction"] = _correct_apertures(table, exposure.shape)
     reference = _reference(refcat, first_visit, row["band"], config["trust"])
     matches = _astrometry(exposure, table, reference, config, distortion, summary)
@@ -109,7 +102,7 @@ def calibrate(
     summary["saturation"] = exposure.metadata.pop("saturation") * pixels.unit
     _set_sky_positions(table, exposure.wcs)
     _describe(exposure, table, summary)
-    judge_psf(exposure, table[table["psfReserved"]], summary)
+    psf_check.judge(exposure, table[table["psfReserved"]], summary)
     return exposure, table, summary
 
 
@@ -262,27 +255,6 @@ def _photometry(
     return np.zeros(1)
 
 
-def _check_psf(exposure: Exposure, table: np.ndarray, chi2: float, summary: np.ndarray) -> None:
-    """Fill the summary with how well the PSF fits its own stars; BadData where it does not."""
-    stars = table[table["psfStar"] & sources.unflagged(table) & (table["psfFlux"] > 0)]
-    stamp = exposure.psf.centre()
-    radius, middle = CHECK_FWHM * fwhm(stamp), len(stamp) // 2
-    held, *_ = photometry.aperture_flux(stamp, np.ones_like(stamp), middle, middle, radius)
-    flux, error, _ = photometry.aperture_flux(exposure.image, exposure.variance, stars["x"], stars["y"], radius)
-    known = np.isfinite(flux)
-    if known.sum() < MIN_APERTURE_STARS:
-        return
-    scale = held * stars["psfFlux"][known]
-    ratio, error = np.median(flux[known] / scale), np.median(error[known] / scale) / np.sqrt(known.sum())
-    summary["psf_flux_ratio"], summary["psf_chi2"] = ratio, chi2
-    if abs(ratio - 1) > MAX_FLUX_RATIO + RATIO_SIGMAS * error or chi2 > MAX_CHI2:
-        reason = (
-            f"the PSF, {fwhm(stamp):.2f} pixel FWHM, does not fit its own stars: aperture over PSF flux is "
-            f"{ratio:.2f} of what the model says, chi2 {chi2:.1f} per pixel"
-        )
-        raise BadData(focus.explained(exposure, reason), Kind.PSF)
-
-
 def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
     """Make the aperture fluxes of stars total; returns the mean correction."""
     mean, variation = aperture_correction(table, shape)
@@ -338,39 +310,6 @@ def _set_sky_positions(table: np.ndarray, wcs: WCS) -> None:
     table["ra"], table["dec"] = ra % 360, dec
     errors = steps(wcs, x, y) * np.column_stack([table["xErr"], table["yErr"]])[:, None] / 3600
     table["raErr"], table["decErr"] = np.hypot(errors[..., 0], errors[..., 1]).T
-
-
-def judge_psf(exposure: Exposure, stars: np.ndarray, summary: np.ndarray) -> None:
-    """Fill the summary with the residuals of size and ellipticity of stars that the model has not seen.
-
-    Parameters
-    ----------
-    exposure : Exposure
-        With the model in `psf`.
-    stars : table "source"
-        The reserved stars.
-    summary : table "visit_summary"
-        Its row gets n_reserved_stars, psf_size_residual (a fraction of the PSF's size, the sum of its second moments),
-        psf_e1_residual and psf_e2_residual (measured less model); without a star these stay as they are.
-    """
-    stars = stars[sources.unflagged(stars) & np.isfinite(stars["ixx"])]
-    summary["n_reserved_stars"] = len(stars)
-    if not len(stars):
-        return
-    model = psf_moments(exposure.psf, stars["x"], stars["y"], moments_sigma(exposure.psf.centre()))
-    measured = np.array([stars[name] for name in ("ixx", "iyy", "ixy")], float)
-    (size, e1, e2), (psf_size, psf_e1, psf_e2) = _shape(measured), _shape(model)
-    # the size of a star of S/N n is known to 2 / n (Gaussian), its ellipticity as well
-    weight = 1 / (4 * (stars["psfFluxErr"] / stars["psfFlux"]) ** 2 + RESERVED_FLOOR**2)
-    for name, residual in (("size", size / psf_size - 1), ("e1", e1 - psf_e1), ("e2", e2 - psf_e2)):
-        close = np.abs(residual - np.median(residual)) < RESERVED_CLIP / np.sqrt(weight)
-        summary[f"psf_{name}_residual"] = np.average(residual[close], weights=weight[close])
-
-
-def _shape(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Size and both ellipticities of moments xx, yy, xy."""
-    xx, yy, xy = moments
-    return xx + yy, (xx - yy) / (xx + yy), 2 * xy / (xx + yy)
 
 
 def _describe(exposure: Exposure, table: np.ndarray, summary: np.ndarray) -> None:

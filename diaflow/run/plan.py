@@ -290,9 +290,8 @@ def ingest(config: dict) -> np.ndarray:
     """
     if visitlist.is_list(config["images"]):
         raise InputError(f"images: {config['images']} lists visits; it can be planned but has no pixels to process")
-    table = all_images(
-        image_globs(config), config["instrument"], config["metadata"], config["bands"], config["detectors"]
-    )
+    keys = ("instrument", "metadata", "bands", "detectors")
+    table = all_images(image_globs(config), *(config[key] for key in keys))
     kind_of_map = methods.load("sky.skymap", config["skymap"]["type"])
     leave_out(table, *strays(config["skymap"], table, kind_of_map), Kind.ELSEWHERE)
     return table
