@@ -1,7 +1,9 @@
 # The code of each rule as one of its parameters: what changes it makes its products stale, and nothing else does.
+# When a run starts, before its first job, its environment and code are recorded.
 
 from pathlib import Path
 
+from diaflow.run import visitlist
 from diaflow.run.code import Code, record
 from diaflow.run.config import chosen_methods
 
@@ -11,5 +13,7 @@ RECORD = product("provenance.json")
 
 
 onstart:
+    if visitlist.is_list(config["images"]):
+        raise WorkflowError(f"images: {config['images']} lists visits: it can be planned and has no pixels to process")
     scripts = {Path(rule.script).stem for rule in workflow.rules if rule.script}
     record(Path(RECORD), CODE, sorted(scripts))

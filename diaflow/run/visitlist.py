@@ -16,6 +16,9 @@ from diaflow.sky import sphere
 from diaflow.store import tables
 
 
+MANY = 10  # visits whose positions are all as small as radians by no chance, chosen
+
+
 def _visit(text: str) -> int:
     if not re.fullmatch(r"[0-9]+", text.strip(), re.ASCII):
         raise ValueError(f"the visit '{text}' is no whole number")
@@ -74,7 +77,7 @@ def exposures(images: str | list[str], camera: dict, bands: list[str], detectors
     ------
     InputError
         When no file matches, a file lacks a column, a line has more or fewer, a value is no number, a visit is listed
-        twice or no visit is left.
+        twice, no visit is left, or the positions of many visits look like radians.
     """
     patterns = [images] if isinstance(images, str) else images
     listed = [row for pattern in patterns for path in _files(pattern) for row in _read(path)]
@@ -84,6 +87,7 @@ def exposures(images: str | list[str], camera: dict, bands: list[str], detectors
     for one, other in zip(visits, visits[1:]):
         if one["visit"] == other["visit"]:
             raise InputError(f"images: visit {one['visit']} is listed twice ({one['path']}, {other['path']})")
+    _refuse_radians(visits)
     columns, rows = camera["detectors"]
     numbers = [number for number in range(columns * rows) if not detectors or number in detectors]
     sky = _corners(visits, camera, np.array(numbers))
@@ -102,6 +106,15 @@ def exposures(images: str | list[str], camera: dict, bands: list[str], detectors
         pixel_scale=camera["pixel_scale"],
         status="ok",
     )
+
+
+def _refuse_radians(visits: list[dict]) -> None:
+    """Not guessed: a field within 6.3 deg of RA 0 and 1.6 deg of the equator looks the same."""
+    if len(visits) >= MANY and all(abs(v["ra"]) <= 2 * np.pi and abs(v["dec"]) <= np.pi / 2 for v in visits):
+        raise InputError(
+            f"images: the positions in {visits[0]['path']} look like radians and must be degrees; if they are degrees, "
+            "add 360 to ra"
+        )
 
 
 def _files(pattern: str) -> list[str]:

@@ -77,6 +77,7 @@ def test_a_list_can_be_planned_but_not_processed(simulated):
         (HEADER + "1,r,60000,10,95,0,1\n", "visits.csv: line 2: the declination 95 is beyond"),
         (HEADER + "1,\udcff,60000,10,0,0,1\n", "visits.csv: not a readable list"),
         (HEADER, "no visit"),
+        (HEADER + "".join(f"{n},r,60000,2.6,-0.5,0,1\n" for n in range(10)), "visits.csv look like radians"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_said_in_one_line(tmp_path, content, message):
@@ -84,6 +85,12 @@ def test_what_is_wrong_with_a_list_is_said_in_one_line(tmp_path, content, messag
     config = validated({"images": str(tmp_path / "visits.csv")})
     with pytest.raises(InputError, match=message):
         planning.exposure_table(config, "absent")
+
+
+def test_degrees_near_the_origin_of_the_sky_are_taken_when_they_cannot_be_radians(tmp_path):
+    (tmp_path / "visits.csv").write_text(HEADER + "".join(f"{n},r,60000,362.6,-0.5,0,1\n" for n in range(10)))
+    table = planning.exposure_table(validated({"images": str(tmp_path / "visits.csv")}), "absent")
+    assert np.allclose(table["ra"], 2.6, atol=0.5)
 
 
 def test_visits_with_leading_zeros_and_blanks_around_values_are_what_they_are(tmp_path):

@@ -149,3 +149,13 @@ def test_bad_detectors_have_a_status_and_the_rest_of_the_survey_is_made(tmp_path
     assert "star" in reasons[int(science[1]), 0]
     assert "satur" in reasons[int(science[1]), 1]
     assert len(tables.read("dia_source", tmp_path / "results/tiny/tables/dia_source.parquet")) > 0
+
+
+def test_a_list_of_visits_is_not_started(tmp_path, snakemake):
+    rows = ["visit,band,mjd,ra,dec,rotation,seeing", "1,r,60000,10,-30,0,0.8", "2,r,60400,10,-30,0,0.8"]
+    (tmp_path / "visits.csv").write_text("\n".join(rows) + "\n")
+    config = {"images": "visits.csv", "template": {"mjd": [60000, 60001]}, "science": {"mjd": [60400, 60401]}}
+    assert snakemake(tmp_path, config, "--dry-run").returncode == 0
+    done = snakemake(tmp_path, config)
+    assert done.returncode != 0 and "visits.csv lists visits" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
