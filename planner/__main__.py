@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from diaflow.errors import InputError
 from diaflow.store import yamltext
-from planner import graph, page
+from planner import compare, graph, page
 from planner.answer import answer
 
 
@@ -72,18 +72,26 @@ def overrides(words: list[str]) -> dict:
 
 
 def main() -> None:
+    """Print the answer, and write it where asked; or, after the word `compare`, how two runs differ."""
+    if sys.argv[1:2] == ["compare"]:
+        compare.main(sys.argv[2:])
+    else:
+        plan()
+
+
+def plan() -> None:
     """Print the answer, and write it where asked."""
     options = arguments()
     outputs = {path: path.resolve() for path in (options.json, options.html) if path}
     directory, configfiles = options.directory.resolve(), [path.resolve() for path in options.configfile]
     config, cores = overrides(options.what_if), max(options.cores)
     try:
-        plan = graph.planned(
+        planned = graph.planned(
             options.snakefile, directory, options.targets, configfiles, config, cores, options.forcerun
         )
     except WorkflowError as error:
         sys.exit(f"error: {error}")
-    report = answer(plan, directory, options.cores)
+    report = answer(planned, directory, options.cores)
     if options.json:
         outputs[options.json].write_text(json.dumps(report, indent=1) + "\n")
     if options.html:

@@ -50,7 +50,7 @@ def parameters(changed, params, config: dict, history: dict, parts: dict[str, st
         before = max(old, key=lambda value: _likeness(value, new), default=None)
         if before in old:
             old.remove(before)
-        lines += _differences(_key(name, new, config), before, new)
+        lines += differences(_key(name, new, config), before, new)
     return lines or (["parameters changed"] if changed else [])
 
 
@@ -135,8 +135,20 @@ def _part_of(value: dict, whole: dict) -> bool:
     return bool(value) and all(key in whole and whole[key] == entry for key, entry in value.items())
 
 
-def _differences(key: str, old, new) -> list[str]:
-    """Lines ``key changed from A to B``, one for each entry of a mapping that differs."""
+def differences(key: str, old, new) -> list[str]:
+    """Lines ``key changed from A to B``, one for each entry of a mapping that differs.
+
+    Parameters
+    ----------
+    key : str
+        What the values are of; empty for a whole configuration.
+    old, new : object
+        Values, or mappings of them.
+
+    Returns
+    -------
+    list of str
+    """
     if key in MEANING.values():
         return [f"{key} changed"]
     if not (isinstance(old, dict) and isinstance(new, dict)):
@@ -144,5 +156,5 @@ def _differences(key: str, old, new) -> list[str]:
     lines = []
     for entry in sorted(old.keys() | new.keys()):
         if old.get(entry) != new.get(entry):
-            lines += _differences(f"{key}.{entry}".lstrip("."), old.get(entry), new.get(entry))
+            lines += differences(f"{key}.{entry}".lstrip("."), old.get(entry), new.get(entry))
     return lines

@@ -252,15 +252,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def record(path: Path, code: Code, scripts: Iterable[str]) -> None:
-    """Add the environment and the code of today to the record of a run.
+def record(path: Path, code: Code, scripts: Iterable[str], config: dict) -> None:
+    """Add the environment, the configuration and the code of today to the record of a run.
 
     Parameters
     ----------
     path : path
-        JSON: ``environment`` as it is now, and ``code``, the parts of every digest that the run has ever had.
+        JSON: ``environment`` and ``config`` as they are now, and ``code``, the parts of every digest that the run has
+        ever had.
     code : Code
     scripts : iterable of str
+    config : dict
 
     Raises
     ------
@@ -271,7 +273,8 @@ def record(path: Path, code: Code, scripts: Iterable[str]) -> None:
     environment = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     environment |= {name: version(name) for name in (PACKAGE, "snakemake", *versions())}
     now = {code.digest(script): code.parts(script) for script in scripts}
-    write_text(json.dumps({"environment": environment, "code": known | now}, indent=1) + "\n", path)
+    content = {"environment": environment, "config": config, "code": known | now}
+    write_text(json.dumps(content, indent=1, default=str) + "\n", path)
 
 
 def recorded(path: Path) -> dict[str, dict[str, str]]:

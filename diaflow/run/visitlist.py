@@ -15,7 +15,6 @@ from diaflow.errors import InputError
 from diaflow.sky import sphere
 from diaflow.store import tables
 
-
 MANY = 10  # visits whose positions are all as small as radians by no chance, chosen
 
 
