@@ -90,11 +90,11 @@ def zero_point(
     usable = np.isfinite(offset) & np.isfinite(error)
     if usable.sum() < MIN_STARS:
         raise BadData(
-            f"no zero point: only {usable.sum()} of {len(offset)} matched stars can be used; "
-            f"{np.sum(np.asarray(flux) > 0)} have a flux, {np.isfinite(ref_mag).sum()} a catalogue magnitude",
+            f"no zero point: of {len(offset)} stars {np.sum(np.asarray(flux) > 0)} have a flux and "
+            f"{np.isfinite(ref_mag).sum()} a catalogue magnitude, {usable.sum()} both",
             Kind.ZERO_POINT,
-            usable.sum(),
-            MIN_STARS,
+            found=usable.sum(),
+            needed=MIN_STARS,
         )
 
     used = usable.copy()

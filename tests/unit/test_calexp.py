@@ -292,6 +292,14 @@ def test_first_visit_of_another_band_gives_positions_only(calibrated, field):
     assert summary["zero_point"][0] == 27.0
 
 
+def test_a_reference_with_two_stars_of_the_band_gives_no_zero_point_and_says_so(calibrated, field):
+    first = calibrated[1].copy()
+    first["band"][np.argsort(-first["psfFlux"])[2:]] = "g"
+    reason = r"no zero point: of \d+ matched stars \d+ look like stars on the image and 2 are stars of its band in the"
+    with pytest.raises(BadData, match=reason):
+        calibrate(field, first_visit=first, zero_point=27.0)
+
+
 def test_without_any_reference_counts_are_kept(field):
     exposure, table, summary = calibrate(field)
     assert (summary["astrometry"][0], summary["photometry"][0]) == ("header", "none")

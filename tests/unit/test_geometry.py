@@ -5,11 +5,12 @@ import time
 import numpy as np
 import pytest
 from astropy.io import fits
-from builders import exposure_table, tan_header
+from builders import exposure_table, tan_header, tan_wcs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow.errors import BadData
+from diaflow.sky import localplane
 from diaflow.sky.overlaps import boxes_touch, patch_overlaps
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.sky.skymap.tract import Tract
@@ -101,6 +102,45 @@ def test_unusable_wcs_is_refused_in_one_line(change, words):
     with pytest.raises(BadData, match=words) as refused:
         central_pixel_scale(header_wcs(header), (1000, 800))
     assert "\n" not in str(refused.value)
+
+
+def test_a_refused_wcs_is_named():
+    header = tan_header()
+    header.update({"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"})
+    with pytest.raises(BadData, match="unusable WCS of type RA---ZPX"):
+        header_wcs(header)
+    header = tan_header(ra=0.0, dec=0.0, scale=3600 * 0.4)
+    header.update({"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT"})
+    with pytest.raises(BadData, match="RA---AIT"):
+        image_corners(header_wcs(header), (1000, 800))
+
+
+def test_terms_that_a_tpv_leaves_out_are_those_of_its_convention():
+    header = tan_header()
+    plain = header_wcs(header)
+    header.update({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_4": 0.0})
+    given, expected = (np.array(wcs.all_pix2world(0, 0, 0)) for wcs in (header_wcs(header), plain))
+    assert given == pytest.approx(expected, abs=1e-9)
+    assert "PV1_1" not in header
+
+
+def test_a_distortion_that_is_not_read_cannot_be_trusted():
+    header = tan_header()
+    header.update(
+        {"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX", "WAT1_001": 'wtype=tnx axtype=ra lngcor = "3. 1. 1. 2."'}
+    )
+    header_wcs(header)
+    with pytest.raises(BadData, match="RA---TNX cannot be read, so it cannot be trusted"):
+        header_wcs(header, exact=True)
+
+
+@pytest.mark.parametrize("dec", [0.0, 60.0, 89.999, -90.0])
+def test_steps_of_a_pixel_are_right_at_a_pole(dec):
+    wcs = tan_wcs((400, 400), 0.5, centre=(10.0, dec))
+    x, y = np.array([199.5, 190.0, 0.0]), np.array([199.5, 210.0, 0.0])
+    side = localplane.pixel_side(localplane.steps(wcs, x, y))
+    # On the plane a pixel is larger by the square of its distance from the centre, 141 arcsec: 2e-7.
+    assert side == pytest.approx(0.5, rel=1e-5)
 
 
 def test_header_without_wcs_is_refused():

@@ -107,9 +107,16 @@ def test_stars_without_flux_or_magnitude_are_left_out():
     assert fit.value == pytest.approx(ZERO_POINT, abs=5 * fit.error)
 
 
+def test_stars_that_cannot_be_used_are_counted_by_what_they_lack():
+    flux, mag = np.array([1e4, 2e4, -5.0, np.nan, 3e4]), np.array([18.0, np.nan, 17.0, 16.0, np.nan])
+    with pytest.raises(BadData, match="of 5 stars 3 have a flux and 3 a catalogue magnitude, 1 both") as refused:
+        zero_point(flux, np.full(5, 10.0), mag, np.full(5, 0.01))
+    assert (refused.value.found, refused.value.needed) == (1, 3)
+
+
 @pytest.mark.parametrize("n_stars", [0, 1, 2])
 def test_fewer_than_three_stars_are_bad_data(n_stars):
-    with pytest.raises(BadData, match=f"{n_stars} stars"):
+    with pytest.raises(BadData, match=f"of {n_stars} stars {n_stars} have a flux and {n_stars} a catalogue magnitude"):
         zero_point(*(np.ones(n_stars) for _ in range(4)))
 
 
