@@ -7,6 +7,10 @@ SIGMA_PER_MEDIAN = 1.4826  # the same over the median absolute deviation: 1 / 0.
 # Of one coordinate of a normal distribution in two, over the median length (Rayleigh).
 SIGMA_PER_MEDIAN_LENGTH = 1 / 1.1774
 QUARTER_OF_NORMAL = 0.3186  # a quarter of a normal distribution is within this many standard deviations of its centre
+CLIP = 5.0  # sigma of the values that enter a clipped standard deviation; 6e-7 of normal ones are lost
+ROUNDS = 5  # of clipping, chosen
+QUANTUM = 0.5  # least first guess of a scatter, where the median deviation may be 0: half a step of the values
+COARSE = 5.0  # steps of the values below which a median jumps: at 5 a half step is 10 % of the width
 MAX_CANDIDATES = 200  # values that are tried as the one that most agree with: enough to come within 1 % of a width
 
 
@@ -41,6 +45,27 @@ def median_width(deviations: np.ndarray) -> float:
         In the unit of the deviations.
     """
     return float(SIGMA_PER_MEDIAN * np.median(np.abs(deviations)))
+
+
+def clipped_std(deviations: np.ndarray) -> float:
+    """Standard deviation about the median without outliers; integers are no problem, even if most of them are equal.
+
+    Parameters
+    ----------
+    deviations : array
+        In steps of the values, where they have steps.
+
+    Returns
+    -------
+    float
+        Of the values within `CLIP` of it, in `ROUNDS` rounds.
+    """
+    deviation = np.abs(deviations - np.median(deviations)).ravel()
+    # Half of all counts and more may be the median itself.
+    sigma = max(median_width(deviation), QUANTUM)
+    for _ in range(ROUNDS):
+        sigma = np.sqrt(np.mean(deviation[deviation <= CLIP * sigma] ** 2))
+    return float(sigma)
 
 
 def excess_scatter(values: np.ndarray, errors: np.ndarray, least: float) -> float:

@@ -101,8 +101,12 @@ def calibrate(
     summary["aperture_correction"] = _correct_apertures(table, exposure.shape)
     reference = _reference(refcat, first_visit, row["band"], config["trust"])
     matches = _astrometry(exposure, table, reference, config, distortion, summary)
-    variation = _photometry(table, reference, matches, row, exposure.shape, config, summary)
+    variation = _photometry(table, reference, matches, pixels.row(row), exposure.shape, config, summary)
     _apply_scale(exposure, table, float(summary["zero_point"][0]), variation)
+    # The summary speaks of the DN of the file.
+    summary["zero_point"] += pixels.magnitude
+    summary["sky"] *= pixels.unit
+    summary["saturation"] = exposure.metadata.pop("saturation") * pixels.unit
     _set_sky_positions(table, exposure.wcs)
     _describe(exposure, table, summary)
     judge_psf(exposure, table[table["psfReserved"]], summary)

@@ -35,7 +35,7 @@ class Measured:
     Attributes
     ----------
     exposure : Exposure
-        In DN, without sky, with the WCS of the header and a PSF model.
+        In the DN of the pixels, without sky, with the WCS of the header and a PSF model.
     table : "source" table
         Positions, fluxes [DN], shapes and flags; psfStar and psfReserved tell the stars of the model and its judges.
     sky : float
@@ -70,7 +70,7 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
     BadData
         When hardly any pixel is usable, the header has no usable WCS, or there is no PSF.
     """
-    exposure = detrend(pixels, row, config["edge"], config["cosmic_rays"])
+    exposure = detrend(pixels, pixels.row(row), config["edge"], config["cosmic_rays"])
     exposure.wcs = header_wcs(pixels.header, exact="wcs" in config["trust"])
     sky = 0.0
     if "background" not in config["trust"]:

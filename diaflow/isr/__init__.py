@@ -4,4 +4,4 @@
 they make, or images that came flat-fielded, to an exposure.
 """
 
-__all__ = ["assemble", "detrend", "flaws", "image_files", "masters", "noise", "repair", "signature"]
+__all__ = ["assemble", "detrend", "flaws", "image_files", "masters", "noise", "repair", "saturation", "signature"]

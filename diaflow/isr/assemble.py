@@ -5,6 +5,7 @@ Order of the steps: overscan, linearity, gain, crosstalk, assembly, as in LSST's
 coefficients in its own DN).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,11 @@ import numpy as np
 from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.instruments.raw import Amplifier, Raw
 from diaflow.isr import flaws
-from diaflow.statistics import median_width
+from diaflow.statistics import CLIP, ROUNDS, clipped_std, median_width
 
-CLIP = 5.0  # sigma of the pixels that enter a level or a noise; 6e-7 of normal ones are lost
-ROUNDS = 5  # of clipping, chosen
+_log = logging.getLogger(__name__)
 LEAST_SCATTER = 1.0  # of overscan pixels when they are clipped [DN]: counts are integers
 LEAST_RESIDUAL = 1e-6  # of the rows' levels about their polynomial [DN]: perfect rows must not clip each other
-QUANTUM = 0.5  # first guess of a scatter where the median deviation is 0, as of integers [unit of the values]
 
 
 @dataclass
@@ -99,7 +98,7 @@ def assemble(raw: Raw, row: np.void, overscan_order: int | None = None, read_noi
         saturated[_place(amplifier)] = _turned(amplifier.counts >= min(high, amplifier.saturation), amplifier)
         counts = amplifier.counts.astype(np.float32) - np.asarray(level, np.float32)
         signal = linearized(counts, amplifier.linearity) * np.float32(amplifier.gain / gain)
-        signal[amplifier.counts <= low] = np.nan
+        signal[(amplifier.counts <= low) | flaws.constant(amplifier.counts, amplifier.counts >= high)] = np.nan
         signals.append(signal)
         noises.append(float(noise))
         shares.append(share)
@@ -110,7 +109,9 @@ def assemble(raw: Raw, row: np.void, overscan_order: int | None = None, read_noi
         image[_place(amplifier)] = _turned(signal, amplifier)
     image[raw.defects] = np.nan
     saturated &= np.isfinite(image)
-    mask = flaws.mask_of(image, saturated)
+    mask, plateau = flaws.mask_of(image, saturated)
+    if np.isfinite(plateau):
+        _log.info("%s: saturated from %.5g DN above the bias on: stars share that peak", row["path"], plateau)
     places = [_place(amplifier) for amplifier in raw.amplifiers]
     return Frame(image, mask, gain, float(row["exptime"]), places, list(read_noise) or noises, shares)
 
@@ -208,26 +209,6 @@ def without_crosstalk(signals: list[np.ndarray], crosstalk: np.ndarray, corners:
     true = np.tensordot(np.linalg.inv(np.eye(len(read)) + crosstalk).astype(np.float32), read, 1)
     true[lost] = np.nan
     return [signal[flip] for signal, flip in zip(true, turn)]
-
-
-def clipped_std(values: np.ndarray) -> float:
-    """Standard deviation about the median without outliers; quantised values are no problem.
-
-    Parameters
-    ----------
-    values : array
-
-    Returns
-    -------
-    float
-        Of the values within `CLIP` of it, in `ROUNDS` rounds.
-    """
-    deviation = np.abs(values - np.median(values)).ravel()
-    # Half of all counts and more may be the median itself.
-    sigma = median_width(deviation) or QUANTUM
-    for _ in range(ROUNDS):
-        sigma = np.sqrt(np.mean(deviation[deviation <= CLIP * sigma] ** 2))
-    return float(sigma)
 
 
 def _limits(dtype: np.dtype) -> tuple[float, float]:

@@ -33,8 +33,8 @@ def detrend(pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = Tru
     -------
     Exposure
         Without WCS and PSF.  Planes BAD, SAT, CR, EDGE; the first three are interpolated and INTRP.  metadata holds
-        visit, detector, band, mjd, exptime, gain [electron/DN] and noise_model: header, sky (gain and read noise
-        do not predict the sky noise), estimated (gain unknown) or delivered (with the pixels).
+        visit, detector, band, mjd, exptime, gain [electron/DN], saturation [DN, bias included] and noise_model: header,
+        sky (gain and read noise do not predict the sky noise), estimated (gain unknown) or delivered (with the pixels).
 
     Raises
     ------
@@ -42,9 +42,9 @@ def detrend(pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = Tru
         When hardly any pixel is usable, or the sky has no noise.
     """
     if pixels.variance is None:
-        image, variance, mask, sky, model = noise.from_counts(pixels.image, row, pixels.mask)
+        image, variance, mask, sky, model, saturation = noise.from_counts(pixels.image, row, pixels.mask)
     else:
-        image, variance, mask, sky, model = noise.as_delivered(pixels, float(row["gain"]))
+        image, variance, mask, sky, model, saturation = noise.as_delivered(pixels, row)
     bad = noise.unusable(mask)
     if cosmic_rays:
         hit = cosmicrays.find(image, variance, bad)
@@ -57,5 +57,5 @@ def detrend(pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = Tru
         for border in (mask[:edge], mask[-edge:], mask[:, :edge], mask[:, -edge:]):
             border |= bits("EDGE")
     metadata = {name: row[name].item() for name in ("visit", "detector", "mjd", "exptime")}
-    metadata |= {"band": row["band"], "gain": model.gain, "noise_model": model.source}
+    metadata |= {"band": row["band"], "gain": model.gain, "noise_model": model.source, "saturation": saturation}
     return Exposure(image, variance, mask, wcs=None, noise=WHITE, metadata=metadata)

@@ -1,10 +1,17 @@
-"""Pixels that tell nothing about the sky: saturated, not finite, dead, unlit, and hot or constant rows and columns."""
+"""Pixels that tell nothing about the sky: saturated, not finite, dead, unlit, filled in, or of hot and constant lines.
+
+What fills the pixels that a camera did not see is not always NaN: a constant, such as 0, is found as squares of equal
+pixels larger than noise makes them.
+"""
 
 import numpy as np
+from numba import njit
 from scipy.ndimage import binary_dilation
 
 from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, pixels_where, row_blocks
+from diaflow.isr import saturation
+from diaflow.jit import EXACT
 from diaflow.pixels import background
 
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA")
@@ -12,11 +19,15 @@ MIN_GOOD = 0.05  # smallest usable fraction of a detector, chosen
 IMPOSSIBLE = 15.0  # pixels this many sigma below the sky are dead, chosen: no noise of a working pixel goes there
 UNLIT = 0.2  # fraction of the typical light of the sky below which a pixel is vignetted, as `masters.MIN_RESPONSE`
 LIT = 20.0  # typical sky, in sigma of a pixel, from which its absence shows: chosen
+# Deviation from the sky, over the typical one, that is no light, chosen: full wells hold below 1e7 times their noise,
+# and sums of a hundred images ten times that.
+ABSURD = 1e8
+ACCIDENTS = 1e-3  # squares of equal pixels that noise may make in an image, chosen
 HOT = 0.9  # saturated fraction of a row or column from which it is a defect, chosen
 
 
-def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
-    """Mask of saturated pixels with their neighbours, of non-finite pixels and of dead and hot rows and columns.
+def mask_of(counts: np.ndarray, saturated: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mask of saturated pixels with their neighbours, of what holds no light, and of dead and hot rows and columns.
 
     A hot row or column is saturated (nearly) from end to end, unlike a bleed trail; it holds no starlight, so it is
     BAD only.
@@ -24,24 +35,136 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     counts : (ny, nx) array
-        Of any level; rows and columns of one value are dead.
+        Of any level; rows, columns and squares of one value are dead.
     saturated : (ny, nx) bool array
+        As far as it is known; changed in place where stars show that the detector saturates earlier.
 
     Returns
     -------
-    (ny, nx) int32 array
+    mask : (ny, nx) int32 array
         Planes BAD and SAT.
+    plateau : float
+        Counts from which on stars show that pixels are saturated; infinite where none shows it.
     """
     mask = np.zeros(counts.shape, np.int32)
-    mask[~np.isfinite(counts)] = bits("BAD")
+    mask[absurd(counts)] = bits("BAD")
     for lines, axis in ((mask.T, 0), (mask, 1)):
         hot = saturated.mean(axis) > HOT
         lines[hot | (np.ptp(counts, axis=axis) == 0)] = bits("BAD")
+    plateau = saturation.plateau(counts, saturated | (mask != 0))
+    saturated |= (counts >= plateau) & (mask == 0)
+    mask[constant(counts, saturated | (mask != 0))] = bits("BAD")
     y, x = pixels_where(saturated & (mask == 0))
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             mask[np.clip(y + dy, 0, len(mask) - 1), np.clip(x + dx, 0, mask.shape[1] - 1)] |= bits("SAT")
-    return mask
+    return mask, plateau
+
+
+def absurd(counts: np.ndarray) -> np.ndarray:
+    """Pixels that are not finite, or so far from the sky that they are no light.
+
+    Parameters
+    ----------
+    counts : (ny, nx) array
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
+    middle, typical = saturation.level_and_deviation(counts)
+    out = np.empty(counts.shape, bool)
+    with np.errstate(over="ignore"):
+        for rows in row_blocks(len(counts)):
+            # The comparison is never true for what is not finite.
+            np.logical_not(np.abs(counts[rows] - middle) <= ABSURD * typical, out=out[rows])
+    return out
+
+
+def constant(counts: np.ndarray, unusable: np.ndarray) -> np.ndarray:
+    """Squares of equal pixels that noise does not make.
+
+    Where a part p of neighbours are equal, a square of n pixels is of one value by chance with a probability of at most
+    p**(n / 2), however the values are distributed (norms of a distribution decrease with their order).
+
+    Parameters
+    ----------
+    counts : (ny, nx) array
+    unusable : (ny, nx) bool array
+        Pixels that do not count.
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
+    found = np.zeros(counts.shape, bool)
+    while True:
+        equal, pairs = _equal_neighbours(counts, unusable | found)
+        if equal in (0, pairs):
+            return found
+        needed = 2 * np.log(counts.size / ACCIDENTS) / np.log(pairs / equal)
+        # With a constant region found, what is left is noisier, and smaller ones show.
+        if not _mark_squares(counts, unusable, max(2, int(np.ceil(np.sqrt(needed)))), found):
+            return found
+
+
+@njit(**EXACT)
+def _equal_neighbours(counts, unusable):
+    """Number of usable pixels that are equal to their usable left neighbour, and that have one.
+
+    Parameters
+    ----------
+    counts : (ny, nx) array
+    unusable : (ny, nx) bool array
+
+    Returns
+    -------
+    equal, pairs : int
+    """
+    equal, pairs = 0, 0
+    for y in range(counts.shape[0]):
+        for x in range(1, counts.shape[1]):
+            if not unusable[y, x] and not unusable[y, x - 1]:
+                pairs += 1
+                equal += counts[y, x] == counts[y, x - 1]
+    return equal, pairs
+
+
+@njit(**EXACT)
+def _mark_squares(counts, unusable, side, found):
+    """Mark the pixels of squares of one value.
+
+    Parameters
+    ----------
+    counts : (ny, nx) array
+    unusable : (ny, nx) bool array
+    side : int
+        Of the squares [pixel].
+    found : (ny, nx) bool array
+        Changed in place.
+
+    Returns
+    -------
+    bool
+        Whether any pixel was not marked before.
+    """
+    ny, nx = counts.shape
+    above, here, new = np.zeros(nx, np.int64), np.zeros(nx, np.int64), False
+    for y in range(ny):
+        for x in range(nx):
+            # Side of the largest square whose last pixel this is.
+            here[x] = 0 if unusable[y, x] else 1
+            if y and x and here[x]:
+                value = counts[y, x]
+                if value == counts[y, x - 1] and value == counts[y - 1, x] and value == counts[y - 1, x - 1]:
+                    here[x] += min(above[x], above[x - 1], here[x - 1])
+            if here[x] >= side:
+                for j in range(y - side + 1, y + 1):
+                    for i in range(x - side + 1, x + 1):
+                        new |= not found[j, i]
+                        found[j, i] = True
+        above, here = here, above
+    return new
 
 
 def mask_dead(counts: np.ndarray, sky: np.ndarray, sigma: float, mask: np.ndarray) -> None:

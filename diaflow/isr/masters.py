@@ -18,8 +18,9 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
 from diaflow.instruments.images import read_raw
-from diaflow.isr.assemble import Frame, assemble, clipped_std
+from diaflow.isr.assemble import Frame, assemble
 from diaflow.isr.noise import unusable
+from diaflow.statistics import clipped_std
 
 _log = logging.getLogger(__name__)
 SAMPLE = 5  # frames whose median is the centre; two of them may be wrong

@@ -4,6 +4,7 @@ Elsewhere the noise of a pixel must not decide its own weight.  Gain and read no
 noise of the sky; else the sky decides.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,16 @@ from diaflow.instruments.images import Pixels
 from diaflow.isr import flaws
 from diaflow.jit import EXACT
 from diaflow.pixels import background
-from diaflow.statistics import median_width
+from diaflow.statistics import COARSE, clipped_std, median_width
+
+_log = logging.getLogger(__name__)
 
 SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel], chosen
 SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise, chosen
 TRUSTED = 1.25  # predicted and measured sky variance may differ by this factor, chosen
 SPARSE = 3  # the noise is measured on every third pixel of every third row, which saves time
 MIN_QUIET = 1000  # pixels without sources that measure it to 5 %; else all pixels do
+STEP_SAMPLE = 10_000  # pixels that tell the step of an image: many more than the values that coarse ones have
 STILL_IN = 5.0  # sky, in sigma of a pixel, from which it cannot have been subtracted: chosen
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -52,7 +56,7 @@ class NoiseModel:
 
 def from_counts(
     image: np.ndarray, row: np.void, delivered_mask: np.ndarray | None = None
-) -> tuple[*Planes, NoiseModel]:
+) -> tuple[*Planes, NoiseModel, float]:
     """What flat-fielded counts tell of their noise and flaws.
 
     Parameters
@@ -72,39 +76,47 @@ def from_counts(
     sky : (ny, nx) float32 array
         Smooth [DN].
     model : NoiseModel
+    saturation : float
+        That of the row, or a lower one that stars show [DN, bias included]; NaN where nothing tells.
 
     Raises
     ------
     BadData
         When hardly any pixel is usable, or there is no noise.
     """
-    counts = np.array(image, np.float32)
-    counts -= _known(row["bias"], 0.0)
-    saturated = counts >= _known(row["saturation"], np.inf) - _known(row["bias"], 0.0)
+    counts, bias = np.array(image, np.float32), _known(row["bias"], 0.0)
+    counts -= bias
+    saturated = counts >= _known(row["saturation"], np.inf) - bias
     if delivered_mask is not None:
         saturated |= (delivered_mask & bits("SAT")) != 0
-    mask = flaws.mask_of(counts, saturated)
+    mask, plateau = flaws.mask_of(counts, saturated)
+    saturation = float(row["saturation"])
+    if np.isfinite(plateau):
+        saturation = plateau + bias
+        told = row["visit"], row["detector"], saturation, row["saturation"]
+        _log.info("visit %d detector %d: saturated from %.5g DN on, not %.5g: stars share that peak", *told)
     if delivered_mask is not None:
         mask |= delivered_mask
     sky = fill_with_sky(counts, mask, saturated)
-    model = noise_model(*_level_and_scatter(counts, sky, mask), float(row["gain"]), float(row["read_noise"]))
-    return counts, variance_plane(counts, sky, model), mask, sky, model
+    level, scatter, step = _level_and_scatter(counts, sky, mask)
+    model = noise_model(level, scatter, float(row["gain"]), float(row["read_noise"]), step)
+    return counts, variance_plane(counts, sky, model), mask, sky, model, saturation
 
 
-def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
+def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, float]:
     """The same as `from_counts` for an image that has its variance.
 
     Parameters
     ----------
     pixels : Pixels
         With a variance; pixels without a positive one are BAD.
-    gain : float
-        [electron/DN]; infinite where it is unknown or 0.
+    row : row of the "exposure" table
+        gain and saturation may be NaN (unknown).
 
     Returns
     -------
-    image, variance, mask, sky, model
-        As of `from_counts`.
+    image, variance, mask, sky, model, saturation
+        As of `from_counts`; the saturation is that of the row, and the gain infinite where it is unknown or 0.
 
     Raises
     ------
@@ -113,12 +125,19 @@ def as_delivered(pixels: Pixels, gain: float) -> tuple[*Planes, NoiseModel]:
     """
     image, variance = np.array(pixels.image, np.float32), np.array(pixels.variance, np.float32)
     mask = np.zeros(image.shape, np.int32) if pixels.mask is None else np.array(pixels.mask, np.int32)
-    mask[~(np.isfinite(image) & (variance > 0) & (variance < np.inf))] |= bits("BAD")
-    saturated, bad = in_planes(mask, "SAT"), unusable(mask)
+    told = variance > 0
+    typical = np.median(sparse(variance)[sparse(told)]) if sparse(told).any() else np.inf
+    mask[~(told & (variance < flaws.ABSURD * typical)) | flaws.absurd(image)] |= bits("BAD")
+    mask[flaws.constant(image, unusable(mask))] |= bits("BAD")
+    saturated = in_planes(mask, "SAT")
     flaws.require_good(mask, saturated)
-    sky = smooth_sky(image, bad)[0]
+    sky, sigma = smooth_sky(image, unusable(mask))
+    flaws.mask_dead(image, sky, sigma, mask)
+    flaws.require_good(mask, saturated)
+    bad = unusable(mask)
     image[bad], variance[bad] = sky[bad], np.median(variance[~bad])
-    return image, variance, mask, sky, NoiseModel(gain if gain > 0 else np.inf, 0.0, "delivered")
+    model = NoiseModel(float(row["gain"]) if row["gain"] > 0 else np.inf, 0.0, "delivered")
+    return image, variance, mask, sky, model, float(row["saturation"])
 
 
 def unusable(mask: np.ndarray) -> np.ndarray:
@@ -196,7 +215,7 @@ def fill_with_sky(counts: np.ndarray, mask: np.ndarray, saturated: np.ndarray) -
     return sky
 
 
-def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float) -> NoiseModel:
+def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float, step: float = 0.0) -> NoiseModel:
     """Gain and constant variance that agree with the measured noise of the sky.
 
     Parameters
@@ -205,6 +224,8 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float)
         Median sky [DN] and its variance per pixel [DN**2], measured.
     gain, read_noise : float
         [electron/DN], [electron]; NaN where unknown.
+    step : float
+        Between values that the image can have [DN]: rounding to them adds a variance of step**2 / 12.
 
     Returns
     -------
@@ -215,7 +236,7 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float)
     if gain > 0:
         photons = max(sky, 0) / gain
         if read_noise >= 0:
-            floor = (read_noise / gain) ** 2
+            floor = (read_noise / gain) ** 2 + step**2 / 12
             if 1 / TRUSTED < (photons + floor) / sky_variance < TRUSTED:
                 return NoiseModel(gain, floor, "header")
         if photons < sky_variance * TRUSTED:
@@ -330,11 +351,26 @@ def _add_photon_noise(counts, sky, first, photons, variance):
                 variance[y, x] += photons[y - first, x]
 
 
-def _level_and_scatter(counts: np.ndarray, sky: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """Median of the counts without sources [DN] and their variance about the smooth sky [DN**2]."""
+def _level_and_scatter(counts: np.ndarray, sky: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
+    """Of pixels without sources: level [DN], variance about the smooth sky [DN**2], and step of the values [DN].
+
+    Of few values the median is one of them, and the sky that rests on it is moved to the mean.
+    """
     residual = counts - sky
     quiet = quiet_pixels(residual, unusable(mask))
-    return float(np.median(sparse(counts)[quiet])), robust_variance(sparse(residual)[quiet])
+    levels, deviations = sparse(counts)[quiet], sparse(residual)[quiet]
+    step = _step(levels)
+    variance = robust_variance(deviations)
+    if variance < (COARSE * step) ** 2:
+        sky += np.mean(deviations)
+        return float(np.mean(levels)), clipped_std(deviations / step) ** 2 * step**2, step
+    return float(np.median(levels)), variance, step
+
+
+def _step(levels: np.ndarray) -> float:
+    """The smallest difference of two values of an image."""
+    values = np.unique(levels[:: 1 + len(levels) // STEP_SAMPLE])
+    return float(np.diff(values).min()) if len(values) > 1 else 0.0
 
 
 def _known(value: float, default: float) -> float:

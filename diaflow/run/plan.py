@@ -209,12 +209,12 @@ def make(config: dict, exposures_path: str | Path, summary_path: str | Path = ""
         When no image can be used; the message names the glob or the file.
     """
     exposures = exposure_table(config, exposures_path)
+    exposures = exposures[exposures["imagetype"] != "other"]
     sky = make_skymap(config["skymap"], exposures, methods.load("sky.skymap", config["skymap"]["type"]).tracts)
     overlaps = patch_overlaps(exposures, sky, MARGIN_ARCSEC)
-    usable = exposures[exposures["status"] == "ok"]
     fwhm, seeing = _seeing(config["template"], exposures, summary_path)
     candidates = select.candidates(overlaps, exposures, fwhm)
-    science = select.science_visits(usable, config["science"])
+    science = select.science_visits(exposures[exposures["status"] == "ok"], config["science"])
     whatever_seeing = config["template"] | dict.fromkeys(select.SEEING_RULES)
     unseen = select.template_visits(candidates, whatever_seeing, science)
     selection = unseen
