@@ -53,7 +53,7 @@ class BadData(Exception):
     """
 
     def __init__(
-        self, reason: str, kind: Kind = Kind.UNFORESEEN, found: float | None = None, needed: float | None = None
+        self, reason: str, kind: Kind = Kind.UNFORESEEN, *, found: float | None = None, needed: float | None = None
     ):
         super().__init__(reason)
         self.kind, self.found, self.needed = kind, found, needed

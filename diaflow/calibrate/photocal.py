@@ -94,8 +94,8 @@ def zero_point(
             f"no zero point: of {len(offset)} stars {np.sum(np.asarray(flux) > 0)} have a flux and "
             f"{np.isfinite(ref_mag).sum()} a catalogue magnitude, {usable.sum()} both",
             Kind.ZERO_POINT,
-            usable.sum(),
-            MIN_STARS,
+            found=usable.sum(),
+            needed=MIN_STARS,
         )
 
     used = usable.copy()

@@ -5,6 +5,7 @@ One YAML map per camera, beside this file, says which header keys hold what (`tr
 
 __all__ = [
     "columns",
+    "companions",
     "delivered",
     "fits_files",
     "headers",

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 
 from diaflow.errors import BadData, Kind
-from diaflow.instruments import translate
+from diaflow.instruments import companions, translate
 from diaflow.instruments.fits_files import opened, pixels, readable
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def check_masks(section: object) -> None:
     ValueError
         With the fault.
     """
-    _check(section, {"file", "hdu", "format", "planes"}, _MASKS)
+    _check(section, {"file", "pattern", "hdu", "format", "planes"}, _MASKS)
     planes = section.get("planes", {} if section["format"] == "lsst" else None)
     if not isinstance(planes, dict):
         raise ValueError("needs a mapping named planes")
@@ -66,7 +66,7 @@ def check_variance(section: object) -> None:
     ValueError
         With the fault.
     """
-    _check(section, {"file", "hdu", "format"}, _VARIANCES)
+    _check(section, {"file", "pattern", "hdu", "format"}, _VARIANCES)
 
 
 def mask(section: dict, path: Path, header: fits.Header, number: int, shape: tuple[int, int]) -> np.ndarray | None:
@@ -131,7 +131,7 @@ def variance(
 def _read(section: dict, path: Path, header: fits.Header, number: int, shape: tuple[int, int], convert) -> object:
     """What `convert` makes of the HDU of a section, or None without the file."""
     try:
-        delivered = _file(section.get("file"), path, header)
+        delivered = _file(section, path, header)
     except BadData as problem:
         _log.warning("%s: %s; bad pixels and noise are as the counts tell", path, problem)
         return None
@@ -145,12 +145,13 @@ def _read(section: dict, path: Path, header: fits.Header, number: int, shape: tu
     return plane
 
 
-def _file(rule: str | dict | None, path: Path, header: fits.Header) -> Path:
-    """The file that a rule names: that of the image, one named by header keys, or one of a similar name."""
+def _file(section: dict, path: Path, header: fits.Header) -> Path:
+    """The file that a section names: that of the image, one named as in a rule, or one of a similar name."""
+    rule = section.get("file")
     if rule is None:
         return path
     if isinstance(rule, str):
-        return translate.file_beside(rule, translate.Image(path, translate.header_lookup(header)))
+        return companions.path(section, translate.Image(path, translate.header_lookup(header)))
     name = path.name
     for old, new in rule.items():
         name = name.replace(old, new)
@@ -245,6 +246,9 @@ def _check(section: object, fields: set[str], formats: dict) -> None:
         raise ValueError("needs a file, an hdu, or both")
     if not isinstance(section.get("file", ""), str | dict):
         raise ValueError("file must be a name, or a mapping of what to replace in the name of the image")
+    if "pattern" in section and not isinstance(section.get("file"), str):
+        raise ValueError("a pattern belongs to the name of a file")
+    companions.check(section)
 
 
 def _plane_bits() -> dict[str, int]:

@@ -4,9 +4,13 @@ An image has two axes, and further ones of length 1 where it was cut out of a cu
 undefined (BLANK) are found whatever the type: astropy leaves those of unsigned integers as they are.
 """
 
+import bz2
+import gzip
+import lzma
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,8 @@ from astropy.utils.exceptions import AstropyWarning
 
 from diaflow.errors import BadData, InputError, Kind
 from diaflow.sky.wcs_cards import only_value
+
+_COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by how their files begin
 
 
 @contextmanager
@@ -68,12 +74,24 @@ def opened(path: str | Path) -> fits.HDUList:
     Parameters
     ----------
     path : path
+        What is compressed as a whole is read to its end, where checksums are that tell of damage.
 
     Returns
     -------
     fits.HDUList
         Of stored numbers, not scaled ones.
+
+    Raises
+    ------
+    Exception
+        Whatever astropy or a compression raises; to be called in a context `readable`.
     """
+    with open(path, "rb") as file:
+        start = file.read(max(map(len, _COMPRESSIONS)))
+    decompress = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
+    if decompress:
+        with decompress(path) as file:
+            path = BytesIO(file.read())
     return fits.open(path, memmap=False, do_not_scale_image_data=True)
 
 

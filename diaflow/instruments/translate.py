@@ -14,9 +14,8 @@ import numpy as np
 from astropy.io import fits
 
 from diaflow.errors import BadData, InputError, Kind
-from diaflow.instruments import times
+from diaflow.instruments import companions, times
 from diaflow.instruments.columns import COLUMNS, UNIMPORTANT, WHEN_ABSENT, as_number, checked
-from diaflow.instruments.fits_files import readable
 from diaflow.sky.wcs_cards import only_value
 from diaflow.store import tables
 
@@ -24,7 +23,7 @@ from diaflow.store import tables
 _COMMON = {"values", "unit", "power", "scale", "offset", "magnitude"}
 _FIELDS = {
     "key": {"key", "pattern", "default"},
-    "file": {"file", "hdu", "field", "index"},
+    "file": {"file", "hdu", "field", "index", "pattern"},
     "column": {"column"},
     "first": {"first"},
     "sum": {"sum"},
@@ -169,7 +168,9 @@ def check_rule(rule: object, column: str) -> None:
     unknown = set(rule) - _FIELDS[kinds[0]] - _COMMON
     if unknown:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))} in a rule with {kinds[0]}")
-    if "pattern" in rule and re.compile(rule["pattern"]).groups != 1:
+    if "file" in rule:
+        companions.check(rule)
+    elif "pattern" in rule and re.compile(rule["pattern"]).groups != 1:
         raise ValueError(f"pattern {rule['pattern']} must have one group")
     if "unit" in rule and rule["unit"] not in _UNITS.get(_unit(column), {}):
         raise ValueError(f"unit {rule['unit']} cannot be converted to {_unit(column)}")
@@ -244,38 +245,11 @@ def _from_key(rule: dict, column: str, image: Image) -> object:
     )
 
 
-def file_beside(pattern: str, image: Image) -> Path:
-    """The file in the folder of an image whose name has the values of header keys in it.
-
-    Parameters
-    ----------
-    pattern : str
-        A glob with header keys, and formats, in braces: ``{FIELDID:06d}``.
-    image : Image
-
-    Returns
-    -------
-    Path
-        Of several that match, the one with the longest name.
-
-    Raises
-    ------
-    BadData
-        When there is none.
-    """
-    name = re.sub(r"\{([^}:]+)(:[^}]*)?\}", lambda part: _formatted(part, image), pattern)
-    # The longest name is the one with the highest number, e.g. the latest reprocessing.
-    matches = sorted(image.path.parent.glob(name), key=lambda path: (len(path.name), path.name))
-    if not matches:
-        raise BadData(f"no file {name} beside the image", Kind.FILE)
-    return matches[-1]
-
-
 def _from_file(rule: dict, column: str, image: Image) -> object:
     """A field of the first row of a table beside the image."""
-    path = file_beside(rule["file"], image)
+    path = companions.path(rule, image)
     if path not in image.tables:
-        image.tables[path] = _first_row(path, rule.get("hdu", 1))
+        image.tables[path] = companions.first_row(path, rule.get("hdu", 1))
     try:
         value = image.tables[path][rule["field"]]
         if "index" in rule:
@@ -283,20 +257,6 @@ def _from_file(rule: dict, column: str, image: Image) -> object:
         return np.asarray(value).item()
     except (KeyError, IndexError, ValueError):
         raise BadData(f"{path.name} has no {rule['field']} for this image", Kind.HEADER) from None
-
-
-def _first_row(path: Path, hdu: int | str) -> dict:
-    with readable(f"unreadable table {path.name}"), fits.open(path, memmap=False) as hdus:
-        table = hdus[hdu].data
-        return {name: table[name][0] for name in table.names}
-
-
-def _formatted(part: re.Match, image: Image) -> str:
-    value = image.lookup(part[1])
-    try:
-        return format(value, (part[2] or ":")[1:])
-    except (TypeError, ValueError):
-        raise BadData(f"header has no {part[1]} that can be written as {part[0]}", Kind.HEADER) from None
 
 
 def _from_column(rule: dict, column: str, image: Image) -> object:

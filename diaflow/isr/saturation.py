@@ -11,11 +11,12 @@ from diaflow.statistics import median_width
 
 SPARSE = 7  # the level of the sky is that of every seventh pixel of every seventh row, which saves time
 BRIGHT = 100.0  # typical deviations above the sky from which a plateau is looked for, chosen
-WIDTH = 0.1  # relative half width of a plateau, chosen: wells differ by some percent
-LEAST_PIXELS, LEAST_STARS = 20, 2  # of a plateau, and in how many places, chosen
+# Relative half width of a plateau, how many pixels it must have, and how many stars share it, chosen: wells differ by
+# some percent; within one percent of its peak no single star has many pixels, or is flat, that is not saturated.
+KINDS = ((0.1, 20, 2), (0.01, 8, 1))
 LEAST_SIZE = 4  # of its part in a star [pixel], chosen: more than a sharp core has within 10 % of its peak
-# Pixels of the plateau over those of the next interval below, chosen: without saturation no more than
-# ln(1.1 / 0.9) / ln(0.9 / 0.8) = 1.7 (Gaussian), and 4 from stars half as bright again as the level.
+# Pixels of the plateau over those of the next half width below, chosen: without saturation no more than 2 (a Gaussian
+# has pixels in proportion to the logarithm), and 4 from stars half as bright again as the level.
 LEAST_EXCESS = 3.0
 MOST_ABOVE = 0.1  # pixels above a plateau (of other wells, or not of light) over those in it, chosen
 LEAST_RIM = 0.1  # light of the brightest neighbour of the plateau over its own, chosen: a filled region has none
@@ -60,18 +61,19 @@ def plateau(counts: np.ndarray, unusable: np.ndarray) -> float:
     sky, typical = level_and_deviation(counts)
     bright = (counts > sky + BRIGHT * typical) & ~unusable
     light = np.sort(counts[bright].astype(float)) - sky
-    if len(light) < LEAST_PIXELS:
-        return np.inf
-    # A few pixels may be above it.
-    peak = np.median(light[light > (1 - WIDTH) * light[-LEAST_PIXELS]])
-    below, start, end = np.searchsorted(light, peak * (1 - WIDTH * np.array([2, 1, -1])))
-    inside, above = end - start, len(light) - end
-    if inside < max(LEAST_PIXELS, LEAST_EXCESS * (start - below)) or above > MOST_ABOVE * inside:
-        return np.inf
-    if _stars(counts - sky, bright & (counts - sky > (1 - WIDTH) * peak), peak) < LEAST_STARS:
-        return np.inf
-    scatter = median_width(light[start:end] - peak)
-    return float(sky + max(peak - SIGMAS * scatter, (1 - WIDTH) * peak))
+    for width, least_pixels, least_stars in KINDS:
+        if len(light) < least_pixels:
+            continue
+        # A few pixels may be above it.
+        peak = np.median(light[light > (1 - width) * light[-least_pixels]])
+        below, start, end = np.searchsorted(light, peak * (1 - width * np.array([2, 1, -1])))
+        inside, above = end - start, len(light) - end
+        if inside < max(least_pixels, LEAST_EXCESS * (start - below)) or above > MOST_ABOVE * inside:
+            continue
+        least = (1 - width) * peak
+        if _stars(counts - sky, bright & (counts - sky > least), peak) >= least_stars:
+            return float(sky + max(peak - SIGMAS * median_width(light[start:end] - peak), least))
+    return np.inf
 
 
 def _stars(light: np.ndarray, saturated: np.ndarray, peak: float) -> int:

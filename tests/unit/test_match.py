@@ -203,9 +203,11 @@ PROJECTIONS = (
     "AZP SZP TAN STG SIN ARC ZPN ZEA AIR CYP CEA CAR MER COP COE COD COO SFL PAR MOL AIT BON PCO "
     "TSC CSC QSC HPX XPH TPV"
 )
-NEEDED = {"CYP": {"PV2_1": 1.0, "PV2_2": 1.0}, "ZPN": {"PV2_1": 1.0, "PV2_3": 0.3}} | dict.fromkeys(
-    ("COP", "COE", "COD", "COO", "BON", "AIR"), {"PV2_1": 45.0}
-)
+NEEDED = {
+    "CYP": {"PV2_1": 1.0, "PV2_2": 1.0},
+    "ZPN": {"PV2_1": 1.0, "PV2_3": 0.3},
+    "TPV": {"PV1_1": 1.0, "PV2_1": 1.0},
+} | dict.fromkeys(("COP", "COE", "COD", "COO", "BON", "AIR"), {"PV2_1": 45.0})
 
 
 def projected(code, crval, centre, shift=(0.0, 0.0)):
