@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from diaflow.image.exposure import Exposure
-from diaflow.refcat.store import stars_around
+from diaflow.refcat import store
 from diaflow.sky import sphere
 from diaflow.store import tables
 
 VISITS = (13343, 30312, 33912)
 POINTING_ERROR = 600.0  # more than that of any of the frames [arcsec]
 PIXEL_SCALE = 5.165  # arcsec
+RADIUS = 0.7  # of an image and more [deg]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_every_frame_is_matched_to_its_tycho_stars(folder, summaries):
     for row in summary:
         table = tables.read("source", folder / f"results/to_600/src/{row['visit']}.parquet")
         exposure = Exposure.read(folder / f"results/to_600/calexp/{row['visit']}/0.fits")
-        stars = stars_around(folder / "results/to_600/refcat.parquet", row, 0.0)
+        stars = store.read(folder / "results/to_600/refcat.parquet", "Clear", row["ra"], row["dec"], RADIUS, row["mjd"])
         there = sphere.unit_vectors(table["ra"], table["dec"])
         inside = inner(exposure, stars)
         distance = sphere.separation(there[:, None], sphere.unit_vectors(stars["ra"], stars["dec"])[inside]).min(0)
