@@ -32,9 +32,10 @@ BESIDE = np.sqrt(2)  # distance from a displaced star at which its flux is most 
 # Correlation of the noise of two PSF fluxes at twice that distance, on both sides of a star (Gaussian).
 CORRELATION = np.exp(-(BESIDE**2))
 
-# Fractions and powers that are tried.
+# Fractions and powers that are tried.  The power is 1 unless stars show another, which is one number more to be told by
+# them and costs half the logarithm of theirs in likelihood (Schwarz 1978).
 FRACTIONS = np.geomspace(1e-4, 0.5, 86)  # in steps of 10 %
-POWERS = (0.25, 0.5, 0.75, 1.0)
+POWERS = (1.0, 0.75, 0.5, 0.25)
 # Without stars the fraction is taken to be USUAL, within a factor of SPREAD; three stars outweigh it.
 USUAL, SPREAD = 0.01, 3.0
 USUAL_WINGS = 0.001  # the same for the wings
@@ -231,11 +232,12 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     displacement = _displacement(difference, structure, x, y, error, sigma)
     pivot = float(np.median(star.flux)) if len(x) else 1.0
     noise2 = error**2 + StarErrors(0.0, 1.0, pivot, displacement, wings, len(x)).of(star) ** 2
-    tries = [
-        (_log_likelihood(residual, noise2, star.flux * (star.flux / pivot) ** (power - 1)), power) for power in POWERS
-    ]
-    best, power = max(tries, key=lambda item: item[0].max())
-    return StarErrors(float(FRACTIONS[best.argmax()]), power, pivot, displacement, wings, len(x))
+    likelihoods = np.array(
+        [_log_likelihood(residual, noise2, star.flux * (star.flux / pivot) ** (power - 1)) for power in POWERS]
+    )
+    likelihoods[1:] -= np.log(max(len(x), 1)) / 2
+    row, column = np.unravel_index(likelihoods.argmax(), likelihoods.shape)
+    return StarErrors(float(FRACTIONS[column]), POWERS[row], pivot, displacement, wings, len(x))
 
 
 def _around(x: np.ndarray, y: np.ndarray, distance: float) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -52,13 +52,16 @@ def pulls(name: str, of: str, values: np.ndarray) -> list[Figure]:
     Returns
     -------
     list of Figure
+        Their errors are those of standard normal deviates, which pulls are where the errors of fluxes are right: with
+        the width that is found, few pulls that are narrow by chance would have small errors.
     """
     n = len(values)
-    median, width = (float(np.median(values)), robust_width(values)) if n >= FEWEST else (np.nan, np.nan)
-    root = np.sqrt(max(n, 1))
+    median, width, error = (
+        (float(np.median(values)), robust_width(values), n**-0.5) if n >= FEWEST else (np.nan, np.nan, np.nan)
+    )
     return [
-        Figure(f"{name}_median", of, median, MEDIAN_ERROR * width / root, n),
-        Figure(f"{name}_width", of, width, WIDTH_ERROR * width / root, n),
+        Figure(f"{name}_median", of, median, MEDIAN_ERROR * error, n),
+        Figure(f"{name}_width", of, width, WIDTH_ERROR * error, n),
     ]
 
 

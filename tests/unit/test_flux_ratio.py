@@ -11,7 +11,7 @@ from diaflow.subtract import photometric
 
 @pytest.mark.parametrize("slope, order", [(0.0, 0), (0.05, 1)])
 def test_the_flux_ratio_follows_the_field_and_not_the_variable_stars(slope, order):
-    """40 stars of S/N 130 on both images, 12 of which gained 3 to 20 %; the ratio changes by 5 % over half a field."""
+    """40 stars of S/N 130 on both images, of which 12 gained 3 to 20 %; it changes by 5 % over half of the field."""
     rng = np.random.default_rng(3)
     x, y = rng.uniform(30, 570, (2, 40))
     pair = [make_image(sigma, 0.5, k, n_stars=0, size=600)[0] for k, sigma in enumerate((2.5, 2.0))]
@@ -25,7 +25,7 @@ def test_the_flux_ratio_follows_the_field_and_not_the_variable_stars(slope, orde
 
 
 def test_a_step_of_the_psf_of_the_template_is_none_of_the_flux_ratio():
-    """An input of 2.4 pixels radius beside one of 1.6 ends in the middle; beyond, the PSF is another by 11 %."""
+    """An input of 2.4 pixels radius ends in the middle, beside one of 1.6: beyond, the PSF is sharper."""
     wcs = tan_wcs((400, 400))
     inputs = [
         PsfInput(visit, 0, 1.0, constant_psf(gaussian(sigma), (400, 400)), wcs, (0, 0, end, 399))

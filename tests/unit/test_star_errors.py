@@ -86,6 +86,17 @@ def test_noise_alone_leaves_no_errors_worth_mentioning():
     assert np.median(photometry.exposure_flux(difference, x, y).err / before) < 1.03
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_few_stars_do_not_change_the_power(seed):
+    """35 stars that leave 2 % of their flux, of which a fifth vary: faint ones are not believed to leave more."""
+    difference, template, x, y, _ = residuals(0.02, outliers=80, seed=seed)
+    few = np.arange(0, 400, 4)[:100][np.random.default_rng(seed).permutation(100)[:35]]
+    _, found = star_errors.flux_error(difference, template, x[few], y[few], JUMPS)
+    assert found.power == 1
+    # of 28 stars, half of which know it
+    assert found.fraction == pytest.approx(0.02, rel=0.6)
+
+
 def test_displaced_stars_have_errors_beside_them():
     """By 0.03 sigma in each coordinate: 1.3 % of the flux at both sides, and none at the star."""
     difference, template, x, y, flux = residuals(displacement=0.03)
