@@ -265,8 +265,7 @@ def _follow(snr, line):
         return False
     side = max(SHORT_PART, len(run) // MAX_PARTS)
     parts = np.array([np.nanmean(run[k : k + side]) for k in range(0, len(run) - side + 1, side)])
-    # a part without usable bins is dark as well: two stars with a saturated one between them
-    if np.quantile(np.where(np.isnan(parts), 0.0, parts), 0.25) < MIN_QUARTILE / np.sqrt(side):
+    if np.nanquantile(parts, 0.25) < MIN_QUARTILE / np.sqrt(side):
         return False
     line[5] = _half_width(snr, line)
     # where a line ends in noise is known to a few bins over the square of its contrast
@@ -352,5 +351,6 @@ def _paint(mask, x0, y0, x1, y1, half_width, bit):
     for y in range(max(0, int(min(y0, y1) - half_width)), min(ny, int(max(y0, y1) + half_width) + 2)):
         for x in range(max(0, int(min(x0, x1) - half_width)), min(nx, int(max(x0, x1) + half_width) + 2)):
             along, off = ((x - x0) * dx + (y - y0) * dy) / length, ((y - y0) * dx - (x - x0) * dy) / length
-            if abs(off) <= half_width and -half_width <= along <= length + half_width:
+            # an end lies somewhere in its bin
+            if abs(off) <= half_width and -BIN <= along <= length + BIN:
                 mask[y, x] |= bit

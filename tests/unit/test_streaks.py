@@ -91,16 +91,6 @@ def test_stars_of_either_sign_are_no_streaks(flux):
         assert painted(image)[0].mean() < 0.002
 
 
-def test_two_broad_stars_with_masked_pixels_between_them_are_no_streak():
-    """At 10 pixels FWHM no bin of theirs stands out by itself."""
-    for seed in range(10):
-        image = np.random.default_rng(seed).normal(size=SHAPE)
-        image += stars(SHAPE, [480.0, 550.0], [480.0, 550.0], 11 * np.sqrt(4 * np.pi) * 4.2, sigma=4.2)
-        bad = np.zeros(SHAPE, bool)
-        bad[487:543, 487:543] = True
-        assert not painted(image, bad)[1]
-
-
 def test_least_votes_are_those_that_noise_rarely_reaches():
     least = streaks.least_votes(0.0228, 90.0, 142, 256.0)
     chance = streaks.CHANCE / (142 * 90.0 * 256)
