@@ -14,6 +14,8 @@ RECORD = product("provenance.json")
 
 onstart:
     if visitlist.is_list(config["images"]):
-        raise WorkflowError(f"images: {config['images']} lists visits: it can be planned and has no pixels to process")
+        raise WorkflowError(
+            f"images: {config['images']} lists visits: it can be planned and has no pixels to process"
+        )
     scripts = {Path(rule.script).stem for rule in workflow.rules if rule.script}
     record(Path(RECORD), CODE, sorted(scripts), config)
