@@ -9,6 +9,7 @@ __all__ = [
     "jointcal",
     "photocal",
     "psf_model",
+    "psf_profile",
     "psf_stamp",
     "psf_stars",
     "stars",
