@@ -14,6 +14,7 @@ __all__ = [
     "photocal",
     "psf_check",
     "psf_model",
+    "psf_profile",
     "psf_stamp",
     "psf_stars",
     "stars",

@@ -5,31 +5,29 @@ f_s S(dx_s, dy_s) sum_m P_m(x_s, y_s) T_m with S a shift by the Lanczos-5 kernel
 windowed sinc of `measure.subpixel`).  Where pixels do not resolve the core, the mean profile of the stars, which all
 their phases tell, is moved as what it is, and S moves what the T_m have beside it.  The T_m solve this linear problem
 by conjugate gradients, so the model is not broadened as stamps resampled to a common centre are.  A weak prior keeps
-the spatial terms a fraction of the mean profile: noise cannot drive the wings or the sum.
+the spatial terms near the mean profile: noise cannot drive the wings or the sum.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from scipy.ndimage import maximum_filter, uniform_filter
 
 from diaflow import polynomials
+from diaflow.calibrate import psf_profile
+from diaflow.calibrate.psf_profile import Profile, shift_matrices
 from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.psf.stampfield import StampField, fwhm, moments_sigma
 from diaflow.statistics import median_width
 
-TAPS = 5  # half-width of the Lanczos kernel [pixel]; it narrows stars by 1e-3
 # Chosen for noisy pixels: a term of the field has as many coefficients as a stamp has pixels, and each star shows them.
 STARS_PER_TERM = 5
 MINIMUM = 3  # stars; of two that differ, either may be no star
 MODEL_ERROR = 0.02  # relative error of the model at the peak, which keeps the brightest stars from deciding alone
-PRIOR = (
-    2.0  # pixels and their spatial terms are expected within this many times the round mean profile: no PSF is round
-)
+PRIOR = 2.0  # pixels and their spatial terms are expected within this many times the round mean profile, chosen
 WING_FLOOR = 1e-6  # smallest prior width, relative to the peak: wings below it are zero
 # Of flux, centroid, rejection and PSF, the first ones with a constant PSF: chosen.
 ROUNDS, CONSTANT_ROUNDS = 5, 2
@@ -46,8 +44,6 @@ CLIP_MODEL = 0.3  # ... and by which fraction of the model: chosen
 BOX, BOX_CLIP, BOX_MODEL = 5, 3.5, 0.1
 STAR_CLIP = 5.0  # robust sigma of chi2 at which a star is not one, chosen
 LEAST_CHI2_REACH = 1.0  # above the median; stars whose chi2 is about one stay however little the others scatter
-PROFILE_WIDTHS = np.array([0.6, 0.8, 1.05, 1.4, 1.9, 2.5, 3.4])  # of its Gaussians, in units of the PSF's
-RING, RING_SIGMA = 0.5, 0.4  # width of the rings that the round profile is told in [pixel], at most this many sigma
 STAR_TOLERANCE = 0.05  # error of the model at the peak that chi2 forgives, lest bright stars go first
 GUESS_STARS, GUESS_SIGMA = 20, 1.5  # stars whose median size starts the fit, and the sigma where none has one [pixel]
 # Of the PSF [pixel], the width of a pixel included: the fluxes of stars would depend on where in a pixel they are, by
@@ -56,33 +52,7 @@ LEAST_FWHM = 1.6
 SHARP_FWHM = 2.5  # of the PSF, below which the shift of its stamp is wrong by 2e-4 of the flux and more [pixel]
 
 
-@dataclass(frozen=True)
-class _Profile:
-    """A sum of round Gaussians of some amplitudes and widths [pixel], (m,) arrays."""
-
-    amplitudes: np.ndarray
-    widths: np.ndarray
-
-    def times(self, factor: float) -> "_Profile":
-        return _Profile(self.amplitudes * factor, self.widths)
-
-    def stamp(self, size: int) -> np.ndarray:
-        """Its values (size, size) about the central pixel."""
-        t = np.arange(size) - size // 2
-        return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / self.widths) ** 2) @ self.amplitudes
-
-    def left_out(self, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
-        """The moved profile less what shift matrices make of it, stamps (n, size, size)."""
-        t, total = np.arange(size) - size // 2, np.zeros((len(dx), size, size))
-        for amplitude, width in zip(self.amplitudes, self.widths):
-            moved_x, moved_y = (np.exp(-0.5 * ((t - shift[:, None]) / width) ** 2) for shift in (dx, dy))
-            still = np.exp(-0.5 * (t / width) ** 2)
-            shifted_x, shifted_y = (shift_matrices(shift, size) @ still for shift in (dx, dy))
-            total += amplitude * (moved_y[..., None] * moved_x[:, None] - shifted_y[..., None] * shifted_x[:, None])
-        return total
-
-
-NO_CORE = _Profile(np.zeros(0), np.zeros(0))
+NO_CORE = Profile(np.zeros(0), np.zeros(0))
 
 
 @dataclass
@@ -141,7 +111,8 @@ def fit(
         used = enough & _inliers(chi2, stars.flux, used)
         _require(used)
         order_now = polynomials.affordable(order if number >= CONSTANT_ROUNDS else 0, used.sum(), STARS_PER_TERM)
-        profile = _profile(stars, weights, used, moments_sigma(psf.centre()))
+        columns = (column[used] for column in (stars.data, weights, stars.flux, stars.dx, stars.dy))
+        profile = psf_profile.of_stars(*columns, moments_sigma(psf.centre()))
         psf = _solve(stars, weights, used, x, y, psf, order_now, profile, width < SHARP_FWHM)
         profile = profile.times(1 / psf.terms[0].sum())
         psf = psf.normalised()
@@ -151,72 +122,6 @@ def fit(
     if width < LEAST_FWHM:
         raise BadData(f"PSF of {width:.2f} pixel FWHM: below {LEAST_FWHM} the pixels do not show its shape", Kind.PSF)
     return psf, used, float(np.median(chi2[used]))
-
-
-def shift_matrices(shift: np.ndarray, size: int) -> np.ndarray:
-    """Matrices that move rows of pixels with Lanczos-5 weights of unit sum.
-
-    Parameters
-    ----------
-    shift : (n,) array
-        [pixel], towards higher pixel numbers.
-    size : int
-        Pixels of a row.
-
-    Returns
-    -------
-    (n, size, size) array
-        To be multiplied with rows as columns; what leaves the row is lost.
-    """
-    taps = np.arange(-TAPS, TAPS + 1)
-    t = taps + np.asarray(shift, float)[:, None]
-    weights = np.sinc(t) * np.sinc(t / TAPS) * (np.abs(t) < TAPS)
-    weights /= weights.sum(1, keepdims=True)
-    out = np.zeros((len(t), size, size))
-    for tap, weight in zip(taps, weights.T):
-        i = np.arange(max(0, -tap), min(size, size - tap))
-        out[:, i, i + tap] = weight[:, None]
-    return out
-
-
-def _profile(stars: _Stars, weights: np.ndarray, used: np.ndarray, sigma: float) -> _Profile:
-    """Round mean profile of the stars: a sum of Gaussians with amplitudes that are not negative.
-
-    All pixels at one distance from the stars' centres tell one point of it, so that wings far below the noise of a
-    pixel are known, and with them the sum of the PSF.
-    """
-    size = stars.data.shape[-1]
-    t = np.arange(size) - size // 2
-    dx, dy, flux = (column[used][:, None, None] for column in (stars.dx, stars.dy, stars.flux))
-    radius = np.hypot(t - dx, t[:, None] - dy)
-    width = min(RING, RING_SIGMA * sigma)
-    ring = np.minimum(radius / width, size / width).astype(int).ravel()
-    w = weights[used]
-    power = np.bincount(ring, (w * flux**2).ravel())
-    filled = power > 0
-    mean, middle = (
-        np.bincount(ring, (w * flux * value).ravel())[filled] / power[filled]
-        for value in (stars.data[used], flux * radius)
-    )
-    widths = sigma * PROFILE_WIDTHS
-    root = np.sqrt(power[filled])
-    design = np.exp(-0.5 * (middle[:, None] / widths) ** 2)
-    amplitudes = _non_negative(design * root[:, None], mean * root)
-    return _Profile(amplitudes[amplitudes > 0], widths[amplitudes > 0])
-
-
-def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Least squares by coefficients of which none is negative: of the fits by some of the few columns the best such."""
-    n = design.shape[1]
-    best, least = np.zeros(n), values @ values
-    for some in (columns for k in range(1, n + 1) for columns in combinations(range(n), k)):
-        with data_may_fail("fit of the profile of the PSF"):
-            coefficients = np.linalg.lstsq(design[:, some], values)[0]
-        misfit = ((design[:, some] @ coefficients - values) ** 2).sum()
-        if misfit < least and (coefficients >= 0).all():
-            best, least = np.zeros(n), misfit
-            best[list(some)] = coefficients
-    return best
 
 
 def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
@@ -233,16 +138,16 @@ def _cut(exposure: Exposure, x: np.ndarray, y: np.ndarray, size: int) -> _Stars:
     return _Stars(np.where(usable, data, 0), np.where(usable, variance, 1), usable, x - ix, y - iy, np.ones(len(x)))
 
 
-def _first_guess(stars: _Stars, used: np.ndarray) -> _Profile:
+def _first_guess(stars: _Stars, used: np.ndarray) -> Profile:
     """A Gaussian of the median size of some stars, of unit sum."""
     widths = np.array([moments_sigma(stamp) for stamp in stars.data[used][:GUESS_STARS]])
     sigma = np.median(widths[np.isfinite(widths)]) if np.isfinite(widths).any() else GUESS_SIGMA
-    guess = _Profile(np.ones(1), np.array([sigma]))
+    guess = Profile(np.ones(1), np.array([sigma]))
     return guess.times(1 / guess.stamp(stars.data.shape[-1]).sum())
 
 
 def _fit_stars(
-    stars: _Stars, stamps: np.ndarray, core: _Profile, box: int, crude: bool, learning: bool
+    stars: _Stars, stamps: np.ndarray, core: Profile, box: int, crude: bool, learning: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """One Gauss-Newton step in flux and centroid of every star; its pixel weights and mean misfit (chi2 per pixel).
 
@@ -317,7 +222,7 @@ def _solve(
     y: np.ndarray,
     start: StampField,
     order: int,
-    profile: _Profile,
+    profile: Profile,
     sharp: bool,
 ) -> StampField:
     """The field T that minimises sum_s W (d_s - f_s S_s sum_m P_m T_m)**2 + prior, by conjugate gradients.

@@ -7,6 +7,7 @@ the seeing does.  How much that is a Moffat profile through the stamp tells, who
 import numpy as np
 
 from diaflow.calibrate import psf_model
+from diaflow.calibrate.psf_profile import BETAS
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import StampField, fwhm
 
@@ -16,7 +17,6 @@ MISSING_LIGHT = 0.003
 # up to 12 pixels FWHM, one of beta 2.5 up to 6.5.
 SMALLEST, LARGEST = 31, 75
 FIRST = 5.0  # side of the first stamps [FWHM]: they show the wings, and suffice for profiles without far ones
-BETAS = np.arange(1.5, 8.05, 0.1)  # of the Moffat profiles tried; beyond the last the wings are those of a Gaussian
 
 
 def fit(

@@ -47,7 +47,10 @@ LOCUS_ORDER = 2  # of the polynomial in position that sizes of stars follow
 STARS_PER_TERM = 3  # of it; fewer would let it follow galaxies
 SHAPE_FLOOR = 0.01  # least relative error of the size of a star, chosen: bright stars must not decide alone
 SHAPE_CLIP = 4.0  # errors from the polynomial at which the shape of a star is that of a blend, chosen
-DECIDING = 20  # sources from which their scatter in size tells stars from galaxies; of fewer it is too uncertain
+# Sources from which their scatter in size tells stars from galaxies; of fewer it is too uncertain.  The brightest are
+# asked again where all scatter: among faint ones are galaxies that the seeing makes nearly as small as stars.
+DECIDING = 20
+SCATTER_ERROR = 0.26  # relative standard error of the scatter of that many (1.17 over their root, by the median)
 NEIGHBOUR_FLUX = 0.05  # flux of a neighbour, relative to the star, that spoils it
 CELLS, PER_CELL = 8, 6  # the detector is cut in cells so that no corner decides the fit; 384 stars are plenty
 # Smallest window of sizes and centres [pixel]: in a smaller one they depend on where in its pixel a star is, by over
@@ -267,8 +270,16 @@ def share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.nda
     if len(size_log) < DECIDING:
         return True
     residual = size_log - _locus(size_log, np.ones(len(size_log), bool), x, y, shape)
-    # ln(size) of a star of S/N n is known to 1 / n
-    return median_width(residual) ** 2 - np.median(1 / snr) ** 2 < MAX_SCATTER**2
+    brightest = np.argsort(-snr, kind="stable")[:DECIDING]
+    residual_of_brightest = residual[brightest] - np.median(residual[brightest])
+    return _excess(residual, snr) < MAX_SCATTER or _excess(residual_of_brightest, snr[brightest]) < MAX_SCATTER / (
+        1 + SCATTER_ERROR
+    )
+
+
+def _excess(residual: np.ndarray, snr: np.ndarray) -> float:
+    """Scatter of ln(size) beyond noise: that of a star of S/N n is known to 1 / n."""
+    return np.sqrt(max(median_width(residual) ** 2 - np.median(1 / snr) ** 2, 0.0))
 
 
 def _clean(exposure: Exposure, x: np.ndarray, y: np.ndarray, fwhm: float) -> np.ndarray:

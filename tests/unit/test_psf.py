@@ -8,7 +8,7 @@ import pytest
 import starfield
 
 from diaflow import polynomials
-from diaflow.calibrate import psf_model, psf_stars
+from diaflow.calibrate import psf_model, psf_profile, psf_stars
 from diaflow.errors import BadData
 from diaflow.image.exposure import Exposure
 from diaflow.instruments.images import Pixels
@@ -242,5 +242,5 @@ def test_stars_whose_size_varies_over_the_detector_share_it():
 def test_shift_matrices_move_a_profile_by_their_shift():
     t = np.arange(31) - 15
     shift = np.array([-0.5, -0.2, 0.0, 0.3, 0.5])
-    moved = psf_model.shift_matrices(shift, 31) @ np.exp(-(t**2) / 4.5)
+    moved = psf_profile.shift_matrices(shift, 31) @ np.exp(-(t**2) / 4.5)
     np.testing.assert_allclose(moved, np.exp(-((t - shift[:, None]) ** 2) / 4.5), atol=2e-3)
