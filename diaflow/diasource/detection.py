@@ -79,7 +79,7 @@ def dia_sources(difference: Difference, science: Exposure, config_detect: dict) 
     table["isNegative"], table["bboxSize"] = found.is_negative, found.bbox_size
     _set_sky_position(table, image.wcs, steps)
     table["sharp"] = ~table["isDipole"] & _is_hit(table, image, ~unusable, config_detect["threshold"], sigma)
-    flags.set_columns(table, image.mask, found, stamp)
+    flags.set_columns(table, image.mask, science.mask, found, stamp)
     excess = shapes.set_columns(table, image, localplane.pixel_side(steps), sigma)
     trail.set_columns(table, image, excess, steps, sigma)
     flashes = np.flatnonzero(~(table["isNegative"] | table["isDipole"] | table["pixelFlags"]))

@@ -44,15 +44,17 @@ CENTRE_PLANES = (
 )
 
 
-def set_columns(table: np.ndarray, mask: np.ndarray, found: Footprints, stamp: np.ndarray) -> None:
+def set_columns(
+    table: np.ndarray, mask: np.ndarray, science_mask: np.ndarray, found: Footprints, stamp: np.ndarray
+) -> None:
     """Set the flags of pixels in the footprint and in the central 3 x 3 of the position.
 
     Parameters
     ----------
     table : (n,) table "dia_source"
-        With positions and `sharp`; its columns pixelFlags are set in place.
-    mask : (ny, nx) int32 array
-        Of the difference.
+        With positions, PSF fluxes and `sharp`; its columns pixelFlags are set in place.
+    mask, science_mask : (ny, nx) int32 arrays
+        Of the difference, and of the calexp.
     found : Footprints
         Of the n sources.
     stamp : (k, k) array
@@ -64,7 +66,10 @@ def set_columns(table: np.ndarray, mask: np.ndarray, found: Footprints, stamp: n
         table[f"pixelFlags_{name}"] = (footprint & bits(plane)) != 0
         if name in CENTRE_PLANES:
             table[f"pixelFlags_{name}Center"] = (centre & bits(plane)) != 0
-    flawed = (footprint & bits(*UNRELIABLE_FOOTPRINT)) | (centre & bits(*UNRELIABLE_CENTRE))
+    # what a template of a single input may hold that no other has is negative on the difference
+    of_science = photometry.planes_within(science_mask, table["x"], table["y"], photometry.CENTRE_RADIUS)
+    harmless = np.where(table["psfFlux"] > 0, ~of_science & bits("SUSPECT"), 0)
+    flawed = (footprint & bits(*UNRELIABLE_FOOTPRINT)) | (centre & bits(*UNRELIABLE_CENTRE) & ~harmless)
     table["pixelFlags"] = (flawed != 0) | table["sharp"]
     # where nothing of the footprint is lost, nearly all of the weight is there
     rows = np.flatnonzero((footprint & bits(*LOST)) != 0)

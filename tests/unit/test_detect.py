@@ -212,6 +212,18 @@ def test_a_masked_pixel_in_the_centre_or_the_footprint_sets_its_flags(plane, col
     np.testing.assert_allclose(table["psfFlux"][rows], 1000, atol=4 * 8.8 * 1.1)
 
 
+def test_a_suspect_template_is_a_flaw_of_negative_sources_and_a_suspect_image_of_all():
+    for sign in (1, -1):
+        difference, science, template, x, y = ten_transients(sign)
+        ix, iy = np.round([x[:2], y[:2]]).astype(int)
+        difference.mask[iy, ix] |= bits("SUSPECT")
+        science.mask[iy[1], ix[1]] |= bits("SUSPECT")
+        table = dia_sources(difference, science, template, CONFIG)
+        rows, _ = matched(table, x, y)
+        np.testing.assert_array_equal(table["pixelFlags"][rows], [sign < 0, True] + [False] * 8)
+        np.testing.assert_array_equal(table["pixelFlags_suspectCenter"][rows], [True, True] + [False] * 8)
+
+
 @pytest.mark.parametrize("name", ["sensor_edge", "inexact_psf"])
 def test_planes_of_the_template_that_leave_a_source_reliable_have_columns(name):
     difference, science, template, x, y = ten_transients()
