@@ -39,8 +39,9 @@ POWERS = (1.0, 0.75, 0.5, 0.25)
 # Without stars the fraction is taken to be USUAL, within a factor of SPREAD; three stars outweigh it.
 USUAL, SPREAD = 0.01, 3.0
 USUAL_WINGS = 0.001  # the same for the wings
-# Of the stars, one of these parts may vary, or be none; their residuals are then wider by this factor.
-OUTLIERS, OUTLIER_WIDTH = (0.02, 0.1, 0.3), 30.0
+# Of the stars, one of these parts may vary, or be none.  What they leave is as likely as in a Cauchy distribution of
+# this half width [error]: about what is just detected, and anything above.
+OUTLIERS, OUTLIER_WIDTH = (0.02, 0.1, 0.3), 5.0
 MAX_FRACTION = 0.5  # of its flux by which a star may be wrong, however faint: it has been subtracted
 MIN_SNR = 10.0  # of the stars
 REACH = 2  # around a star without unusable pixels [pixel]
@@ -219,7 +220,7 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     Returns
     -------
     StarErrors
-        The most likely ones for residuals of a normal distribution of which up to a third may be thirty times wider.
+        The most likely ones for residuals of a normal distribution, of which up to a third may be of stars that vary.
     """
     planes = photometry.planes_within(difference.mask, x, y, REACH)
     usable = photometry.is_inside(difference.shape, x, y) & ((planes & bits(*photometry.UNUSABLE)) == 0)
@@ -273,12 +274,11 @@ def _displacement(
 def _log_likelihood(residual: np.ndarray, noise2: np.ndarray, scale: np.ndarray, usual: float = USUAL) -> np.ndarray:
     """Log of the probability of residuals for each of `FRACTIONS` of their scale beyond noise, times the prior."""
     variance = noise2 + (FRACTIONS[:, None] * scale) ** 2
-    square = residual**2 / variance
-    own, outlying = np.exp(-square / 2), np.exp(-square / 2 / OUTLIER_WIDTH**2) / OUTLIER_WIDTH
+    width2 = OUTLIER_WIDTH**2 * variance
+    own = np.exp(-(residual**2) / variance / 2) / np.sqrt(2 * np.pi * variance)
+    outlying = np.sqrt(width2) / (np.pi * (width2 + residual**2))
     prior = -((np.log(FRACTIONS / usual) / np.log(SPREAD)) ** 2) / 2
-    tiny = np.finfo(float).tiny
-    likelihoods = [np.log(np.maximum((1 - part) * own + part * outlying, tiny)).sum(1) for part in OUTLIERS]
-    return np.max(likelihoods, axis=0) - np.log(variance).sum(1) / 2 + prior
+    return np.max([np.log((1 - part) * own + part * outlying).sum(1) for part in OUTLIERS], axis=0) + prior
 
 
 def _spread(flux: np.ndarray, width: float) -> np.ndarray:

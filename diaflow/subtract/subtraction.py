@@ -70,6 +70,7 @@ def subtract(
     sky &= template_sky
     unusable = science.flagged(*photometry.UNUSABLE) | template.flagged(*photometry.UNUSABLE)
     stars = kernel_sources(sources, science, unusable)
+    science = replace(science, psf=TemplatePsf.of(science.psf, science.shape).field)
     template_psf = TemplatePsf.of(template.psf, template.shape)
     result = algorithm(science, template, template_psf.field, stars, sky, config)
     difference = result.exposure

@@ -12,7 +12,6 @@ from scipy.fft import irfft2, rfft2
 
 from diaflow import polynomials
 from diaflow.errors import BadData, Kind
-from diaflow.psf.coadd import CoaddPsf
 from diaflow.psf.stampfield import StampField, fit_stamps, resized
 
 N_CELLS = 30  # along each axis of the image, at whose corners the PSF is compared with the smooth field
@@ -39,13 +38,13 @@ class TemplatePsf:
     samples: np.ndarray | None
 
     @classmethod
-    def of(cls, psf: Callable, shape: tuple[int, int]) -> "TemplatePsf":
+    def of(cls, psf: Callable | None, shape: tuple[int, int]) -> "TemplatePsf":
         """Sample a PSF, and fit the field.
 
         Parameters
         ----------
         psf : callable
-            ``psf(x, y)`` gives stamps (n, k, k), of unit sum; only a `CoaddPsf` is no field.
+            ``psf(x, y)`` gives stamps (n, k, k), of unit sum; None where there is none.
         shape : (ny, nx)
             Of the image.
 
@@ -56,15 +55,17 @@ class TemplatePsf:
         Raises
         ------
         BadData
-            When there is no PSF anywhere in the image.
+            When there is no PSF, or none anywhere in the image.
         """
-        if not isinstance(psf, CoaddPsf):
+        if psf is None:
+            raise BadData("no PSF")
+        if isinstance(psf, StampField):
             return cls(psf, None)
         x, y = _corners(shape)
         samples = psf(x, y)
         defined = np.isfinite(samples).all((1, 2))
         if not defined.any():
-            raise BadData("no PSF anywhere in the template", Kind.PSF)
+            raise BadData("the PSF is defined nowhere in the image", Kind.PSF)
         return cls(_smooth_field(samples[defined], x[defined], y[defined], shape), samples)
 
     def jumps(self, seen: np.ndarray) -> np.ndarray:

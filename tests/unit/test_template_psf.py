@@ -52,8 +52,10 @@ def test_the_field_is_the_psf_of_most_of_the_image():
 def test_where_there_is_no_psf_the_largest_jump_counts():
     jumps = TemplatePsf.of(coadd_psf(250, first=50), SHAPE).jumps(mixed())
     assert jumps[:, :4] == pytest.approx(jumps.max())
-    with pytest.raises(BadData, match="no PSF"):
+    with pytest.raises(BadData, match="defined nowhere"):
         TemplatePsf.of(coadd_psf(350, first=400), SHAPE)
+    with pytest.raises(BadData, match="no PSF"):
+        TemplatePsf.of(None, SHAPE)
 
 
 def test_a_smooth_psf_has_no_jumps():
