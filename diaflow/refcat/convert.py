@@ -113,6 +113,6 @@ def _refuse_repeated(identifiers: np.ndarray, paths: list[str | Path], config: d
     star = rows[rows["id"] == repeated[0]][0]
     what = "their positions" if config["id"] is None else f"column '{config['id']}'"
     raise InputError(
-        f"{catalogue}: {what} (refcat.id) must tell stars apart, but {len(repeated)} rows repeat an identifier, such "
-        f"as {repeated[0]} at {star['ra']:.6f}, {star['dec']:+.6f}"
+        f"{catalogue}: {what} (refcat.id) must tell stars apart, but {len(repeated)} rows repeat an identifier, "
+        f"such as {repeated[0]} at {star['ra']:.6f}, {star['dec']:+.6f}"
     )
