@@ -25,7 +25,8 @@ N_BRIGHT = 200  # sources in the search for the shift, and as dense a sample of 
 DEEPER = 4  # times as many of one of them in the next search, chosen
 MIN_AFFINE = 12  # fewer stars do not tell shear from a wrong match
 MAX_ACCIDENTS = 1e-4  # largest expected number of accidental matches as good as the best, chosen
-MAX_SCALE_ERROR = 0.02  # of the header, chosen
+# Error of the scale of the header that is accepted, chosen; and up to which the shift is sure to be found, measured.
+MAX_SCALE_ERROR, FOUND_SCALE_ERROR = 0.02, 0.01
 FINAL_RADIUS = 2.0  # smallest matching radius [pixel], chosen: many times the error of a centroid
 REFINED_SIGMA = 4.0  # the matching radius shrinks to this many times the scatter of the matches
 REFINED_STEP = 1e-3  # change of any position, in final matching radii, below which the refinement ends
@@ -98,7 +99,7 @@ def match(
     x, y, flux : (n,) arrays
         Sources [pixel, any unit that ranks them].
     wcs : WCS
-        Of the header, in any projection; parity, scale (to a few 0.1 %) and distortion are taken from it.
+        Of the header, in any projection; parity, scale (to a percent) and distortion are taken from it.
     shape : (ny, nx)
         Of the detector.
     refcat : structured array
@@ -143,7 +144,7 @@ def match(
     stars = f"{len(plane)} sources and {len(sky)} reference stars in reach"
     tried = (
         f"tried: offsets to {max_offset_arcsec:g} arcsec, rotations to {max_rotation_deg:g} deg, "
-        f"the scale of {wcs.wcs.ctype[0]} to {100 * TOLERANCE:g} %"
+        f"the scale of {wcs.wcs.ctype[0]} to {100 * FOUND_SCALE_ERROR:g} %"
     )
     if min(len(plane), len(sky)) < MIN_MATCHES:
         raise BadData(f"no match to the reference catalogue ({stars}); {tried}", Kind.MATCH)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from diaflow.image.exposure import Exposure
-from diaflow.measure import sources
-from diaflow.refcat.store import stars_around
+from diaflow.refcat import store
 from diaflow.sky import sphere
 from diaflow.store import tables
 
 VISITS = (13343, 30312, 33912)
 POINTING_ERROR = 600.0  # more than that of any of the frames [arcsec]
 PIXEL_SCALE = 5.165  # arcsec
+RADIUS = 0.7  # of an image and more [deg]
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,12 @@ def test_every_frame_is_matched_to_its_tycho_stars(folder, summaries):
     for row in summary:
         table = tables.read("source", folder / f"results/to_600/src/{row['visit']}.parquet")
         exposure = Exposure.read(folder / f"results/to_600/calexp/{row['visit']}/0.fits")
-        stars = stars_around(folder / "results/to_600/refcat.parquet", row, 0.0)
-        good = table[sources.unflagged(table) & (table["psfFlux"] > 50 * table["psfFluxErr"])]
-        there = sphere.unit_vectors(good["ra"], good["dec"])
+        stars = store.read(folder / "results/to_600/refcat.parquet", "Clear", row["ra"], row["dec"], RADIUS, row["mjd"])
+        there = sphere.unit_vectors(table["ra"], table["dec"])
         inside = inner(exposure, stars)
         distance = sphere.separation(there[:, None], sphere.unit_vectors(stars["ra"], stars["dec"])[inside]).min(0)
-        # Most stars of the catalogue are there; the others are saturated, blended or near the edge.
-        assert np.mean(np.degrees(distance) * 3600 < PIXEL_SCALE) > 0.5
+        # The cores of the brightest are saturated. By accident a source is as near to 7 % of all places.
+        assert np.mean(np.degrees(distance) * 3600 < 2 * PIXEL_SCALE) > 0.7
 
 
 def inner(exposure, stars, margin=20):
@@ -77,4 +76,4 @@ def test_a_search_that_is_too_small_says_how_far_it_went(summaries):
     assert (summary["status"] == "failed").all()
     for reason in summary["reason"]:
         assert reason.startswith("no match to the reference catalogue (best ")
-        assert "tried: offsets to 120 arcsec, rotations to 1 deg, the scale of RA---TAN to 0.3 %" in reason
+        assert "tried: offsets to 120 arcsec, rotations to 1 deg, the scale of RA---TAN to 1 %" in reason
