@@ -274,8 +274,6 @@ def _fit_zero_point(
             f"no zero point: of {len(stars)} matched stars {np.sum(stars['extendedness'] == 0)} look like stars on the "
             f"image and {reference['star'].sum()} are stars of its band in the reference, {point_like.sum()} both",
             Kind.ZERO_POINT,
-            found=point_like.sum(),
-            needed=photocal.MIN_STARS,
         )
     stars, reference = stars[point_like], reference[point_like]
     fit = photocal.zero_point(stars["psfFlux"], stars["psfFluxErr"], reference["mag"], reference["mag_err"])

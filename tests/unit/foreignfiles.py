@@ -6,7 +6,7 @@ import numpy as np
 import starfield
 from astropy.io import fits
 
-from diaflow.calibrate import astrometry
+from diaflow.sky.localplane import from_plane
 
 SIZE = 512
 SAT, CR, DEAD, FLAGGED = np.s_[100:106, 200:204], np.s_[300:302, 60:75], np.s_[:, 400:402], np.s_[420:440, 20:40]
@@ -176,7 +176,7 @@ def fits_sky(header: fits.Header, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     eta = header["CD2_1"] * u + header["CD2_2"] * v
     if header["CTYPE1"].endswith("TPV"):
         xi, eta = (_tpv(header, axis, *plane) for axis, plane in ((1, (xi, eta)), (2, (eta, xi))))
-    return astrometry.from_plane(np.stack([xi, eta], -1), np.array([header["CRVAL1"], header["CRVAL2"]]))
+    return from_plane(np.stack([xi, eta], -1), np.array([header["CRVAL1"], header["CRVAL2"]]))
 
 
 def _tpv(header: fits.Header, axis: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
