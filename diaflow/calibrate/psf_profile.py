@@ -39,16 +39,47 @@ class Profile:
     widths: np.ndarray
 
     def times(self, factor: float) -> "Profile":
-        """The profile with all amplitudes times a factor."""
+        """The profile with all amplitudes times a factor.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        Profile
+        """
         return Profile(self.amplitudes * factor, self.widths)
 
     def stamp(self, size: int) -> np.ndarray:
-        """Its values (size, size) about the central pixel."""
+        """Its values about the central pixel.
+
+        Parameters
+        ----------
+        size : int
+            Side of the stamp, odd [pixel].
+
+        Returns
+        -------
+        (size, size) array
+        """
         t = np.arange(size) - size // 2
         return np.exp(-0.5 * (np.hypot(t, t[:, None])[..., None] / self.widths) ** 2) @ self.amplitudes
 
     def left_out(self, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
-        """The moved profile less what shift matrices make of it, stamps (n, size, size)."""
+        """The moved profile less what `shift_matrices` make of it.
+
+        Parameters
+        ----------
+        dx, dy : (n,) arrays
+            Where its centre is moved to [pixel].
+        size : int
+            Side of the stamps, odd [pixel].
+
+        Returns
+        -------
+        (n, size, size) array
+        """
         t, total = np.arange(size) - size // 2, np.zeros((len(dx), size, size))
         for amplitude, width in zip(self.amplitudes, self.widths):
             moved_x, moved_y = (np.exp(-0.5 * ((t - shift[:, None]) / width) ** 2) for shift in (dx, dy))

@@ -58,7 +58,7 @@ class TemplatePsf:
             When there is no PSF, or none anywhere in the image.
         """
         if psf is None:
-            raise BadData("no PSF")
+            raise BadData("no PSF", Kind.PSF)
         if isinstance(psf, StampField):
             return cls(psf, None)
         x, y = _corners(shape)
