@@ -232,7 +232,14 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float,
     NoiseModel
         `source` is header where both predict the noise of the sky; sky where the gain does not contradict it;
         estimated where the sky decides all.
+
+    Raises
+    ------
+    BadData
+        When the sky has no noise.
     """
+    if not sky_variance > 0:
+        raise BadData("the sky has no noise: constant image", Kind.PIXELS)
     if gain > 0:
         photons = max(sky, 0) / gain
         if read_noise >= 0:

@@ -66,6 +66,7 @@ def test_the_input_is_not_changed_and_not_shared():
         ({"images": "x", "calexp": {"max_offset": 1e30}}, ["calexp.max_offset"]),
         ({"images": "x", "calexp": {"max_rotation": 181}}, ["calexp.max_rotation"]),
         ({"images": "x", "skymap": {"pixel_scale": 0}}, ["skymap.pixel_scale"]),
+        ({"images": "x", "skymap": {"patch_size": 10**21}}, ["skymap.patch_size"]),
         ({"images": "x", "skymap": {"radius": -1}}, ["skymap.radius"]),
         ({"images": "x", "skymap": {"center": [150, 91]}}, ["skymap.center"]),
         ({"images": "x", "run": "a/b"}, ["run"]),
