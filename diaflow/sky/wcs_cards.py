@@ -26,7 +26,6 @@ _REQUIRED = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 # The cards of a projection that is a distortion without which it is another one, or none at all.
 _DISTORTED = {
     "-SIP": ("A_ORDER", "B_ORDER"),
-    "-TPV": ("PV1_1", "PV2_1"),
     "-TNX": ("WAT1_001", "WAT2_001"),
     "-ZPX": ("WAT1_001", "WAT2_001"),
 }
