@@ -19,15 +19,13 @@ _NUMBERS = re.compile(
     r"|[AB]_(?:ORDER|\d+_\d+)"
 )
 _CD, _REPLACED = re.compile(r"CD(?:[12]_|00[12]00)[12]"), re.compile(r"(CDELT|CROTA)[12]")  # the first counts, if any
-_TEXTS = re.compile(r"(CTYPE|CUNIT)[12]|PS[12]_\d+|WAT[12]_\d+")
+_TEXTS = re.compile(r"(CTYPE|CUNIT)[12]|PS[12]_\d+")
 _TABLES = re.compile(r"(CPDIS|CQDIS|D2IMDIS)[12]")  # distortions in tables or records of their own
 _MIXED = re.compile(r"(CD|PC)[12]_[3-9]")  # what further axes add to the first two
 _REQUIRED = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 # The cards of a projection that is a distortion without which it is another one, or none at all.
 _DISTORTED = {
     "-SIP": ("A_ORDER", "B_ORDER"),
-    "-TNX": ("WAT1_001", "WAT2_001"),
-    "-ZPX": ("WAT1_001", "WAT2_001"),
 }
 _FRAMES = ("ICRS", "FK5")
 _EQUINOX_2000 = re.compile(r"J?2000(\.0*)?")

@@ -202,7 +202,6 @@ def test_a_card_that_is_there_with_two_values_is_named(tmp_path, key):
         ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"}, "without A_ORDER, B_ORDER"),
         ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-5}, "without B_ORDER"),
         ({"A_ORDER": 2, "A_2_0": 1e-5, "B_ORDER": 2}, "A_ORDER is there, but CTYPE1 RA---TAN does not end in -SIP"),
-        ({"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"}, "without WAT1_001"),
         ({"RADESYS": None, "EQUINOX": "B1950"}, "EQUINOX B1950"),
         ({"RADESYS": None, "EQUINOX": "NOW"}, "EQUINOX NOW"),
         ({"RADESYS": None, "EQUINOX": 1950.0}, "EQUINOX 1950.0"),

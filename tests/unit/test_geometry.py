@@ -107,7 +107,7 @@ def test_unusable_wcs_is_refused_in_one_line(change, words):
 def test_a_refused_wcs_is_named():
     header = tan_header()
     header.update({"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"})
-    with pytest.raises(BadData, match="unusable WCS: CTYPE1 RA---ZPX without WAT1_001"):
+    with pytest.raises(BadData, match="unusable WCS of type RA---ZPX"):
         header_wcs(header)
     header = tan_header(ra=0.0, dec=0.0, scale=3600 * 0.4)
     header.update({"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT"})
@@ -127,7 +127,6 @@ def test_terms_that_a_tpv_leaves_out_are_those_of_its_convention():
 def test_a_distortion_that_is_not_read_cannot_be_trusted():
     header = tan_header()
     header.update({"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"})
-    header.update({f"WAT{axis}_001": 'wtype=tnx axtype=ra lngcor = "1. 3. 3. 1."' for axis in (1, 2)})
     header_wcs(header)
     with pytest.raises(BadData, match="RA---TNX cannot be read, so it cannot be trusted"):
         header_wcs(header, exact=True)
