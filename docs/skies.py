@@ -28,6 +28,8 @@ from diaflow.validate.bars import DESCRIPTIONS
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_suffix(".md")
 RESULTS = Path(__file__).with_suffix(".json")
+MISSED = Path(__file__).with_suffix(".yaml")  # why bars are missed, by sky and figure
+TOO_FEW = "too few to tell"  # why a figure is not a number
 IMAGES = Path(__file__).with_name("images") / "skies"
 ALGORITHMS = ("alard_lupton", "zogy")
 FAILED_JOB = re.compile(r"^Error in rule (\w+):\n(?: .*\n)*? +log: (\S+)", re.MULTILINE)
@@ -43,7 +45,8 @@ INTRODUCTION = """\
 Written by `make skies`: each sky of `config/skies` is simulated, processed to its coadds once, differenced by both
 algorithms, and scored against its truth. A value has its standard error and, in brackets, the number of sources, places
 or images it is from. A **bold** value misses its bar, which is met too within three standard errors; no bar is met by
-nan. What a figure is, is said by the docstrings of `diaflow/validate`; the bars are in `diaflow/validate/bars.py`.
+nan. Below the figures of a sky stands why bars are missed (`docs/skies.yaml`). What a figure is, is said by the
+docstrings of `diaflow/validate`; the bars are in `diaflow/validate/bars.py`.
 """
 
 
@@ -202,6 +205,10 @@ def section(name: str, by_algorithm: dict[str, dict]) -> Iterator[str]:
             yield f"{algorithm}: no score.\n\n```\n{entry['failure']}\n```\n"
     if scored:
         yield "\n".join(table(scored)) + "\n"
+    reasons = yaml.safe_load(MISSED.read_text()) if MISSED.exists() else {}
+    lines = list(why_missed(scored, (reasons or {}).get(name, {})))
+    if lines:
+        yield "Why bars are missed:\n\n" + "\n".join(lines) + "\n"
     for algorithm, entry in scored.items():
         if entry["reasons"]:
             yield f"{algorithm}, images that are not there:\n"
@@ -232,6 +239,19 @@ def table(scored: dict[str, dict]) -> Iterator[str]:
         figure = DESCRIPTIONS[name] + (f": {of}" if of else "")
         bar = "; ".join(dict.fromkeys(row["bar"] for row in cells.values()))
         yield f"| {figure} | {bar} | {' | '.join(cell(cells.get(algorithm)) for algorithm in scored)} |"
+
+
+def why_missed(scored: dict[str, dict], reasons: dict[str, str]) -> Iterator[str]:
+    """A line for each reason, with the figures that it explains; figures that are no number are explained by that."""
+    figures: dict[str, list[str]] = {}
+    for algorithm, entry in scored.items():
+        for row in entry["figures"]:
+            if row["met"] is False:
+                key = f"{row['name']}: {row['of']}" if row["of"] else row["name"]
+                reason = reasons.get(key, "not looked into") if np.isfinite(row["value"]) else TOO_FEW
+                figures.setdefault(reason, []).append(f"{key} ({algorithm})")
+    for reason, which in figures.items():
+        yield f"- {', '.join(which)}: {reason}"
 
 
 def cell(row: dict | None) -> str:

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
+import yaml
 
 
 @pytest.fixture
@@ -16,6 +18,7 @@ def skies(root, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "IMAGES", tmp_path / "images")
     monkeypatch.setattr(module, "PAGE", tmp_path / "skies.md")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "skies.json")
+    monkeypatch.setattr(module, "MISSED", tmp_path / "skies.yaml")
     (tmp_path / "config/skies").mkdir(parents=True)
     (tmp_path / "config/skies/murky.yaml").write_text("# Fog\n# and rain.\nrun: murky\n")
     return module
@@ -54,6 +57,28 @@ def test_figures_that_miss_their_bar_come_first(skies):
     assert [("**" in line) for line in lines] == [True, True, False, False]
     assert lines[-1].startswith("| scatter of a bright star")
     assert "**nan ± 0.1** (7)" in lines[1] and "0 ± 0.1 (7)" in lines[1]
+
+
+def test_why_a_bar_is_missed_stands_on_the_page(skies):
+    assert "- fwhm_rms (alard_lupton): not looked into" in skies.page(RESULTS)
+    (skies.ROOT / "skies.yaml").write_text("murky: {fwhm_rms: rain}\n")
+    page = skies.page(RESULTS)
+    assert "- fwhm_rms (alard_lupton): rain" in page
+    assert "- close_pairs: DIAObjects (zogy): too few to tell" in page
+
+
+def test_every_missed_bar_of_the_committed_page_has_its_reason(root):
+    """And no reason is kept for a bar that is met."""
+    results = json.loads((root / "docs/skies.json").read_text())
+    reasons = yaml.safe_load((root / "docs/skies.yaml").read_text())
+    missed = {
+        (sky, f"{row['name']}: {row['of']}" if row["of"] else row["name"])
+        for sky, by_algorithm in results.items()
+        for entry in by_algorithm.values()
+        for row in entry.get("figures", [])
+        if row["met"] is False and np.isfinite(row["value"])
+    }
+    assert missed == {(sky, key) for sky, of_sky in reasons.items() for key in of_sky}
 
 
 def test_the_page_says_what_a_sky_is_and_which_images_are_not_there(skies):
