@@ -5,9 +5,12 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
+from diaflow.run.config import validated
 from planner import cost
 from planner.graph import Job, Planned
 
+DEFAULTS = validated({"images": "simulated"})
+MOST_FILES = 4  # of the code that a line names; the JSON file has all
 NEWER_INPUT = re.compile(r"^(newer input) .*?(, by time alone)?$")
 SEEING = {
     "": "the selection does not ask for the seeing",
@@ -30,11 +33,11 @@ def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
 
     Returns
     -------
-    dict with run, rules, total, wall, template, science, failed, missing, stale, jobs
+    dict with run, rules, total, wall, template, science, failed, not_modelled, missing, stale, jobs
         Times are in hours, sizes in GB.
     """
     jobs, config, plan = planned.jobs, planned.names["config"], planned.names["plan"]
-    costs, works = cost.history(directory), _works(jobs, plan, config["skymap"])
+    costs, works = cost.history(directory, config), _works(jobs, plan, config["skymap"])
     entries = [_job(job, *work, costs) for job, work in zip(jobs, works)]
     memory = [_memory(job, costs) for job in jobs]
     rules = _rules(jobs, entries, memory, costs)
@@ -57,6 +60,7 @@ def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
             for path, reason, status in zip(*(plan.exposures[name].tolist() for name in ("path", "reason", "status")))
             if status == "failed"
         ],
+        "not_modelled": cost.not_modelled([rule["rule"] for rule in rules], config, DEFAULTS, costs),
         "missing": [asdict(kept) for kept in planned.missing],
         "stale": [asdict(kept) for kept in planned.stale],
         "jobs": entries,
@@ -124,9 +128,17 @@ def _rules(jobs: list[Job], entries: list[dict], memory: list[int], costs: dict)
 
 def _in_short(why: list[str]) -> str:
     """The causes without the names of files; where there is none, what the job comes after."""
-    causes = [NEWER_INPUT.sub(r"\1\2", reason) for reason in why]
+    causes = [_with_few_files(NEWER_INPUT.sub(r"\1\2", reason)) for reason in why]
     own = [reason for reason in dict.fromkeys(causes) if not reason.startswith("after ")]
     return "; ".join(own or causes)
+
+
+def _with_few_files(reason: str) -> str:
+    """A reason that names no more than some files of the code."""
+    files = reason.split(", ") if reason.startswith("code: ") else []
+    if len(files) <= MOST_FILES:
+        return reason
+    return ", ".join([*files[:MOST_FILES], f"and {len(files) - MOST_FILES} more"])
 
 
 def _wall(seconds, threads, memory, after, cores: int) -> dict:

@@ -126,7 +126,8 @@ def _key(name: str, value, config: dict) -> str:
     if name in MEANING and config.get(name) != value:
         return MEANING[name]
     for key, entry in [(name, config.get(name)), ("", config), *config.items()]:
-        if entry == value or (isinstance(entry, dict) and isinstance(value, dict) and _part_of(value, entry)):
+        same = entry == value and type(entry) is type(value)  # True is 1
+        if same or (isinstance(entry, dict) and isinstance(value, dict) and _part_of(value, entry)):
             return key
     return next((f"{key}.{name}" for key, keys in config.items() if isinstance(keys, dict) and name in keys), name)
 

@@ -59,6 +59,12 @@ BUILT_IN = {
     "report": Cost(7.0, 0, 1e6, 0),
 }
 OTHER = Cost(START_UP, 0, 1e5, 0)
+# Keys that the cost of a rule depends on; the built-in figures are those of their defaults.
+CHOICES = {
+    "calexp": (("storage", "compress"),),
+    "coadd_template": (("template", "method"),),
+    "diffim": (("subtract", "algorithm"), ("subtract", "basis"), ("storage", "compress")),
+}
 
 
 def visits_of(name: str, output: Iterable[str]) -> list[str]:
@@ -79,13 +85,15 @@ def visits_of(name: str, output: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(Path(path).stem for path in output)) if name != rule_of(name) else []
 
 
-def history(directory: Path) -> dict[str, Cost]:
-    """Costs of the jobs that were run in a directory: medians over those of each rule, however many detectors they had.
+def history(directory: Path, config: dict) -> dict[str, Cost]:
+    """Costs of the jobs that were run in a directory: medians over those of a rule, however many detectors they had.
 
     Parameters
     ----------
     directory : path
         Where Snakemake was run, with its metadata in ``.snakemake``.
+    config : dict
+        Of the plan: jobs that chose otherwise cost otherwise, and do not count.
 
     Returns
     -------
@@ -95,6 +103,8 @@ def history(directory: Path) -> dict[str, Cost]:
     times, inputs, outputs, sizes = defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict)
     for record, output in _records(directory / ".snakemake/metadata"):
         rule, job = rule_of(record["rule"]), (record["rule"], *record["log"])
+        if not all(_chose(record, key, value) for key, value in choices(rule, config).values()):
+            continue
         times[rule][job], inputs[rule][job] = record["endtime"] - record["starttime"], len(record["input"])
         outputs[rule].setdefault(job, []).append(output)
         if job in sizes[rule] or len(sizes[rule]) < SAMPLE:
@@ -106,6 +116,55 @@ def history(directory: Path) -> dict[str, Cost]:
         )
         for rule in times
     }
+
+
+def choices(rule: str, config: dict) -> dict[str, tuple[str, object]]:
+    """What a configuration chooses of that on which the cost of a rule depends.
+
+    Parameters
+    ----------
+    rule : str
+    config : dict
+
+    Returns
+    -------
+    dict of str to (str, value)
+        By ``section.key``; without keys that belong to a method that is not chosen.
+    """
+    keys = CHOICES.get(rule, ())
+    return {f"{section}.{key}": (key, config[section][key]) for section, key in keys if key in config[section]}
+
+
+def not_modelled(rules: Iterable[str], config: dict, defaults: dict, costs: dict[str, Cost]) -> list[str]:
+    """Choices of which neither earlier jobs nor the built-in figures tell the cost.
+
+    Parameters
+    ----------
+    rules : iterable of str
+        Those that would run.
+    config, defaults : dict
+        The configuration of the plan, and that of the built-in figures.
+    costs : dict
+        From `history`.
+
+    Returns
+    -------
+    list of str
+        A line for each.
+    """
+    lines = []
+    for rule in rules:
+        for name, (_, value) in choices(rule, config).items() if rule not in costs else ():
+            usual = choices(rule, defaults).get(name, (None, None))[1]
+            if value != usual:
+                lines.append(f"cost of {name} {value!r} in {rule} is not modelled: figures are of {usual!r}")
+    return lines
+
+
+def _chose(record: dict, key: str, value: object) -> bool:
+    """Whether a job had a value of a key, as a parameter or in one; Snakemake records them in Python's notation."""
+    params = record.get("params") or []
+    return repr(value) in params or any(f"'{key}': {value!r}" in text for text in params)
 
 
 def _from_jobs(rule: str, times: dict, inputs: dict, outputs: dict, sizes: dict) -> Cost:

@@ -44,6 +44,7 @@ def _notes(answer: dict) -> list[str]:
     lines = []
     if any(not rule["earlier_jobs"] for rule in answer["rules"]):
         lines.append("* built-in figures: this rule has not been run here yet")
+    lines += answer["not_modelled"]
     if answer["total"]["temporary_gb"]:
         lines.append(f"{answer['total']['temporary_gb']:.2f} GB are temporary")
     for wall in answer["wall"]:

@@ -8,6 +8,7 @@ import pytest
 from diaflow.run import usage
 from planner import changes, cost
 from planner.__main__ import overrides
+from planner.answer import DEFAULTS
 from planner.page import ranges
 
 
@@ -40,6 +41,7 @@ def record(directory, rule, output, start, end, inputs, size, log=""):
         "endtime": end,
         "input": ["x"] * inputs,
         "log": [log or output.split("/")[-1]],
+        "params": ["False", "'direct'"],  # of storage.compress and template.method
     }
     folder = directory / ".snakemake/metadata"
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ def earlier(tmp_path):
 
 
 def test_earlier_jobs_give_median_time_and_all_their_outputs(earlier):
-    costs = cost.history(earlier)
+    costs = cost.history(earlier, DEFAULTS)
     assert costs["calexp"].earlier_jobs == 3
     assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, costs) == pytest.approx((5.0, 1500.0))
     assert cost.estimate("calexp", 4, 3, 1, 16.0, 16.0, costs) == pytest.approx((20.0, 1500.0))
@@ -66,33 +68,42 @@ def test_earlier_jobs_give_median_time_and_all_their_outputs(earlier):
 
 def test_batch_of_visits_is_told_from_single_visits_and_the_other_way_round(earlier):
     """A visit takes 5 s with 1.5 s of start-up.  Batches of four, 1.5 s + 4 x 2 s, are as many jobs and one more."""
-    costs = cost.history(earlier)
+    costs = cost.history(earlier, DEFAULTS)
     assert cost.estimate("calexp", 1, 12, 4, 16.0, 16.0, costs) == pytest.approx((1.5 + 4 * 3.5, 4 * 1500.0))
     for first in range(10, 50, 4):
         for visit in range(first, first + 4):
             record(earlier, f"calexp_{first}", f"calexp/{visit}", 200.0, 209.5, 3, 600, log=f"{first}.log")
-    costs = cost.history(earlier)
+    costs = cost.history(earlier, DEFAULTS)
     assert cost.estimate("calexp", 1, 3, 1, 16.0, 16.0, costs) == pytest.approx((1.5 + 2.0, 600.0))
     assert costs["calexp"].earlier_jobs == 13
 
 
 def test_coadd_grows_with_its_inputs_above_the_start_up(earlier):
     """20 s above 1.5 s of start-up for ten inputs: 2 s each."""
-    costs = cost.history(earlier)
+    costs = cost.history(earlier, DEFAULTS)
     assert cost.estimate("coadd_template", 1, 25, 0, 0.0, 17.6, costs) == (pytest.approx(51.5), 7)
 
 
 def test_memory_is_the_most_that_jobs_noted_beside_their_logs(earlier):
     """The calexps of 1 and 2 say what they took; the coadd does not."""
-    assert cost.history(earlier)["calexp"].memory == 0
+    assert cost.history(earlier, DEFAULTS)["calexp"].memory == 0
     for visit, memory in ((1, 700), (2, 650)):
         usage.write({"rule": "calexp", "threads": 1, "cpu_s": 3.1, "max_mb": memory}, earlier / str(visit))
-    costs = cost.history(earlier)
+    costs = cost.history(earlier, DEFAULTS)
     assert (costs["calexp"].memory, costs["coadd_template"].memory) == (700, 0)
 
 
+def test_jobs_that_chose_otherwise_do_not_tell_and_that_is_said(earlier):
+    other = DEFAULTS | {"template": DEFAULTS["template"] | {"method": "inference"}}
+    costs = cost.history(earlier, other)
+    assert "calexp" in costs and "coadd_template" not in costs
+    said = cost.not_modelled(["calexp", "coadd_template"], other, DEFAULTS, costs)
+    assert said == ["cost of template.method 'inference' in coadd_template is not modelled: figures are of 'direct'"]
+    assert cost.not_modelled(["calexp", "coadd_template"], DEFAULTS, DEFAULTS, {}) == []
+
+
 def test_without_earlier_jobs_built_in_figures_grow_with_the_pixels(tmp_path):
-    costs = cost.history(tmp_path)
+    costs = cost.history(tmp_path, DEFAULTS)
     assert costs == {}
     small, large = (cost.estimate("calexp", 1, 1, 1, size, size, costs)[0] for size in (10.0, 20.0))
     assert large - small == pytest.approx(small - cost.START_UP)
