@@ -23,6 +23,7 @@ BETAS = np.arange(1.5, 8.05, 0.1)  # of the Moffat profiles tried; beyond the la
 CORES = np.geomspace(0.6, 1.2, 30)
 # Amplitudes are expected within this fraction of those of the Moffat profile, and of the largest: chosen.
 PROFILE_PRIOR, AMPLITUDE_FLOOR = 0.1, 1e-3
+RESOLVED = 1.06  # of a PSF, 2.5 pixels FWHM, below which the shape of the pixels is in its profile: no Moffat [pixel]
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ def of_stars(
     widths = sigma * PROFILE_WIDTHS
     root = np.sqrt(power[filled])
     design, values = np.exp(-0.5 * (middle[:, None] / widths) ** 2) * root[:, None], mean * root
+    if sigma < RESOLVED:
+        amplitudes = _non_negative(design, values)
+        return Profile(amplitudes[amplitudes > 0], widths[amplitudes > 0])
     expected = _moffat(design, values)
     precision = 1 / (PROFILE_PRIOR * expected + AMPLITUDE_FLOOR * expected.max())
     amplitudes = _non_negative(np.vstack([design, np.diag(precision)]), np.append(values, precision * expected))

@@ -155,6 +155,19 @@ def test_order_is_that_which_the_shapes_of_stars_show(variation, order):
     assert psf_stars.varying_order(exposure, few, 2) == 0
 
 
+@pytest.mark.parametrize("sigma", [0.65, 0.8])
+def test_the_profile_of_stars_is_that_which_their_pixels_have(sigma):
+    """Gaussians integrated over pixels, without noise: where they are sharp, the shape of the pixels is no Moffat."""
+    rng = np.random.default_rng(5)
+    dx, dy = rng.uniform(-0.5, 0.5, (2, 200))
+    stamps, centred = np.zeros((200, 31, 31)), np.zeros((31, 31))
+    shape = np.array([sigma**2])
+    for stamp, x, y in zip((*stamps, centred), (*dx, 0.0), (*dy, 0.0)):
+        add_gaussians(stamp, np.array([15 + x]), np.array([15 + y]), np.ones(1), shape, np.zeros(1), shape)
+    found = psf_profile.of_stars(stamps, np.ones_like(stamps), np.ones(200), dx, dy, moments_sigma(centred))
+    assert np.abs(found.stamp(31) - centred).max() < 0.01 * centred.max()
+
+
 def test_three_stars_give_a_constant_psf(fitted, field):
     bright = np.argsort(-field.flux)[:3]
     psf, used, _ = psf_model.fit(fitted[0], field.x[bright], field.y[bright], 31, 2)
