@@ -11,6 +11,7 @@ CLIP = 5.0  # sigma of the values that enter a clipped standard deviation; 6e-7 
 ROUNDS = 5  # of clipping, chosen
 QUANTUM = 0.5  # least first guess of a scatter, where the median deviation may be 0: half a step of the values
 COARSE = 5.0  # steps of the values below which a median jumps: at 5 a half step is 10 % of the width
+STEP_SAMPLE = 10_000  # values that tell their step: many more than coarse ones have different ones
 FEWEST_DECIDING = 5  # values that tell a scatter, chosen
 DEGREES_OF_FREEDOM = 3.0  # of Student's t-distribution, chosen: of stars, some of which have neighbours
 STUDENT_ROUNDS = 40  # of its weights, which settle in half as many
@@ -51,7 +52,7 @@ def median_width(deviations: np.ndarray) -> float:
 
 
 def clipped_std(deviations: np.ndarray) -> float:
-    """Standard deviation about the median without outliers; integers are no problem, even if most of them are equal.
+    """Standard deviation without outliers; integers are no problem, even if most of them are equal.
 
     Parameters
     ----------
@@ -61,14 +62,33 @@ def clipped_std(deviations: np.ndarray) -> float:
     Returns
     -------
     float
-        Of the values within `CLIP` of it, in `ROUNDS` rounds.
+        Of the values within `CLIP` of it from their mean, in `ROUNDS` rounds.
     """
-    deviation = np.abs(deviations - np.median(deviations)).ravel()
-    # Half of all counts and more may be the median itself.
-    sigma = max(median_width(deviation), QUANTUM)
+    values = np.ravel(deviations)
+    centre = np.median(values)
+    # Half of all counts and more may be the median itself, which is up to half a step from their mean.
+    sigma = max(median_width(values - centre), QUANTUM)
     for _ in range(ROUNDS):
-        sigma = np.sqrt(np.mean(deviation[deviation <= CLIP * sigma] ** 2))
+        within = values[np.abs(values - centre) <= CLIP * sigma]
+        centre, sigma = np.mean(within), np.std(within)
     return float(sigma)
+
+
+def step_of(values: np.ndarray) -> float:
+    """The smallest difference of values that are not equal.
+
+    Parameters
+    ----------
+    values : (n,) array
+        All finite; some of them are enough.
+
+    Returns
+    -------
+    float
+        In the unit of the values; 0 where all are equal, and nearly 0 where they have no step.
+    """
+    different = np.unique(values[:: 1 + len(values) // STEP_SAMPLE])
+    return float(np.diff(different).min()) if len(different) > 1 else 0.0
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

@@ -8,11 +8,15 @@ import numpy as np
 
 from diaflow.calibrate import psf_model
 from diaflow.calibrate.psf_profile import BETAS
+from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.psf.stampfield import StampField, fwhm
 
 # Share of the light that may be outside: 3 mmag, less than zero points are known to.
 MISSING_LIGHT = 0.003
+# Share from which a size that the configuration demands is refused, chosen: fluxes, and zero points from them, would be
+# off by it, 11 mmag, and by another share where the seeing is another.
+MOST_MISSING = 0.01
 # Smallest and largest side [pixel].  The cost of a fit grows with the third power; 75 hold a Moffat profile of beta 3.5
 # up to 12 pixels FWHM, one of beta 2.5 up to 6.5.
 SMALLEST, LARGEST = 31, 75
@@ -45,12 +49,16 @@ def fit(
     Raises
     ------
     BadData
-        As `psf_model.fit`.
+        As `psf_model.fit`; when stamps of the size that is asked for miss more than `MOST_MISSING` of the light.
     """
     wanted = size or _bounded(FIRST * width)
     while True:
         psf, used, chi2 = psf_model.fit(exposure, x, y, wanted | 1, order)
-        if size or wanted == LARGEST or missing_light(psf.centre()) <= MISSING_LIGHT:
+        missing = missing_light(psf.centre())
+        if size and missing > MOST_MISSING:
+            told = f"{missing:.1%} of the light of a star is outside of PSF stamps of {size} pixels"
+            raise BadData(f"{told}: leave out calexp.psf_size, or raise it", Kind.PSF)
+        if size or wanted == LARGEST or missing <= MISSING_LIGHT:
             return psf, used, chi2
         wanted = max(wanted + 2, _bounded(_side(psf.centre())))
 

@@ -8,16 +8,15 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import sep
 from numba import njit
 
-from diaflow.errors import BadData, Kind, data_may_fail
+from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import flaws
 from diaflow.jit import EXACT
 from diaflow.pixels import background
-from diaflow.statistics import COARSE, clipped_std, median_width
+from diaflow.statistics import COARSE, clipped_std, median_width, step_of
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +24,10 @@ SKY_MESH = 64  # mesh of the sky that the variance rests on [pixel], chosen
 SIGNIFICANT = 3.0  # S/N of the 3 x 3 mean from which counts above the sky add photon noise, chosen
 TRUSTED = 1.25  # predicted and measured sky variance may differ by this factor, chosen
 SPARSE = 3  # the noise is measured on every third pixel of every third row, which saves time
-MIN_QUIET = 1000  # pixels without sources that measure it to 5 %; else all pixels do
-STEP_SAMPLE = 10_000  # pixels that tell the step of an image: many more than the values that coarse ones have
+MIN_QUIET = 1000  # pixels without sources that measure it to 5 %
+# Variance in steps of the counts below which rounding hides the level of the sky: of noise of a third of a step, which
+# leaves the mean of rounded values up to 0.1 of it off (exp(-2 pi**2 / 9) / pi steps), and of the rounding.
+LEAST_IN_STEPS = 1 / 9 + 1 / 12
 STILL_IN = 5.0  # sky, in sigma of a pixel, from which it cannot have been subtracted: chosen
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -174,9 +175,7 @@ def smooth_sky(counts: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, float]:
     BadData
         When there is no noise: not an image of the sky; or it cannot be measured.
     """
-    with data_may_fail("measurement of the sky"):
-        mesh = sep.Background(counts, mask=bad, bw=SKY_MESH, bh=SKY_MESH)
-        sky, sigma = mesh.back(dtype=np.float32), float(mesh.globalrms)
+    sky, sigma = background.first_mesh(counts, bad, SKY_MESH)
     if not sigma > 0:
         raise BadData("the sky has no noise: constant image", Kind.PIXELS)
     return sky, sigma
@@ -254,7 +253,7 @@ def noise_model(sky: float, sky_variance: float, gain: float, read_noise: float,
     return NoiseModel(np.inf, sky_variance, "estimated")
 
 
-def quiet_pixels(residual: np.ndarray, bad: np.ndarray) -> np.ndarray:
+def quiet_pixels(residual: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where an image has no sources.
 
     Parameters
@@ -265,14 +264,18 @@ def quiet_pixels(residual: np.ndarray, bad: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    bool array
-        On the `sparse` pixels; all good ones where those without sources are fewer than `MIN_QUIET`.
+    y, x : (n,) int arrays
+        Of every `SPARSE`-th pixel of every such row, of all where those are fewer than `MIN_QUIET`, and of those with
+        sources too where these are.
     """
     blocks = background.sources(residual, bad)
-    y, x = (np.arange(0, n, SPARSE) // background.BLOCK for n in residual.shape)
-    good = ~sparse(bad)
-    quiet = good & ~blocks[np.ix_(y, x)]
-    return quiet if quiet.sum() >= MIN_QUIET else good
+    for stride in (SPARSE, 1):
+        rows, columns = (np.arange(0, n, stride) for n in residual.shape)
+        hidden = blocks[np.ix_(rows // background.BLOCK, columns // background.BLOCK)]
+        y, x = np.nonzero(~bad[::stride, ::stride] & ~hidden)
+        if len(y) >= MIN_QUIET:
+            return stride * y, stride * x
+    return np.nonzero(~bad)
 
 
 def sparse(image: np.ndarray) -> np.ndarray:
@@ -365,19 +368,19 @@ def _level_and_scatter(counts: np.ndarray, sky: np.ndarray, mask: np.ndarray) ->
     """
     residual = counts - sky
     quiet = quiet_pixels(residual, unusable(mask))
-    levels, deviations = sparse(counts)[quiet], sparse(residual)[quiet]
-    step = _step(levels)
+    levels, deviations = counts[quiet], residual[quiet]
+    step = step_of(levels)
     variance = robust_variance(deviations)
     if variance < (COARSE * step) ** 2:
         sky += np.mean(deviations)
-        return float(np.mean(levels)), clipped_std(deviations / step) ** 2 * step**2, step
+        variance = clipped_std(deviations / step) ** 2
+        if variance < LEAST_IN_STEPS:
+            told = (
+                f"the counts are too coarse: the sky scatters by {np.sqrt(variance):.2g} of their step of {step:.4g} DN"
+            )
+            raise BadData(told, Kind.PIXELS)
+        return float(np.mean(levels)), variance * step**2, step
     return float(np.median(levels)), variance, step
-
-
-def _step(levels: np.ndarray) -> float:
-    """The smallest difference of two values of an image."""
-    values = np.unique(levels[:: 1 + len(levels) // STEP_SAMPLE])
-    return float(np.diff(values).min()) if len(values) > 1 else 0.0
 
 
 def _known(value: float, default: float) -> float:

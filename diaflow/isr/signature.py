@@ -57,7 +57,7 @@ def remove(frame: Frame, bias: Exposure | None, dark: Exposure | None, flat: Exp
     gain, source = frame.gain, "predicted"
     residual = frame.image - sky
     quiet = noise.quiet_pixels(residual, noise.unusable(frame.mask))
-    excess = noise.robust_variance(noise.sparse(residual)[quiet] / np.sqrt(noise.sparse(variance)[quiet]))
+    excess = noise.robust_variance(residual[quiet] / np.sqrt(variance[quiet]))
     if not 1 / noise.TRUSTED < excess < noise.TRUSTED:
         variance *= np.float32(excess)
         gain, source = gain / excess, "sky"

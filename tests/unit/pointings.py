@@ -17,12 +17,15 @@ def sky_wcs(shape=SMALL, scale=COARSE, centre=(150.0, 30.0), corner=0.0):
 
 
 def mispointed(wcs, offset, rotation, scale=1.0):
-    """The WCS a telescope would report: shifted [arcsec], rotated [deg] and without distortion."""
+    """The WCS a telescope would report: shifted [arcsec], rotated on the sky [deg] and without distortion."""
     header = wcs.deepcopy()
     header.sip, header.wcs.ctype = None, ["RA---TAN", "DEC--TAN"]
-    angle = np.deg2rad(rotation)
-    header.wcs.cd = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ wcs.wcs.cd
     header.wcs.crval = from_plane(np.array(offset) / 3600, wcs.wcs.crval)
+    # North is another direction there, which near a pole matters: it turns the detector too.
+    centre, above = header.wcs.crval, header.wcs.crval + [0, 1e-3]
+    east, north = np.subtract(to_plane(*above, wcs.wcs.crval), to_plane(*centre, wcs.wcs.crval))
+    angle = np.deg2rad(rotation) + np.arctan2(east, north)
+    header.wcs.cd = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ wcs.wcs.cd
     header.wcs.set()
     return header
 

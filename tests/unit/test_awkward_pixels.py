@@ -16,6 +16,7 @@ from diaflow.instruments.ingest import ingest_images
 from diaflow.isr import flaws, saturation
 from diaflow.isr.assemble import assemble
 from diaflow.isr.detrend import detrend
+from diaflow.pixels import background
 from diaflow.run.config import validated
 
 SKY_NOISE = np.sqrt(starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2)  # [DN]
@@ -235,6 +236,35 @@ def test_noise_of_coarse_counts_is_right(sky, read_noise, gain, known):
     # Faint wings of stars in what is taken for sky add some percent to a scatter that clips at 5 sigma.
     assert np.sqrt(np.median(exposure.variance)) == pytest.approx(expected, rel=0.03 if known else 0.08)
     assert (exposure.metadata["noise_model"] == "header") == known
+
+
+@pytest.mark.parametrize("step", [4.0, 8.297535, 15.0, 24.928544, 34.0])  # [DN], of noise of 14.5
+@pytest.mark.parametrize("phase", [0.0, 0.5])
+def test_sky_of_coarse_counts_is_right_however_it_lies_between_two_of_them(step, phase):
+    """Rounding leaves the mean of noise of 0.43 steps up to 0.01 of them off, and a cell knows it to 0.004."""
+    field = starfield.make(size=256, spacing=42, log_flux=(3.3, 5.0), varying=False)
+    image = np.rint(field.image.astype(float) / step + phase).astype(np.float32)
+    row = starfield.row(256, bias=starfield.BIAS / step + phase, gain=starfield.GAIN * step)
+    exposure = detrend(Pixels(image), row)
+    variance = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2 + step**2 / 12
+    assert np.sqrt(np.median(exposure.variance)) * step == pytest.approx(np.sqrt(variance), rel=0.03)
+    sky = background.subtract(exposure, 128)
+    assert np.median(sky) == pytest.approx(starfield.SKY / step, abs=0.04)
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.28])
+def test_counts_too_coarse_for_their_sky_are_refused(noise):
+    image = np.rint(np.random.default_rng(2).normal(50.3, noise, (256, 256))).astype(np.float32)
+    with pytest.raises(BadData, match=r"too coarse: the sky scatters by 0\.\d+ of their step of 1 DN"):
+        detrend(Pixels(image), starfield.row(256, bias=0.0, gain=4.0, read_noise=0.0))
+
+
+def test_noise_of_a_small_crowded_image_is_that_between_its_stars():
+    """Stars cover half of it, and a ninth of its pixels are too few to measure the rest: a half to 4 %."""
+    field = starfield.make(size=150, spacing=25, log_flux=(3.5, 5.0), varying=False)
+    exposure = detrend(Pixels(field.image.astype(np.float32)), starfield.row(150, gain=np.nan, read_noise=np.nan))
+    variance = starfield.SKY / starfield.GAIN + (starfield.READ_NOISE / starfield.GAIN) ** 2
+    assert np.sqrt(np.median(exposure.variance)) == pytest.approx(np.sqrt(variance), rel=0.04)
 
 
 # --- saturation below that of the header ---

@@ -6,6 +6,7 @@ import starfield
 from builders import constant_psf, exposure
 
 from diaflow.calibrate import psf_stamp
+from diaflow.errors import BadData
 from diaflow.psf.stampfield import resized
 
 
@@ -26,7 +27,7 @@ def test_light_outside_of_a_stamp_is_told_from_what_is_inside(beta, fwhm, size):
 
 @pytest.mark.parametrize(
     ("fwhm", "beta", "given", "wanted"),
-    [(4.0, 3.5, None, 31), (10.0, 3.5, None, 59), (10.0, 5.0, None, 51), (10.0, 2.5, None, 75), (10.0, 3.5, 31, 31)],
+    [(4.0, 3.5, None, 31), (10.0, 3.5, None, 59), (10.0, 5.0, None, 51), (10.0, 2.5, None, 75), (10.0, 3.5, 49, 49)],
 )
 def test_stamps_hold_the_light_of_the_psf_where_no_size_is_given(monkeypatch, fwhm, beta, given, wanted):
     """The fit itself is that of `psf_model`: here it gives the true PSF on stamps of the size asked for."""
@@ -40,6 +41,17 @@ def test_stamps_hold_the_light_of_the_psf_where_no_size_is_given(monkeypatch, fw
     assert psf.size == wanted and used.all() and chi2 == 1.0
     missing = psf_stamp.missing_light(psf.centre())
     assert (missing <= psf_stamp.MISSING_LIGHT) == (wanted not in (given, psf_stamp.LARGEST))
+
+
+def test_a_size_that_misses_light_is_refused():
+    """Stars of the field have 4 % of their light outside of 11 pixels."""
+    field = starfield.make(size=256, spacing=42, log_flux=(4.0, 5.0), varying=False)
+    image = exposure(field.image - starfield.SKY - starfield.BIAS, starfield.SKY / starfield.GAIN)
+    with pytest.raises(
+        BadData, match=r"[2-5]\.\d% of the light .* outside of PSF stamps of 11 pixels.*calexp\.psf_size"
+    ):
+        psf_stamp.fit(image, field.x, field.y, starfield.FWHM, 11, 0)
+    assert psf_stamp.fit(image, field.x, field.y, starfield.FWHM, 21, 0)[0].size == 21
 
 
 def test_the_stamps_of_the_starfield_stay_as_they_were():
