@@ -7,6 +7,7 @@ matches is weighed against `chance`.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,7 +151,7 @@ def match(
         raise BadData(f"no match to the reference catalogue ({stars}); {tried}", Kind.MATCH)
     found = _best(plane, sky, search)
     if not found.certain:
-        otherwise = _otherwise(plane, sky, search, _jacobian(wcs, shape, centre))
+        otherwise = _beyond(plane, sky, search) or _otherwise(plane, sky, search, _jacobian(wcs, shape, centre))
         raise BadData(
             f"no match to the reference catalogue (best {len(found.i)} of {stars}); {tried}{otherwise}", Kind.MATCH
         )
@@ -188,6 +189,16 @@ def _jacobian(wcs: WCS, shape: tuple[int, int], centre: tuple[float, float]) -> 
     x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     steps = _on_plane(x + np.array([-0.5, 0.5, 0, 0]), y + np.array([0, 0, -0.5, 0.5]), wcs, centre)
     return np.column_stack([steps[1] - steps[0], steps[3] - steps[2]])
+
+
+def _beyond(plane: np.ndarray, sky: np.ndarray, search: _Search) -> str:
+    """How far off the header is, if there is a match at an offset of up to twice the limit."""
+    with suppress(BadData):  # too many offsets to search
+        found = _best(plane, sky, replace(search, max_offset=2 * search.max_offset))
+        if found.certain:
+            offset = 3600 * np.hypot(*found.shift)
+            return f"; but {len(found.i)} match at an offset of {offset:.0f} arcsec: raise calexp.max_offset"
+    return ""
 
 
 def _otherwise(plane: np.ndarray, sky: np.ndarray, search: _Search, jacobian: np.ndarray) -> str:

@@ -148,8 +148,10 @@ def test_a_percent_of_scale_is_forgiven(factor):
 def test_pointing_error_beyond_the_limit_gives_no_match():
     wcs = sky_wcs()
     x, y, flux, _, reference = sky(np.random.default_rng(9), wcs, SMALL, 300, COARSE)
-    with pytest.raises(BadData, match="no match"):
+    with pytest.raises(BadData, match="no match .* match at an offset of 100 arcsec: raise"):
         match(x, y, flux, mispointed(wcs, (100, 0), 0), SMALL, reference, 60.0, 1.0)
+    with pytest.raises(BadData, match="no match .* mirrored$"):
+        match(x, y, flux, mispointed(wcs, (200, 0), 0), SMALL, reference, 60.0, 1.0)
     with pytest.raises(BadData, match="no match"):
         match(x, y, flux, mispointed(wcs, (0, 0), 3.0), SMALL, reference, 60.0, 1.0)
 
