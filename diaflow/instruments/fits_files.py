@@ -123,7 +123,7 @@ def pixels(hdu: fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) -> tuple[np
     blank = _number(hdu.header, "BLANK", np.nan)
     undefined = stored == blank if np.isfinite(blank) else np.zeros(stored.shape, bool)
     if scale != 1 or zero not in (0, _other_zero(stored.dtype)):
-        return stored * scale + float(zero), undefined
+        return stored * float(scale) + float(zero), undefined  # integers of the type that is stored would overflow
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     return (_other_sign(stored) if zero else stored), undefined
 

@@ -204,7 +204,8 @@ def mask_unlit(counts: np.ndarray, level: float, sigma: float, mask: np.ndarray)
     """
     if not level > LIT * sigma:
         return False
-    total, count = background.block_sums(counts, in_planes(mask, *UNUSABLE))
+    # A dead pixel takes no more from its block than the light of one.
+    total, count = background.block_sums(np.maximum(counts, 0), in_planes(mask, *UNUSABLE))
     unlit = binary_dilation(total < UNLIT * level * count, np.ones((3, 3)))
     y, x = np.nonzero(unlit)
     for dy in range(background.BLOCK):

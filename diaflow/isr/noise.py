@@ -375,10 +375,8 @@ def _level_and_scatter(counts: np.ndarray, sky: np.ndarray, mask: np.ndarray) ->
         sky += np.mean(deviations)
         variance = clipped_std(deviations / step) ** 2
         if variance < LEAST_IN_STEPS:
-            told = (
-                f"the counts are too coarse: the sky scatters by {np.sqrt(variance):.2g} of their step of {step:.4g} DN"
-            )
-            raise BadData(told, Kind.PIXELS)
+            told = f"the sky scatters by {np.sqrt(variance):.2g} of their step of {step:.4g} DN"
+            raise BadData(f"the counts are too coarse: {told}", Kind.PIXELS)
         return float(np.mean(levels)), variance * step**2, step
     return float(np.median(levels)), variance, step
 

@@ -67,7 +67,7 @@ def made(attempt: dict) -> tuple[dict, np.ndarray, np.ndarray]:
     """Cards, pixels and which of them have no light of the sky in them."""
     cards, image = control.cards(), control.field().image.astype(float)
     dtype = np.dtype(attempt.get("dtype", "uint16"))
-    scale, _ = unit(attempt)
+    scale = _scale(attempt)
     if attempt.get("subtracted"):
         image -= starfield.SKY + starfield.BIAS
         cards["BIASLVL"] = 0.0
@@ -95,9 +95,13 @@ def made(attempt: dict) -> tuple[dict, np.ndarray, np.ndarray]:
 def unit(attempt: dict) -> tuple[float, float]:
     """What counts are multiplied with, and the step that they are rounded to in counts of the control."""
     if "structure" in attempt and attempt["structure"][0] == "BSCALE":
-        return control.number(attempt["structure"][1]) or 1.0, 0.0
-    coarse = attempt.get("coarse", 0.0)
-    return attempt.get("scale", 1.0) / (coarse or 1.0), coarse
+        return control.number(attempt["structure"][1]) or 1.0, 0.0  # of the file alone
+    return _scale(attempt), attempt.get("coarse", 0.0)
+
+
+def _scale(attempt: dict) -> float:
+    """What counts are multiplied with before they are stored."""
+    return attempt.get("scale", 1.0) / attempt.get("coarse", 1.0)
 
 
 def _as_type(image: np.ndarray, dtype: np.dtype) -> np.ndarray:

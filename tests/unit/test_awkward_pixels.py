@@ -39,7 +39,8 @@ def corner(shape, part):
 # BITPIX, BZERO, BSCALE and a BLANK that the type can hold.
 STORED = [
     (8, 0, 1, 255), (8, -128, 1, 7), (16, 0, 1, -32768), (16, 32768, 1, -32768), (16, 32768, 1, -30000),
-    (16, 0, 0.5, 9), (16, 5, 2, 11), (32, 0, 1, -(2**31)), (32, 2**31, 1, 77), (64, 0, 1, -1), (64, 2**63, 1, 12),
+    (16, 0, 0.5, 9), (16, 5, 2, 11),
+    (16, 32768, 1000, 11), (32, 0, 1, -(2**31)), (32, 2**31, 1, 77), (64, 0, 1, -1), (64, 2**63, 1, 12),
 ]  # fmt: skip
 
 
@@ -120,13 +121,14 @@ def test_a_filled_region_of_integers_is_bad(field, value):
     assert np.sqrt(np.median(exposure.variance)) == pytest.approx(SKY_NOISE, rel=0.01)
 
 
-@pytest.mark.parametrize("value", [-999.0, 1e30, -1e30])
+@pytest.mark.parametrize("value", [-999.0, -9999.0, 1e30, -1e30])
 def test_single_pixels_of_no_light_are_bad(field, value):
     image = field.image.copy()
     y, x = np.random.default_rng(3).integers(0, 512, (2, 500))
     image[y, x] = value
     exposure = detrend(Pixels(image), starfield.row(512, saturation=np.nan))
-    assert ((exposure.mask[y, x] & bits("BAD")) != 0).all() and np.isfinite(exposure.variance).all()
+    dead = (exposure.mask & bits("BAD")) != 0
+    assert dead[y, x].all() and dead.sum() <= len(x) and np.isfinite(exposure.variance).all()
     assert np.sqrt(np.median(exposure.variance)) == pytest.approx(SKY_NOISE, rel=0.02)
 
 
