@@ -4,4 +4,15 @@
 they make, or images that came flat-fielded, to an exposure.
 """
 
-__all__ = ["assemble", "detrend", "flaws", "image_files", "masters", "noise", "repair", "saturation", "signature"]
+__all__ = [
+    "assemble",
+    "detrend",
+    "filled",
+    "flaws",
+    "image_files",
+    "masters",
+    "noise",
+    "repair",
+    "saturation",
+    "signature",
+]

@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation
 
 from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, pixels_where, row_blocks
-from diaflow.isr import saturation
+from diaflow.isr import filled, saturation
 from diaflow.jit import EXACT
 from diaflow.pixels import background
 
@@ -27,7 +27,9 @@ HOT = 0.9  # saturated fraction of a row or column from which it is a defect, ch
 
 
 def mask_of(counts: np.ndarray, saturated: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mask of saturated pixels with their neighbours, of what holds no light, and of dead and hot rows and columns.
+    """Mask of saturated pixels with their neighbours, of what holds no light, and of flawed rows and columns.
+
+    Those are dead, hot, or filled in from their neighbours.
 
     A hot row or column is saturated (nearly) from end to end, unlike a bleed trail; it holds no starlight, so it is
     BAD only.
@@ -54,6 +56,7 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> tuple[np.ndarray, floa
     plateau = saturation.plateau(counts, saturated | (mask != 0))
     saturated |= (counts >= plateau) & (mask == 0)
     mask[constant(counts, saturated | (mask != 0))] = bits("BAD")
+    mask[filled.pixels(counts, saturated | (mask != 0))] = bits("BAD")
     y, x = pixels_where(saturated & (mask == 0))
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):

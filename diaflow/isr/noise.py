@@ -13,7 +13,7 @@ from numba import njit
 from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, row_blocks
 from diaflow.instruments.images import Pixels
-from diaflow.isr import flaws
+from diaflow.isr import filled, flaws
 from diaflow.jit import EXACT
 from diaflow.pixels import background
 from diaflow.statistics import COARSE, clipped_std, median_width, step_of
@@ -130,6 +130,7 @@ def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, flo
     typical = np.median(sparse(variance)[sparse(told)]) if sparse(told).any() else np.inf
     mask[~(told & (variance < flaws.ABSURD * typical)) | flaws.absurd(image)] |= bits("BAD")
     mask[flaws.constant(image, unusable(mask))] |= bits("BAD")
+    mask[filled.pixels(image, unusable(mask))] |= bits("BAD")
     saturated = in_planes(mask, "SAT")
     flaws.require_good(mask, saturated)
     sky, sigma = smooth_sky(image, unusable(mask))
