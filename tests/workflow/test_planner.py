@@ -84,7 +84,7 @@ def test_nothing_changed_nothing_runs(root, finished):
         ({"metadata": {"gain": 1.7}}, {"ingest", "jointcal", "calexp"} | AFTER_HEADERS | AFTER_CALEXP),
         ({"refcat": {"keep": {"id": 1}}}, {"refcat", "jointcal", "calexp"} | AFTER_CALEXP),
         ({"calexp": {"threshold": 6.0}}, {"jointcal", "calexp"} | AFTER_CALEXP),
-        ({"skymap": {"patch_size": 400}}, {"skymap", "select_template"} | AFTER_SKYMAP),
+        ({"skymap": {"patch_size": 400}}, {"ingest", "skymap", "select_template"} | AFTER_SKYMAP),
         ({"template": {"method": "psf_matched"}}, {"coadd_template"} | AFTER_TEMPLATE),
         ({"template": {"model_fwhm": 6.0}}, {"warp_matched", "coadd_template"} | AFTER_TEMPLATE),
         ({"template": {"visits": [1, 2]}}, {"select_template", "warp_matched", "coadd_template"} | AFTER_TEMPLATE),
