@@ -142,27 +142,8 @@ def remove_sky(exposure: Exposure) -> float:
     # the same everywhere where nothing scatters
     cells = left.cells if left.scatter else left.cells[:1, :1]
     exposure.image -= expanded(cells, exposure.shape, MESH * BIN)
-    _remove_levels(exposure)
     exposure.image[exposure.flagged("NO_DATA")] = 0
     return left.scatter
-
-
-def _remove_levels(exposure: Exposure) -> None:
-    """Subtract the means of columns and rows, weighed as those of cells: amplifiers leave steps between strips.
-
-    No smooth sky follows a step, which would pass for lines on both sides of it.
-    """
-    image, variance = exposure.image, exposure.variance
-    free = ~exposure.flagged(*photometry.UNUSABLE) & (image**2 < CLIP**2 * variance)
-    for axis, side in enumerate(image.shape):
-        count = free.sum(axis)
-        filled = count > MIN_CELL * side
-        if filled.sum() < 2:
-            return
-        total, noise = (np.sum(plane, axis, dtype=float, where=free) for plane in (image, variance))
-        mean, error2 = total / np.maximum(count, 1), np.where(filled, noise, np.inf) / np.maximum(count, 1) ** 2
-        scatter2 = _scatter2(mean[filled], error2[filled])
-        image -= np.expand_dims(mean * scatter2 / (scatter2 + error2), axis).astype(np.float32)
 
 
 def _scatter2(mean: np.ndarray, error2: np.ndarray) -> float:

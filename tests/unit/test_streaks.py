@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from builders import exposure
 from scipy.stats import poisson
 from triplets import stars
 
@@ -123,18 +122,3 @@ def test_the_sky_is_found_where_it_stands_out_and_left_alone_where_it_does_not()
     # A mean of 1600 pixels has 0.025 of noise, interpolation of the waves about as much; unmasked wings add to it.
     assert (found - sky)[40:-40, 40:-40].std() < 0.04 and abs((found - sky).mean()) < 0.01
     np.testing.assert_allclose(left.scatter, sky.std(), rtol=0.1)
-
-
-@pytest.mark.parametrize("along", [0, 1])
-def test_steps_between_amplifiers_are_taken_off_with_the_sky_and_noise_is_left_alone(along):
-    noise = np.random.default_rng(8).normal(size=SHAPE).astype(np.float32)
-    steps = np.expand_dims(np.repeat([0.3, -0.2, 0.1, -0.1], SHAPE[along] // 4), 1 - along).astype(np.float32)
-    sky = [exposure(noise + added) for added in (steps, 0)]
-    for one in sky:
-        binned.remove_sky(one)
-    # a mean of 1000 pixels has a noise of 0.03, the cells follow half of what is left
-    levels = (sky[0].image - noise).mean(1 - along)
-    assert np.std(steps) > 0.18 and np.std(levels) < 0.05
-    assert np.std(sky[1].image - noise) < 0.01
-    bins = binned.Bins.of(sky[0].image, sky[0].variance, np.zeros(SHAPE, bool))
-    assert not streaks.find(bins)
