@@ -139,7 +139,9 @@ def fits_time(lookup: Callable[[str], object], exptime: float) -> float:
             raise BadData(f"DATE-OBS {problem}", Kind.HEADER) from None
         dated = None  # it is not needed
     found = dated if mjd is None else _mjd_obs(mjd)
-    if dated is not None and abs(found - dated) > tolerance:
+    # An MJD of four decimals is told to 9 s.
+    written = 10.0 ** -len(str(mjd).partition(".")[2])
+    if dated is not None and abs(found - dated) > max(tolerance, written):
         raise BadData(f"MJD-OBS {mjd} and DATE-OBS {date} are {abs(found - dated) * 24:.3g} h apart", Kind.HEADER)
     return utc_to_tai(found) if scale in _UTC else found + _TO_TAI[scale] / DAY
 

@@ -140,7 +140,7 @@ def test_a_sky_that_the_library_cannot_measure_is_bad_data_with_its_traceback(fi
         raise RuntimeError("internal buffer full")
 
     monkeypatch.setattr("sep.Background", fail)
-    with pytest.raises(BadData, match="sky failed: internal buffer full"):
+    with pytest.raises(BadData, match="mesh of the background failed: internal buffer full"):
         detrend(Pixels(field.image), field.row)
     assert "RuntimeError" in caplog.text
 

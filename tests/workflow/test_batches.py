@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from plans import ask, outputs_made, planned, products
 
@@ -42,7 +43,7 @@ def test_tables_are_those_of_single_visits(paired_run, tiny_run):
         sorted((folder / RUN / "tables").glob("*.parquet")) for folder in (paired_run[0], tiny_run)
     )
     assert [path.name for path in tables_of_pairs] == [path.name for path in expected] != []
-    assert [path.read_bytes() for path in tables_of_pairs] == [path.read_bytes() for path in expected]
+    assert [pq.read_table(path) for path in tables_of_pairs] == [pq.read_table(path) for path in expected]
 
 
 def test_the_plan_is_what_is_run(paired_run):

@@ -65,7 +65,9 @@ def a_job_of(run: subprocess.Popen) -> psutil.Process | None:
     try:
         below = psutil.Process(run.pid).children(recursive=True)
         jobs = [
-            process for process in below if process.name().startswith("python") and SCRIPTS in process.cmdline()[-1]
+            process
+            for process in below
+            if process.name().startswith("python") and SCRIPTS in " ".join(process.cmdline()[-1:])
         ]
     except psutil.NoSuchProcess:
         return None

@@ -69,7 +69,7 @@ def start(code: Path, run: Path, config: dict, *arguments: str) -> None:
     ("module", "expected"),
     [
         ("report/page.py", {"report"}),
-        ("calibrate/tan_sip.py", {"jointcal", "calexp"} | AFTER_CALEXP),
+        ("calibrate/photocal.py", {"calexp"} | AFTER_CALEXP),
     ],
 )
 def test_a_changed_module_makes_its_own_products_again(code, workplace, tiny, module, expected):
