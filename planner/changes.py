@@ -8,7 +8,7 @@ import ast
 import re
 from collections.abc import Collection
 
-from diaflow.run.code import LENGTH
+from diaflow.store.provenance import LENGTH
 
 # Parameters that are not the value of a configuration key, and what they stand for.
 MEANING = {

@@ -119,10 +119,13 @@ def background(bins: Bins) -> Background:
     error2 = np.where(filled, variance, np.inf) / np.maximum(count, 1) ** 2
     weight = (1 / error2).sum()
     level = (mean / error2).sum() / weight
-    scatter2 = _scatter2(mean[filled], error2[filled])
+    noise2 = error2[filled].mean()
+    scatter2 = mean[filled].var() - noise2
+    # The variance of n values is known to sqrt(2 / n) of itself; less scatter than that is none.
+    scatter2 = scatter2 if scatter2 > 2 * noise2 * np.sqrt(2 / filled.sum()) else 0.0
     level *= level**2 / (level**2 + 1 / weight)
     cells = level + (mean - level) * scatter2 / (scatter2 + error2)
-    return Background(cells, float(np.sqrt(scatter2)), float(np.sqrt(error2[filled].mean())))
+    return Background(cells, float(np.sqrt(scatter2)), float(np.sqrt(noise2)))
 
 
 def remove_sky(exposure: Exposure) -> float:
@@ -144,13 +147,6 @@ def remove_sky(exposure: Exposure) -> float:
     exposure.image -= expanded(cells, exposure.shape, MESH * BIN)
     exposure.image[exposure.flagged("NO_DATA")] = 0
     return left.scatter
-
-
-def _scatter2(mean: np.ndarray, error2: np.ndarray) -> float:
-    """Variance of means beyond their noise; 0 where it is less than that of n values is known to, sqrt(2 / n)."""
-    noise2 = error2.mean()
-    scatter2 = mean.var() - noise2
-    return float(scatter2) if scatter2 > 2 * noise2 * np.sqrt(2 / len(mean)) else 0.0
 
 
 def expanded(cells: np.ndarray, shape: tuple[int, int], side: int) -> np.ndarray:

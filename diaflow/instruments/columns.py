@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from diaflow.errors import BadData, Kind
+from diaflow.sky.wcs_cards import finite_number
 from diaflow.store.ids import DETECTOR_BITS, MAX_VISIT
 
 # In this order: a rule may use the columns before its own.
@@ -91,12 +92,8 @@ def as_number(value: object, name: str = "value") -> float:
     BadData
         When it is none.
     """
-    try:
-        # Python reads 1_5 as 15.
-        number = np.nan if isinstance(value, bool) or "_" in str(value) else float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
+    number = finite_number(value)
+    if number is None:
         raise BadData(f"{name} {value} is not a number", Kind.HEADER)
     if abs(number) > LARGEST:
         raise BadData(f"{name} {value} is too large", Kind.HEADER)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from diaflow.errors import InputError
 from diaflow.store.files import write_text
+from diaflow.store.provenance import LENGTH, PACKAGE, digest
 
 REPOSITORY = Path(__file__).parent.parent.parent
-PACKAGE = "diaflow"
 SCHEMAS = Path(PACKAGE, "store", "schemas")  # of the tables, in the checkout
 # Packages whose results may differ in the last digits, or more, from one minor version to the next.
 NUMERICAL = ("astropy", "numba", "numpy", "scipy", "sep")
@@ -42,7 +42,6 @@ NEUTRAL = frozenset(
 # Assignments that change no product: lists of names, and parts of the configuration's schema, whose values reach
 # scripts as parameters.
 LISTS = frozenset({"__all__", "OPTIONS"})
-LENGTH = 12  # hexadecimal digits of a digest: two of a million states of the code agree with a chance of 2e-3
 
 
 @dataclass(frozen=True)
@@ -221,20 +220,6 @@ def source_of(path: Path, tables: Iterable[str]) -> Source:
     }
     imports = {name for node in nodes for name in _imported(node)}
     return Source(_digest(tree), sorted(imports), sorted(rooms), sorted(words & set(tables)))
-
-
-def digest(content: str | bytes) -> str:
-    """A short digest of a text.
-
-    Parameters
-    ----------
-    content : str or bytes
-
-    Returns
-    -------
-    str
-    """
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:LENGTH]
 
 
 @functools.cache

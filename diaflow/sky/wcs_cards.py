@@ -101,13 +101,31 @@ def only_value(header: fits.Header, key: str) -> object:
     return values[0] if values else None
 
 
-def _number(header: fits.Header, key: str) -> float:
-    value = only_value(header, key)
+def finite_number(value: object) -> float | None:
+    """The number that the value of a card is.
+
+    Parameters
+    ----------
+    value : object
+        A number, or text.
+
+    Returns
+    -------
+    float or None
+        None where it is none, or not finite.
+    """
     try:
+        # Python reads 1_5 as 15.
         number = np.nan if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _number(header: fits.Header, key: str) -> float:
+    value = only_value(header, key)
+    number = finite_number(value)
+    if number is None:
         raise BadData(f"unusable WCS: {key} '{value}' is not a number", Kind.WCS)
     # The order of a polynomial stays an integer, as astropy wants it.
     return int(number) if key.endswith("ORDER") else number
