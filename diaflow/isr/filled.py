@@ -12,6 +12,9 @@ CLIP = 6.0  # differences beyond are sources, and do not count with their neighb
 # Part of the noise of a line that its neighbours leave, below which they made it, and above which it must be in most
 # lines for that to be seen.  Chosen: white noise leaves 0.99, the rounding of noise of 1 DN in a filled line 0.3.
 UNEXPLAINED, ORDINARY = 0.5, 0.7
+# Of a line that must count to be judged: chance leaves less than UNEXPLAINED of 40 in one line of 10^9 (of the squares
+# of n rows four neighbours explain more than x with probability q^b (1 + b x), q = 1 - x, b = n / 2 - 2).
+LEAST_ROWS = 40
 RIDGE = 1e-6  # of the variance: neighbours that are left out, or equal
 
 
@@ -41,8 +44,9 @@ def _columns(counts: np.ndarray, unusable: np.ndarray) -> np.ndarray:
     if nx < side or ny <= side:
         return found
     covariance = _covariances(counts, unusable, side)
+    judged = covariance[:, NEIGHBOURS, NEIGHBOURS] > 0
     left = _left(covariance, np.zeros(covariance.shape[:2], bool))
-    while np.median(left) > ORDINARY and left.min() < UNEXPLAINED:
+    while judged.any() and np.median(left[judged]) > ORDINARY and left.min() < UNEXPLAINED:
         best = int(left.argmin())
         found[best + NEIGHBOURS] = True
         near = np.arange(max(0, best - NEIGHBOURS), min(len(left), best + NEIGHBOURS + 1))
@@ -62,6 +66,7 @@ def _covariances(counts: np.ndarray, unusable: np.ndarray, side: int) -> np.ndar
     usable &= np.abs(difference) <= CLIP * np.median(np.abs(difference), axis=0)
     windows = np.lib.stride_tricks.sliding_window_view(np.where(usable, difference, 0), side, axis=1)
     whole = np.lib.stride_tricks.sliding_window_view(usable, side, axis=1).all(-1)
+    whole &= whole.sum(0) >= LEAST_ROWS
     windows = np.ascontiguousarray((windows * whole[..., None]).transpose(1, 2, 0))
     return windows @ windows.transpose(0, 2, 1)
 

@@ -69,3 +69,13 @@ def test_a_filled_column_is_bad():
     fill(image, 50, [-1, 1], [0.5, 0.5])
     mask, _ = flaws.mask_of(image, np.zeros(SHAPE, bool))
     assert np.flatnonzero(((mask & bits("BAD")) != 0).all(0)).tolist() == [50]
+
+
+@pytest.mark.parametrize("rows", range(5, 50, 5))
+def test_columns_of_few_usable_pixels_are_not_judged(rows):
+    """Chance explains the noise of a few pixels: half of the columns have no more of them."""
+    image = sky(4)
+    unusable = np.zeros(SHAPE, bool)
+    unusable[: SHAPE[0] // 2 - 200 + rows, : SHAPE[1] // 2] = True
+    unusable[SHAPE[0] // 2 - 200 + rows + rows :, : SHAPE[1] // 2] = True
+    assert not filled.pixels(image, unusable).any()
