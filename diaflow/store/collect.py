@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diaflow.errors import InputError
-from diaflow.store import ids, tables
+from diaflow.store import ids, provenance, tables
 from diaflow.store.files import replacing
 
 # Rows of a parquet row group: large enough to compress well, small enough to hold in memory.
@@ -178,7 +178,8 @@ def _stream(
         tables.write(name, tables.empty(name), out)
         return
     order = [(column, "ascending") for column in ("visit", "detector", key)]
-    schema = _read(name, paths[0]).schema
+    # what made the parts did not make the whole
+    schema = _read(name, paths[0]).schema.with_metadata({b"note": b""} | provenance.metadata())
     with replacing(out) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
         waiting = []
         for path in paths:

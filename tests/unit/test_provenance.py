@@ -1,10 +1,11 @@
 """What products say of what made them."""
 
+import numpy as np
 import pytest
 from astropy.io import fits
 
 from diaflow.image.exposure_file import header_metadata, write_fits
-from diaflow.store import provenance, tables
+from diaflow.store import collect, provenance, tables
 
 INPUTS = ("results/main/calexp/17", "a file with ä and a name of " + 80 * "x")
 
@@ -67,3 +68,11 @@ def test_without_a_job_files_say_nothing(tmp_path):
     tables.write("exposure", tables.empty("exposure", 1), tmp_path / "a.parquet")
     assert provenance.read(tmp_path / "a.fits") is None and provenance.read(tmp_path / "a.parquet") is None
     assert len(tables.read("exposure", tmp_path / "a.parquet")) == 1
+
+
+def test_a_collected_table_says_what_collected_it(job, tmp_path):
+    tables.write("source", tables.from_columns("source", visit=np.array([17])), tmp_path / "17.parquet")
+    collecting = provenance.of_job({"code": "ba9876543210"}, [str(tmp_path / "17.parquet")])
+    provenance.begin(collecting)
+    collect.sources([tmp_path / "17.parquet"], tmp_path / "source.parquet")
+    assert provenance.read(tmp_path / "source.parquet") == collecting != job
