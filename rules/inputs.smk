@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from diaflow.errors import InputError
+from diaflow.forced import request
 from diaflow.instruments import maps
 from diaflow.refcat import convert, formats
 from diaflow.run import plan as planning
@@ -32,6 +33,9 @@ try:
         convert.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]
         CATALOGUE = path if config["images"] == "simulated" else formats.paths(path)
+    request.check(config["forced"])
+    POSITIONS = config["forced"]["positions"]
+    POSITION_FILES = formats.paths(POSITIONS["path"], "forced.positions.path") if POSITIONS else []
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -150,6 +154,38 @@ def patch_sources(wildcards):
 def visit_objects(visit):
     """The DIAObjects of all patches that a visit touches."""
     return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit]]
+
+
+def sky_of_visit(wildcards):
+    """The sky map around the tracts that a visit touches."""
+    return plan.sky_around(*sorted({tract for tract, _ in plan.patches[int(wildcards.visit)]}))
+
+
+# --- forced photometry ---
+
+POSITION_TABLE = [product("positions.parquet")] if POSITIONS else []
+# The tables of the variants that are asked for, but for that on differences, which every run has.
+FORCED_TABLES = {name: request.TABLES[name] for name in config["forced"]["variants"] if name != "diffim"}
+FORCED = {
+    name: request.visits(plan.visits if name == "calexp" else plan.science, config["forced"]["visits"])
+    for name in ("diffim", *FORCED_TABLES)
+}
+
+
+def template_mjd(wildcards):
+    """The mean date of the visits of a template."""
+    visits = template_visits(wildcards.tract, wildcards.patch, wildcards.band)
+    return sum(plan.dates[visit] for visit in visits) / max(len(visits), 1)
+
+
+def forced_parts(variant):
+    """The products of a variant of forced photometry."""
+    if variant == "dia_object_on_template":
+        keys = [(*patch, band) for patch in plan.science_patches() for band in sorted(set(plan.bands.values()))]
+        return [
+            product(f"forced/{variant}/{t}/{p}/{band}.parquet") for t, p, band in keys if (t, p, band) in plan.template
+        ]
+    return [product(f"forced/{variant}/{visit}.parquet") for visit in FORCED[variant]]
 
 
 # --- what a user should know before the run ---

@@ -55,7 +55,9 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path)
     _stream("dia_source", dia_source_paths, out, "diaSourceId", with_objects)
 
 
-def dia_forced_sources(paths: Paths, out: str | Path) -> None:
+def dia_forced_sources(
+    paths: Paths, out: str | Path, columns: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
+) -> None:
     """All forced photometry on difference images.
 
     Parameters
@@ -64,13 +66,47 @@ def dia_forced_sources(paths: Paths, out: str | Path) -> None:
         "dia_forced_source" tables, one per visit.
     out : path
         The collected table.
+    columns : callable, optional
+        Of rows of the table, the columns that are known only now, by name.
 
     Raises
     ------
     InputError
         When a table cannot be read or written; the message names it.
     """
-    _stream("dia_forced_source", paths, out, "diaForcedSourceId")
+
+    def filled(part: pa.Table) -> pa.Table:
+        rows = tables.from_columns("dia_forced_source", **{name: part[name].to_numpy() for name in part.column_names})
+        for name, values in columns(rows).items():
+            column = part.schema.get_field_index(name)
+            field = part.schema.field(column)
+            part = part.set_column(column, field, pa.array(values.astype(field.type.to_pandas_dtype())))
+        return part
+
+    _stream("dia_forced_source", paths, out, "diaForcedSourceId", *([filled] if columns else []))
+
+
+def forced(name: str, paths: Paths, out: str | Path) -> None:
+    """All forced photometry of a variant other than that on difference images.
+
+    Parameters
+    ----------
+    name : str
+        Of its table.
+    paths : sequence of paths
+        Tables of visits or of patches.
+    out : path
+        The collected table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
+    """
+    if "visit" in tables.columns(name):
+        _stream(name, paths, out, next(iter(tables.columns(name))))
+    else:
+        tables.write(name, tables.concatenate(name, [tables.read(name, path) for path in sorted(map(str, paths))]), out)
 
 
 def sources(paths: Paths, out: str | Path) -> None:
