@@ -164,11 +164,13 @@ def sky_of_visit(wildcards):
 # --- forced photometry ---
 
 POSITION_TABLE = [product("positions.parquet")] if POSITIONS else []
-# The tables of the variants that are asked for, but for that on differences, which every run has.
-FORCED_TABLES = {name: request.TABLES[name] for name in config["forced"]["variants"] if name != "diffim"}
+# The variants by their tables, but for that on differences, which every run has; and those of this run.
+VARIANTS = {table: variant for variant, table in request.TABLES.items() if variant != "diffim"}
+FORCED_TABLES = [table for table, variant in VARIANTS.items() if variant in config["forced"]["variants"]]
+# The visits of each variant.
 FORCED = {
-    name: request.visits(plan.visits if name == "calexp" else plan.science, config["forced"]["visits"])
-    for name in ("diffim", *FORCED_TABLES)
+    variant: request.visits(plan.visits if variant == "calexp" else plan.science, config["forced"]["visits"])
+    for variant in config["forced"]["variants"]
 }
 
 

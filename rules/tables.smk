@@ -27,23 +27,20 @@ rule tables:
         "../scripts/tables.py"
 
 
-for variant, name in FORCED_TABLES.items():
-
-    rule:
-        name:
-            f"forced_{variant}_table"
-        input:
-            forced_parts(variant),
-        output:
-            product(f"tables/{name}.parquet"),
-        log:
-            log_of(f"forced_{variant}_table"),
-        conda:
-            "../envs/diaflow.yaml"
-        resources:
-            mem_mb=2000,
-        params:
-            table=name,
-            code=CODE.digest("forced_table"),
-        script:
-            "../scripts/forced_table.py"
+rule forced_table:
+    input:
+        lambda wildcards: forced_parts(VARIANTS[wildcards.table]),
+    output:
+        product("tables/{table}.parquet"),
+    log:
+        log_of("forced_table/{table}"),
+    conda:
+        "../envs/diaflow.yaml"
+    wildcard_constraints:
+        table="|".join(VARIANTS),
+    resources:
+        mem_mb=2000,
+    params:
+        code=CODE.digest("forced_table"),
+    script:
+        "../scripts/forced_table.py"

@@ -6,7 +6,7 @@ from diaflow.store import collect
 
 
 def main(snakemake):
-    collect.forced(snakemake.params.table, snakemake.input, snakemake.output[0])
+    collect.forced(snakemake.wildcards.table, snakemake.input, snakemake.output[0])
 
 
 if __name__ == "__main__":
