@@ -107,7 +107,7 @@ def test_two_members_are_linked_by_option_and_three_are_preferred():
 def test_unrelated_sources_are_linked_as_seldom_as_chance_has_it():
     """40 sources per visit on 0.2 x 0.2 degrees, three visits an hour apart, rates up to 60 arcsec/h.
 
-    There are 40 * 40 pairs of the first two visits in 5.2e5 square arcseconds, of which pi 60**2 / 5.2e5 are slow enough:
+    There are 40 * 40 pairs of the first two visits in 5.2e5 square arcseconds, of which pi 60**2 / 5.2e5 are slow:
     35.  A third source is within 3 sqrt(2) * 0.1 sqrt(1 + 4 + 1) arcsec of where it should be, an area of 3.4 square
     arcseconds, with 40 * 3.4 / 5.2e5: 0.01 tracklets in a night.
     """
