@@ -1,25 +1,5 @@
 # PSF photometry at known positions, whether or not anything was detected there: a rule for each variant.
 
-if POSITIONS:
-
-    rule positions:
-        input:
-            POSITION_FILES,
-        output:
-            positions=POSITION_TABLE[0],
-        log:
-            log_of("positions"),
-        conda:
-            "../envs/diaflow.yaml"
-        resources:
-            mem_mb=1000,
-        params:
-            positions={key: value for key, value in POSITIONS.items() if key != "path"},
-            code=CODE.digest("positions"),
-        script:
-            "../scripts/positions.py"
-
-
 # A rule for each batch of visits, named after its first visit (forced_diffim_17), or one for any visit, as
 # rules/batches.smk says.
 for name, visits in batches("forced_diffim", alike=FORCED["diffim"].__contains__).items():
@@ -29,7 +9,7 @@ for name, visits in batches("forced_diffim", alike=FORCED["diffim"].__contains__
             name
         input:
             of_visits_by_name("dia_objects", visit_objects, visits),
-            positions=POSITION_TABLE,
+            positions=positions_of("positions"),
             calexps=[product(f"calexp/{visit}") for visit in visits],
             diffims=[product(f"diffim/{visit}") for visit in visits],
             summaries=[product(f"diffim_summary/{visit}.parquet") for visit in visits],
@@ -54,7 +34,7 @@ for name, visits in batches("forced_calexp", alike=FORCED.get("calexp", []).__co
         name:
             name
         input:
-            positions=POSITION_TABLE,
+            positions=positions_of("positions"),
             calexps=[product(f"calexp/{visit}") for visit in visits],
             summaries=[product(f"visit_summary/{visit}.parquet") for visit in visits],
         output:
@@ -94,7 +74,7 @@ rule forced_dia_source_on_template:
 
 rule forced_dia_object_on_template:
     input:
-        positions=POSITION_TABLE,
+        positions=positions_of("positions"),
         dia_objects=product("dia_object/{tract}/{patch}.parquet"),
         template=product("coadd/template/{tract}/{patch}/{band}.fits"),
     output:
@@ -107,7 +87,7 @@ rule forced_dia_object_on_template:
         mem_mb=1500,
     params:
         skymap=sky_around,
-        mjd=template_mjd if POSITIONS else None,
+        mjd=template_mjd if "positions" in POSITIONS else None,
         code=CODE.digest("forced_dia_object_on_template"),
     script:
         "../scripts/forced_dia_object_on_template.py"

@@ -9,7 +9,7 @@ from snakemake.logging import logger
 from diaflow.errors import InputError
 from diaflow.forced import request
 from diaflow.instruments import maps
-from diaflow.refcat import convert, formats
+from diaflow.refcat import convert, formats, positions
 from diaflow.run import plan as planning
 from diaflow.run import select
 from diaflow.run.config import method_options, of_chosen_methods, read, validated
@@ -34,8 +34,15 @@ try:
         path = config["refcat"]["path"]
         CATALOGUE = path if config["images"] == "simulated" else formats.paths(path)
     request.check(config["forced"])
-    POSITIONS = config["forced"]["positions"]
-    POSITION_FILES = formats.paths(POSITIONS["path"], "forced.positions.path") if POSITIONS else []
+    # Tables of the user's: product, section of the configuration that describes it, and its files.
+    POSITIONS = {}
+    for name, section, entry in (
+        ("positions", "forced.positions", config["forced"]["positions"]),
+        ("known", "associate.known", config["associate"]["known"]),
+    ):
+        if entry:
+            positions.check(entry, section)
+            POSITIONS[name] = section, entry, formats.paths(entry["path"], f"{section}.path")
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -77,6 +84,11 @@ def reference_sources(visit):
     """The sources that a visit is calibrated against where there is no reference catalogue."""
     reference = REFERENCE_VISITS.get(visit)
     return [] if reference is None else product(f"src/{reference}.parquet")
+
+
+def positions_of(name):
+    """The product of a table of the user's; none where there is no table."""
+    return [product(f"{name}.parquet")] if name in POSITIONS else []
 
 
 # --- the sky ---
@@ -163,7 +175,6 @@ def sky_of_visit(wildcards):
 
 # --- forced photometry ---
 
-POSITION_TABLE = [product("positions.parquet")] if POSITIONS else []
 # The variants by their tables, but for that on differences, which every run has; and those of this run.
 VARIANTS = {table: variant for variant, table in request.TABLES.items() if variant != "diffim"}
 FORCED_TABLES = [table for table, variant in VARIANTS.items() if variant in config["forced"]["variants"]]

@@ -12,6 +12,7 @@ rule tables:
         links=[product(f"dia_link/{tract}/{patch}.parquet") for tract, patch in plan.science_patches()],
         forced=forced_parts("diffim"),
         selection=product("selection.parquet"),
+        known=positions_of("known"),
     output:
         **{name: product(f"tables/{name}.parquet") for name in TABLES},
     log:
@@ -22,6 +23,7 @@ rule tables:
         mem_mb=2000,
     params:
         quiet=config["forced"]["quiet"],
+        radius=config["associate"]["radius"] if "known" in POSITIONS else None,
         code=CODE.digest("tables"),
     script:
         "../scripts/tables.py"
@@ -34,10 +36,10 @@ rule forced_table:
         product("tables/{table}.parquet"),
     log:
         log_of("forced_table/{table}"),
-    conda:
-        "../envs/diaflow.yaml"
     wildcard_constraints:
         table="|".join(VARIANTS),
+    conda:
+        "../envs/diaflow.yaml"
     resources:
         mem_mb=2000,
     params:

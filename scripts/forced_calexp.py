@@ -5,16 +5,17 @@ from functools import partial
 
 from diaflow.run import job, parallel
 
-from diaflow.forced import catalogue
 from diaflow.forced.calexp import forced_photometry
+from diaflow.forced.positions import Positions
 from diaflow.image.exposure import Exposure
+from diaflow.refcat.positions import at
 from diaflow.store import tables
 
 
 def measure(row, chosen, calexps, aperture):
     """Forced photometry on one detector; `row` is that of its calexp in "visit_summary"."""
     exposure = Exposure.read(calexps[row["visit"]] / f"{row['detector']}.fits")
-    positions = catalogue.at(chosen, row["mjd"])
+    positions = Positions.of(at(chosen, row["mjd"]), "positionId")
     return forced_photometry(exposure, positions, aperture, float(row["aperture_correction"]))
 
 

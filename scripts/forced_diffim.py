@@ -5,10 +5,10 @@ from functools import partial
 
 from diaflow.run import job, parallel
 
-from diaflow.forced import catalogue
 from diaflow.forced.diffim import forced_photometry
 from diaflow.forced.positions import Positions
 from diaflow.image.exposure import Exposure
+from diaflow.refcat.positions import at
 from diaflow.store import tables
 
 
@@ -17,7 +17,9 @@ def measure(row, objects, chosen, calexps, diffims):
     visit, name = row["visit"], f"{row['detector']}.fits"
     difference, science = (Exposure.read(folders[visit] / name) for folders in (diffims, calexps))
     template = Exposure.read(diffims[visit] / f"{row['detector']}_template.fits")
-    positions = Positions.joined([objects[visit], *(catalogue.at(table, row["mjd"]) for table in chosen)])
+    positions = Positions.joined(
+        [objects[visit], *(Positions.of(at(table, row["mjd"]), "positionId") for table in chosen)]
+    )
     factors = row["science_variance_factor"], row["template_noise"]
     return forced_photometry(difference, science, template.variance, positions, *factors)
 
@@ -26,7 +28,7 @@ def read_objects(paths):
     """The positions of the DIAObjects of some patches."""
     columns = ["diaObjectId", "ra", "dec"]
     table = tables.concatenate("dia_object", [tables.read("dia_object", path, columns) for path in paths])
-    return Positions(table["ra"], table["dec"], {"diaObjectId": table["diaObjectId"]})
+    return Positions.of(table, "diaObjectId")
 
 
 def main(snakemake):

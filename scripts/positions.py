@@ -1,17 +1,17 @@
-"""Read the user's positions."""
+"""Read a table of positions of the user's: where to measure, or what is known to be there."""
 
 import logging
 
 from diaflow.run import job
 
-from diaflow.forced import catalogue
+from diaflow.refcat import positions
 from diaflow.store import tables
 
 
 def main(snakemake):
-    positions = catalogue.convert(snakemake.input, snakemake.params.positions)
-    tables.write("position", positions, snakemake.output.positions)
-    logging.info("%d positions", len(positions))
+    table = positions.convert(snakemake.input, snakemake.params.positions, snakemake.params.section)
+    tables.write("position", table, snakemake.output.positions)
+    logging.info("%d positions", len(table))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def forced_photometry(sources: np.ndarray, templates: Sequence[str | Path], skym
         flux.
     """
     sources = sources[np.isfinite(sources["ra"]) & np.isfinite(sources["dec"])]
-    positions = Positions(sources["ra"], sources["dec"], {"diaSourceId": sources["diaSourceId"]})
+    positions = Positions.of(sources, "diaSourceId")
     tract, patch = skymap.owner(positions.ra, positions.dec)
     parts = [_on_patch(positions, Path(path)) for path in templates]
     measured = tables.concatenate(NAME, parts)

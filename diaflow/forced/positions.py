@@ -36,6 +36,23 @@ class Positions:
         return Positions(self.ra[rows], self.dec[rows], {name: ids[rows] for name, ids in self.ids.items()})
 
     @classmethod
+    def of(cls, table: np.ndarray, name: str) -> "Positions":
+        """The positions of a table.
+
+        Parameters
+        ----------
+        table : structured array
+            With columns ra, dec and `name`.
+        name : str
+            Column of the identifier.
+
+        Returns
+        -------
+        Positions
+        """
+        return cls(table["ra"], table["dec"], {name: table[name]})
+
+    @classmethod
     def joined(cls, parts: Sequence["Positions"]) -> "Positions":
         """Several sets of positions one after the other.
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from diaflow.errors import InputError
 
 _log = logging.getLogger(__name__)
-SECTION = "forced.positions"  # of the configuration
 # The collected table of each variant.
 TABLES = {
     "diffim": "dia_forced_source",
@@ -17,7 +16,7 @@ TABLES = {
 
 
 def check(config: dict) -> None:
-    """Refuse what is wrong before any file is opened.
+    """Refuse what cannot be measured.
 
     Parameters
     ----------
@@ -27,18 +26,10 @@ def check(config: dict) -> None:
     Raises
     ------
     InputError
-        When there are no positions for calexp to measure, proper motions have no epoch, or what moves by its rows has
-        proper motions or no identifier.
+        When there are no positions for calexp to measure.
     """
-    positions = config["positions"]
-    if positions is None:
-        if "calexp" in config["variants"]:
-            raise InputError(f"forced.variants: calexp measures at {SECTION}, which is missing")
-        return
-    if positions["pm"] and positions["epoch"] is None:
-        raise InputError(f"{SECTION}.epoch is missing: proper motions ({SECTION}.pm) count from it")
-    if positions["mjd"] and (positions["pm"] or positions["id"] is None):
-        raise InputError(f"{SECTION}.mjd: positions by date need an identifier and have no proper motion")
+    if config["positions"] is None and "calexp" in config["variants"]:
+        raise InputError("forced.variants: calexp measures at forced.positions, which is missing")
 
 
 def visits(available: Sequence[int], wanted: Sequence[int]) -> list[int]:

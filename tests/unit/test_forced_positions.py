@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow.errors import InputError
-from diaflow.forced import catalogue, request
+from diaflow.forced import request
 from diaflow.forced.positions import Positions
+from diaflow.refcat import positions
+from diaflow.store import tables
 
 CONFIG = {"id": "id", "ra": "ra", "dec": "dec", "pm": [], "epoch": None, "mjd": None}
 
@@ -20,7 +22,7 @@ def table(tmp_path, config=(), **columns):
     """The user's table, written as CSV and read."""
     path = tmp_path / "mine.csv"
     Table(columns).write(path, format="ascii.csv", overwrite=True)
-    return catalogue.convert([path], CONFIG | dict(config))
+    return positions.convert([path], CONFIG | dict(config), "forced.positions")
 
 
 def test_identifiers_of_any_kind_are_kept(tmp_path):
@@ -28,8 +30,8 @@ def test_identifiers_of_any_kind_are_kept(tmp_path):
     rows = table(tmp_path, id=["17", str(big), "SN 2026a"], ra=[10.0, 20.0, 30.0], dec=[1.0, 2.0, 3.0])
     assert {17, big} < set(rows["positionId"].tolist())
     assert sorted(rows["name"]) == sorted(["17", str(big), "SN 2026a"])
-    at = catalogue.at(rows, 60000.0)
-    assert dict(zip(at.ids["positionId"], at.ra))[big] == 20.0
+    at = positions.at(rows, 60000.0)
+    assert dict(zip(at["positionId"], at["ra"]))[big] == 20.0
     none = table(tmp_path, {"id": None}, ra=[10.0, 20.0], dec=[1.0, 2.0])
     assert len(set(none["positionId"])) == 2
 
@@ -47,8 +49,8 @@ def test_stars_move_by_their_proper_motion(tmp_path, dec):
     motion = {"pm_ra_cosdec": 3 * u.arcsec / u.yr, "pm_dec": -2 * u.arcsec / u.yr, "distance": 1 * u.kpc}
     start = SkyCoord(359.9999 * u.deg, dec * u.deg, obstime=Time(2016.0, format="jyear", scale="tcb"), **motion)
     true = start.apply_space_motion(Time(mjd, format="mjd", scale="tai"))
-    at = catalogue.at(rows, mjd)
-    assert SkyCoord(at.ra[0] * u.deg, at.dec[0] * u.deg).separation(true).arcsec < 5e-3
+    at = positions.at(rows, mjd)
+    assert SkyCoord(at["ra"][0] * u.deg, at["dec"][0] * u.deg).separation(true).arcsec < 5e-3
 
 
 @settings(max_examples=30, deadline=None)
@@ -59,12 +61,12 @@ def test_stars_move_by_their_proper_motion(tmp_path, dec):
 def test_what_moves_is_on_the_great_circle_between_its_dates(ra, dec, angle, length, part):
     begin = SkyCoord(ra * u.deg, dec * u.deg)
     end = begin.directional_offset_by(angle * u.deg, length * u.deg)
-    rows = np.zeros(2, catalogue.tables.empty("position").dtype)
+    rows = np.zeros(2, tables.empty("position").dtype)
     rows["positionId"], rows["mjd"] = 5, [60000.0, 60010.0]
     rows["ra"], rows["dec"] = [ra, end.ra.deg], [dec, end.dec.deg]
-    at = catalogue.at(rows, 60000.0 + 10 * part)
+    at = positions.at(rows, 60000.0 + 10 * part)
     true = begin.directional_offset_by(angle * u.deg, part * length * u.deg)
-    assert SkyCoord(at.ra[0] * u.deg, at.dec[0] * u.deg).separation(true).arcsec < 1e-4
+    assert SkyCoord(at["ra"][0] * u.deg, at["dec"][0] * u.deg).separation(true).arcsec < 1e-4
 
 
 def test_nothing_is_anywhere_before_its_first_or_after_its_last_date(tmp_path):
@@ -76,8 +78,8 @@ def test_nothing_is_anywhere_before_its_first_or_after_its_last_date(tmp_path):
         "mjd": [60000, 60005, 60002, 60006],
     }
     rows = table(tmp_path, dates, **columns)
-    where = {mjd: dict(zip(at.ids["positionId"].tolist(), at.ra)) for mjd in (59999, 60000, 60001, 60002, 60003, 60006)
-             for at in [catalogue.at(rows, mjd)]}  # fmt: skip
+    where = {mjd: dict(zip(at["positionId"].tolist(), at["ra"])) for mjd in (59999, 60000, 60001, 60002, 60003, 60006)
+             for at in [positions.at(rows, mjd)]}  # fmt: skip
     assert {mjd: sorted(found) for mjd, found in where.items()} == {
         59999: [], 60000: [7], 60001: [7], 60002: [7], 60003: [], 60006: [9],
     }  # fmt: skip
@@ -100,16 +102,16 @@ def test_what_is_wrong_is_named(tmp_path, config, columns, message):
 
 
 @pytest.mark.parametrize(
-    "forced, message",
-    [
-        ({"variants": ["diffim", "calexp"], "positions": None}, "forced.positions, which is missing"),
-        ({"variants": ["diffim"], "positions": CONFIG | {"pm": ["a", "b"]}}, "epoch is missing"),
-        ({"variants": ["diffim"], "positions": CONFIG | {"mjd": "mjd", "id": None}}, "need an identifier"),
-    ],
+    "config, message", [({"pm": ["a", "b"]}, "epoch is missing"), ({"mjd": "mjd", "id": None}, "need an identifier")]
 )
-def test_what_cannot_work_is_refused_before_any_job(forced, message):
+def test_what_cannot_work_is_refused_before_any_job(config, message):
     with pytest.raises(InputError, match=message):
-        request.check(forced)
+        positions.check(CONFIG | config, "forced.positions")
+
+
+def test_calexps_are_measured_at_positions_of_the_users_alone():
+    with pytest.raises(InputError, match="forced.positions, which is missing"):
+        request.check({"variants": ["diffim", "calexp"], "positions": None})
 
 
 def test_sets_of_positions_are_joined_with_zero_for_what_they_are_not():
