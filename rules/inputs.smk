@@ -7,8 +7,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from diaflow.errors import InputError
+from diaflow.forced import request
 from diaflow.instruments import maps
-from diaflow.refcat import convert, formats
+from diaflow.refcat import convert, formats, positions
 from diaflow.run import plan as planning
 from diaflow.run import select
 from diaflow.run.config import method_options, of_chosen_methods, read, validated
@@ -32,6 +33,16 @@ try:
         convert.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]
         CATALOGUE = path if config["images"] == "simulated" else formats.paths(path)
+    request.check(config["forced"])
+    # Tables of the user's: product, section of the configuration that describes it, and its files.
+    POSITIONS = {}
+    for name, section, entry in (
+        ("positions", "forced.positions", config["forced"]["positions"]),
+        ("known", "associate.known", config["associate"]["known"]),
+    ):
+        if entry:
+            positions.check(entry, section)
+            POSITIONS[name] = section, entry, formats.paths(entry["path"], f"{section}.path")
 except InputError as error:
     raise WorkflowError(str(error))
 
@@ -73,6 +84,11 @@ def reference_sources(visit):
     """The sources that a visit is calibrated against where there is no reference catalogue."""
     reference = REFERENCE_VISITS.get(visit)
     return [] if reference is None else product(f"src/{reference}.parquet")
+
+
+def positions_of(name):
+    """The product of a table of the user's; none where there is no table."""
+    return [product(f"{name}.parquet")] if name in POSITIONS else []
 
 
 # --- the sky ---
@@ -150,6 +166,39 @@ def patch_sources(wildcards):
 def visit_objects(visit):
     """The DIAObjects of all patches that a visit touches."""
     return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit]]
+
+
+def sky_of_visit(wildcards):
+    """The sky map around the tracts that a visit touches."""
+    return plan.sky_around(*sorted({tract for tract, _ in plan.patches[int(wildcards.visit)]}))
+
+
+# --- forced photometry ---
+
+# The variants by their tables, but for that on differences, which every run has; and those of this run.
+VARIANTS = {table: variant for variant, table in request.TABLES.items() if variant != "diffim"}
+FORCED_TABLES = [table for table, variant in VARIANTS.items() if variant in config["forced"]["variants"]]
+# The visits of each variant.
+FORCED = {
+    variant: request.visits(plan.visits if variant == "calexp" else plan.science, config["forced"]["visits"])
+    for variant in config["forced"]["variants"]
+}
+
+
+def template_mjd(wildcards):
+    """The mean date of the visits of a template."""
+    visits = template_visits(wildcards.tract, wildcards.patch, wildcards.band)
+    return sum(plan.dates[visit] for visit in visits) / max(len(visits), 1)
+
+
+def forced_parts(variant):
+    """The products of a variant of forced photometry."""
+    if variant == "dia_object_on_template":
+        keys = [(*patch, band) for patch in plan.science_patches() for band in sorted(set(plan.bands.values()))]
+        return [
+            product(f"forced/{variant}/{t}/{p}/{band}.parquet") for t, p, band in keys if (t, p, band) in plan.template
+        ]
+    return [product(f"forced/{variant}/{visit}.parquet") for visit in FORCED[variant]]
 
 
 # --- what a user should know before the run ---

@@ -1,4 +1,4 @@
-# The reference catalogue, sorted on the sky.
+# The reference catalogue, sorted on the sky, and tables of positions of the user's.
 
 
 if config["refcat"]:
@@ -19,3 +19,26 @@ if config["refcat"]:
             code=CODE.digest("refcat"),
         script:
             "../scripts/refcat.py"
+
+
+for name, (section, entry, files) in POSITIONS.items():
+
+    rule:
+        name:
+            name
+        input:
+            files,
+        output:
+            positions=product(f"{name}.parquet"),
+        log:
+            log_of(name),
+        conda:
+            "../envs/diaflow.yaml"
+        resources:
+            mem_mb=1000,
+        params:
+            positions={key: value for key, value in entry.items() if key != "path"},
+            section=section,
+            code=CODE.digest("positions"),
+        script:
+            "../scripts/positions.py"

@@ -10,8 +10,9 @@ rule tables:
         dia_sources=[product(f"dia_source/{visit}.parquet") for visit in plan.science],
         dia_objects=[product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.science_patches()],
         links=[product(f"dia_link/{tract}/{patch}.parquet") for tract, patch in plan.science_patches()],
-        forced=[product(f"forced/diffim/{visit}.parquet") for visit in plan.science],
+        forced=forced_parts("diffim"),
         selection=product("selection.parquet"),
+        known=positions_of("known"),
     output:
         **{name: product(f"tables/{name}.parquet") for name in TABLES},
     log:
@@ -21,6 +22,27 @@ rule tables:
     resources:
         mem_mb=2000,
     params:
+        quiet=config["forced"]["quiet"],
+        radius=config["associate"]["radius"] if "known" in POSITIONS else None,
         code=CODE.digest("tables"),
     script:
         "../scripts/tables.py"
+
+
+rule forced_table:
+    input:
+        lambda wildcards: forced_parts(VARIANTS[wildcards.table]),
+    output:
+        product("tables/{table}.parquet"),
+    log:
+        log_of("forced_table/{table}"),
+    wildcard_constraints:
+        table="|".join(VARIANTS),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=CODE.digest("forced_table"),
+    script:
+        "../scripts/forced_table.py"

@@ -1,29 +1,21 @@
-"""Forced photometry on a difference image, and on its calexp, at the positions of DIAObjects.
-
-Positions become pixels by the WCS of the difference image and are not fitted.  Every position on the image gives one
-row; where there is no usable pixel the fluxes are NaN and flagged, never 0.
-"""
+"""Forced photometry on a difference image, and on its calexp, at the positions of DIAObjects and the user's own."""
 
 import numpy as np
 
-from diaflow.forced.positions import positions_inside
+from diaflow.forced import measure
+from diaflow.forced.positions import Positions
 from diaflow.image.exposure import Exposure
-from diaflow.image.planes import bits
 from diaflow.measure import photometry
-from diaflow.store import ids as identifiers
-from diaflow.store import tables
-
-# Planes that make a measurement suspect when they are in its central 3 x 3.
-UNRELIABLE = (*photometry.UNUSABLE, "INTRP", "SUSPECT", "STREAK")
+from diaflow.store import ids
 
 
 def forced_photometry(
     difference: Exposure,
     science: Exposure,
-    ra: np.ndarray,
-    dec: np.ndarray,
-    ids: np.ndarray,
+    template_variance: np.ndarray,
+    positions: Positions,
     science_variance_factor: float,
+    template_noise: float,
 ) -> np.ndarray:
     """PSF fluxes on a difference image and its calexp at fixed positions.
 
@@ -31,33 +23,28 @@ def forced_photometry(
     ----------
     difference, science : Exposure
         Difference image and calexp, on the same pixels.
-    ra, dec : (n,) arrays
-        Positions, ICRS [deg].
-    ids : (n,) int64 array
-        DIAObject at each position.
-    science_variance_factor : float
-        By which the variance plane of the calexp must be multiplied to agree with its sky: the column of
-        "diffim_summary".
+    template_variance : (ny, nx) array
+        Variance plane of the template as it was subtracted [nJy**2].
+    positions : Positions
+        With diaObjectId, positionId or both.
+    science_variance_factor, template_noise : float
+        By which the variance planes of calexp and template must be multiplied: to agree with the sky, and to be what
+        the template adds to the noise of PSF fluxes on the difference.  The columns of "diffim_summary".
 
     Returns
     -------
     table "dia_forced_source"
         One row for each position on the pixels of the image, in the order of the positions.
     """
-    ra, dec, ids = np.asarray(ra, float), np.asarray(dec, float), np.asarray(ids, np.int64)
-    inside, x, y = positions_inside(difference.wcs, difference.shape, ra, dec)
-    table = tables.empty("dia_forced_source", len(x))
-    metadata = difference.metadata
-    table["diaForcedSourceId"] = identifiers.source_ids(metadata["visit"], metadata["detector"], len(x))
-    table["diaObjectId"], table["ra"], table["dec"], table["x"], table["y"] = ids[inside], ra[inside], dec[inside], x, y
-    table["visit"], table["detector"], table["band"] = metadata["visit"], metadata["detector"], metadata["band"]
-    table["midpointMjdTai"] = metadata["mjd"]
+    table = measure.at_positions("dia_forced_source", difference, positions)
+    metadata, x, y = difference.metadata, table["x"], table["y"]
+    table["diaForcedSourceId"] = ids.source_ids(metadata["visit"], metadata["detector"], len(table))
+    table["visit"], table["detector"], table["midpointMjdTai"] = (metadata[k] for k in ("visit", "detector", "mjd"))
     table["visitInTemplate"] = metadata.get("visit_in_template", False)
-    on_difference, on_science = (photometry.exposure_flux(exposure, x, y) for exposure in (difference, science))
-    table["psfFlux"], table["psfFluxErr"] = on_difference.flux, on_difference.err
+    good = ~difference.flagged(*photometry.UNUSABLE)
+    of_template = photometry.psf_flux(difference.image, template_variance, good, difference.psf, x, y)
+    table["psfFluxErrTemplate"] = of_template.err * np.sqrt(template_noise)
+    on_science = photometry.exposure_flux(science, x, y)
     table["scienceFlux"] = on_science.flux
     table["scienceFluxErr"] = on_science.err * np.sqrt(science_variance_factor)
-    table["psfFlux_flag"] = ~np.isfinite(table["psfFlux"])
-    centre = photometry.planes_within(difference.mask, x, y, photometry.CENTRE_RADIUS)
-    table["pixelFlags"] = (centre & bits(*UNRELIABLE)) != 0
     return table

@@ -3,6 +3,18 @@
 In comes the `refcat` section of the configuration, which names the files and their columns.  `convert` streams the
 files (`formats`), brings the columns to AB magnitudes and degrees (`standard`) and writes them in the order of their
 HEALPix pixels (`healpix`, `store`); `store.stars_around` reads the stars around one image, moved to its date.
+`positions` reads tables of the user's that are no catalogues of stars: where to measure, what is known.
 """
 
-__all__ = ["astropymeta", "columns", "convert", "formats", "healpix", "identifiers", "standard", "store", "textfiles"]
+__all__ = [
+    "astropymeta",
+    "columns",
+    "convert",
+    "formats",
+    "healpix",
+    "identifiers",
+    "positions",
+    "standard",
+    "store",
+    "textfiles",
+]

@@ -29,13 +29,15 @@ DESCRIPTION = b"table_meta_yaml"  # of the columns, in parquet files of astropy
 VOTABLE = b"IVOA.VOTable-Parquet.content"  # the same as a VOTable without rows (VOParquet convention 1.0)
 
 
-def paths(path: str) -> list[str]:
+def paths(path: str, key: str = "refcat.path") -> list[str]:
     """The files of a catalogue.
 
     Parameters
     ----------
     path : str
         A folder, whose FITS and parquet files count; a file; or a glob.
+    key : str
+        Of the configuration that has the path.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def paths(path: str) -> list[str]:
     else:
         files = [path] if Path(path).exists() else glob.glob(path, recursive=True)
     if not files:
-        raise InputError(f"refcat.path: no reference catalogue {path}")
+        raise InputError(f"{key}: no reference catalogue {path}")
     return sorted(files)
 
 

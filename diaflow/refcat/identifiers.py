@@ -19,13 +19,15 @@ _SHIFTS_AND_FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
-def of_column(column: Column) -> np.ndarray:
+def of_column(column: Column, key: str = "refcat.id") -> np.ndarray:
     """Identifiers of a column.
 
     Parameters
     ----------
     column : Column
         Integers, whole numbers or text.
+    key : str
+        Of the configuration that names the column.
 
     Returns
     -------
@@ -43,13 +45,13 @@ def of_column(column: Column) -> np.ndarray:
         values = pc.if_else(pc.is_nan(values), None, values)
     if values.null_count:
         missing = f"{values.null_count} rows with a position have no identifier"
-        raise InputError(f"column '{column.name}' (refcat.id): {missing}; refcat.id: null makes them of the positions")
+        raise InputError(f"column '{column.name}' ({key}): {missing}; {key}: null makes them of the positions")
     if column.is_text or pa.types.is_uint64(values.type):
         return _of_text(pc.cast(values, pa.string()))
     try:
         return pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
     except pa.ArrowException as error:
-        raise InputError(f"column '{column.name}' (refcat.id) holds numbers that are not whole") from error
+        raise InputError(f"column '{column.name}' ({key}) holds numbers that are not whole") from error
 
 
 def of_positions(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:

@@ -62,15 +62,8 @@ def rows(block: Block, config: dict) -> np.ndarray:
     InputError
         When a column is not numeric, has an impossible unit or leaves a star without an identifier.
     """
-    of = {name: columns.column(name, *entry) for name, entry in block.items()}
-    ra, dec = columns.right_ascension(of[config["ra"]]), columns.declination(of[config["dec"]])
-    placed = (np.abs(ra) <= 360) & (np.abs(dec) <= 90)
-    ra, dec = ra[placed] % 360, dec[placed]
-    of = {name: column._replace(values=column.values.filter(pa.array(placed))) for name, column in of.items()}
-
-    id_column = config["id"]
-    ids = identifiers.of_positions(ra, dec) if id_column is None else identifiers.of_column(of[id_column])
-    values = {"id": ids, "ra": ra, "dec": dec, "star": np.ones(len(ra), bool)}
+    of, values = placed(block, config, "refcat")
+    values["star"] = np.ones(len(values["ra"]), bool)
     measured = {band: _measured(of, config, band) for band in config["bands"]}
     for band, (mag, err) in measured.items():
         if term := config["colour_terms"].get(band):
@@ -78,11 +71,45 @@ def rows(block: Block, config: dict) -> np.ndarray:
         values |= {f"{band}_mag": mag, f"{band}_mag_err": err}
     if config["pos_err"]:
         values["pos_err"] = _position_errors([of[name] for name in config["pos_err"]])
-    if config["pm"]:
-        values |= _motion([of[name] for name in config["pm"]], of.get(config["epoch"]), config["epoch"])
     for name, value in config["keep"].items():
         values["star"] &= columns.equals(of[name], value)
     return tables.from_columns("refcat_store", list(config["bands"]), **values)
+
+
+def placed(block: Block, config: dict, section: str) -> tuple[dict[str, Column], dict[str, np.ndarray]]:
+    """The rows of a block that have a position, and what is known of where they are.
+
+    Parameters
+    ----------
+    block : dict
+        Values (numpy or pyarrow) and unit of the columns that `config` names.
+    config : dict
+        Keys id, ra, dec, pm and epoch as in the `refcat` section of the configuration.
+    section : str
+        Name of the section, for what is said of wrong input.
+
+    Returns
+    -------
+    columns : dict of str to Column
+    values : dict of str to (n,) arrays
+        id, ra and dec [deg] and, where there are proper motions, pm_ra, pm_dec [deg/d] and epoch [MJD].
+
+    Raises
+    ------
+    InputError
+        As `rows`.
+    """
+    of = {name: columns.column(name, *entry) for name, entry in block.items()}
+    ra, dec = columns.right_ascension(of[config["ra"]]), columns.declination(of[config["dec"]])
+    there = (np.abs(ra) <= 360) & (np.abs(dec) <= 90)
+    ra, dec = ra[there] % 360, dec[there]
+    of = {name: column._replace(values=column.values.filter(pa.array(there))) for name, column in of.items()}
+    name = config["id"]
+    ids = identifiers.of_positions(ra, dec) if name is None else identifiers.of_column(of[name], f"{section}.id")
+    values = {"id": ids, "ra": ra, "dec": dec}
+    if config["pm"]:
+        values |= _motion([of[name] for name in config["pm"]], of.get(config["epoch"]), config["epoch"], section)
+    return of, values
 
 
 def colour_corrected(
@@ -127,7 +154,7 @@ def _position_errors(errors: list[Column]) -> np.ndarray:
     return np.sqrt(np.mean(squares, axis=0))
 
 
-def _motion(pm: list[Column], epoch: Column | None, constant: str | float) -> dict[str, np.ndarray]:
+def _motion(pm: list[Column], epoch: Column | None, constant: str | float, section: str) -> dict[str, np.ndarray]:
     """Columns pm_ra, pm_dec [deg/d] and epoch [MJD]; where no column has the epoch, the constant is that of all."""
     motion = [columns.per_year(column) for column in pm]
     motion = [np.where(np.abs(values) < CREDIBLE_MOTION, values, np.nan) for values in motion]
@@ -138,7 +165,7 @@ def _motion(pm: list[Column], epoch: Column | None, constant: str | float) -> di
         epoch_mjd = _julian_year(date) if are_years else date
     epoch_mjd = _credible(epoch_mjd, *CREDIBLE_EPOCH)
     if len(epoch_mjd) and not np.isfinite(epoch_mjd).any():
-        raise InputError(f"refcat.epoch {constant} is no Julian year, nor an MJD in a column with the unit d")
+        raise InputError(f"{section}.epoch {constant} is no Julian year, nor an MJD in a column with the unit d")
     return {"pm_ra": motion[0], "pm_dec": motion[1], "epoch": epoch_mjd}
 
 

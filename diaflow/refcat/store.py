@@ -123,7 +123,9 @@ def read(path: str | Path, band: str, ra: float, dec: float, radius_deg: float, 
     values = {name: data[name].to_numpy() for name in columns}
     inside = sphere.within(values["ra"], values["dec"], ra, dec, radius_deg)
     values = {name: column[inside] for name, column in values.items()}
-    values["ra"], values["dec"] = _moved(*(values[name] for name in ("ra", "dec", "pm_ra", "pm_dec", "epoch")), mjd)
+    values["ra"], values["dec"] = sphere.moved(
+        *(values[name] for name in ("ra", "dec", "pm_ra", "pm_dec")), mjd - values["epoch"]
+    )
     values |= {"mag": values[f"{band}_mag"], "mag_err": values[f"{band}_mag_err"]}
     return tables.from_columns("refcat", **{name: values[name] for name in tables.columns("refcat")})
 
@@ -239,14 +241,3 @@ def touched(boxes: np.ndarray, ra: float, dec: float, radius_deg: float) -> np.n
     near = (dec_min <= dec + radius_deg) & (dec_max >= dec - radius_deg)
     turns = ra % 360 + np.array([[-360.0], [0.0], [360.0]])
     return near & ((ra_min <= turns + width) & (ra_max >= turns - width)).any(axis=0)
-
-
-def _moved(
-    ra: np.ndarray, dec: np.ndarray, pm_ra: np.ndarray, pm_dec: np.ndarray, epoch: np.ndarray, mjd: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions at a date [deg], along straight lines in the plane that touches the sky at the star."""
-    ra, dec = ra.copy(), dec.copy()
-    moving = np.flatnonzero(np.isfinite(pm_ra + pm_dec + epoch))
-    east, north = (np.radians(pm[moving] * (mjd - epoch[moving])) for pm in (pm_ra, pm_dec))
-    ra[moving], dec[moving] = sphere.from_gnomonic(east, north, ra[moving], dec[moving])
-    return ra, dec

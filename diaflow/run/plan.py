@@ -90,6 +90,11 @@ class Plan:
         return dict(_tuples(self.usable, "visit", "band"))
 
     @functools.cached_property
+    def dates(self) -> dict[int, float]:
+        """MJD of each visit, TAI."""
+        return dict(_tuples(self.usable, "visit", "mjd"))
+
+    @functools.cached_property
     def patches(self) -> dict[int, list[Patch]]:
         """(tract, patch) that each visit touches."""
         overlaps = _tuples(self.overlaps, "tract", "patch", "visit")
@@ -149,13 +154,11 @@ class Plan:
         of_kind = (table["status"] == "calibration") & (table["imagetype"] == imagetype) & (table["band"] == band)
         return table[of_kind].tolist()
 
-    def sky_around(self, tract: int) -> dict:
-        """The sky map, as `SkyMap.from_dict` takes it, without the tracts that reach no position of a tract."""
+    def sky_around(self, *around: int) -> dict:
+        """The sky map, as `SkyMap.from_dict` takes it, without the tracts that reach no position of some tracts."""
         tracts = self.skymap.tracts
-        centres = np.array([(other.ra, other.dec) for other in tracts.values()])
-        distance = sphere.separation(
-            sphere.unit_vectors(*centres.T), sphere.unit_vectors(tracts[tract].ra, tracts[tract].dec)
-        )
+        centres = sphere.unit_vectors(*np.array([(other.ra, other.dec) for other in tracts.values()]).T)
+        distance = np.min([sphere.separation(centres, centres[list(tracts).index(one)]) for one in around], axis=0)
         reach = 2 * np.sqrt(2) * np.radians([other.radius for other in tracts.values()]).max()
         near = {number: tracts[number] for number, apart in zip(tracts, distance) if apart <= reach}
         return SkyMap(self.skymap.kind, near).to_dict()

@@ -114,6 +114,32 @@ def from_gnomonic(
     return (ra_0 + np.degrees(np.arctan2(xi, outwards))) % 360, np.degrees(dec)
 
 
+def moved(
+    ra: np.ndarray, dec: np.ndarray, pm_ra: np.ndarray, pm_dec: np.ndarray, days: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions after some time of proper motion, along straight lines in the plane that touches the sky at each.
+
+    Parameters
+    ----------
+    ra, dec : (n,) arrays
+        [deg]
+    pm_ra, pm_dec : (n,) arrays
+        Proper motion, that in right ascension times cos(dec) [deg/d].
+    days : (n,) array
+        [d]
+
+    Returns
+    -------
+    ra, dec : (n,) arrays
+        [deg]; unchanged where the motion or the time is not known.
+    """
+    ra, dec = ra.copy(), dec.copy()
+    moving = np.flatnonzero(np.isfinite(pm_ra + pm_dec + days))
+    east, north = (np.radians(pm[moving] * days[moving]) for pm in (pm_ra, pm_dec))
+    ra[moving], dec[moving] = from_gnomonic(east, north, ra[moving], dec[moving])
+    return ra, dec
+
+
 def offsets(ra: np.ndarray, dec: np.ndarray, ra_0: np.ndarray, dec_0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Small offsets to the east and to the north of a position, across RA 0 too.
 

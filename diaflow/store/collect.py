@@ -23,7 +23,13 @@ NOT_RUN = "not run"
 Paths = Sequence[str | Path]
 
 
-def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path) -> None:
+# Of rows of a table, the columns that are known only when all of it is collected, by name.
+Columns = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def dia_sources(
+    dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path, columns: Columns | None = None
+) -> None:
     """All DIASources, diaObjectId filled in from the links (0 where there is none).
 
     Parameters
@@ -32,6 +38,8 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path)
         "dia_source" tables, one per visit; "dia_link" tables, one per patch.
     out : path
         The collected "dia_source" table.
+    columns : callable, optional
+        Further columns that are filled in now.
 
     Raises
     ------
@@ -49,13 +57,12 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path)
         linked[linked] = links["diaSourceId"][place[linked]] == wanted[linked]
         objects = np.zeros(len(wanted), np.int64)
         objects[linked] = links["diaObjectId"][place[linked]]
-        column = part.schema.get_field_index("diaObjectId")
-        return part.set_column(column, part.schema.field(column), pa.array(objects))
+        return _with_columns("dia_source", _set(part, "diaObjectId", objects), columns)
 
     _stream("dia_source", dia_source_paths, out, "diaSourceId", with_objects)
 
 
-def dia_forced_sources(paths: Paths, out: str | Path) -> None:
+def dia_forced_sources(paths: Paths, out: str | Path, columns: Columns | None = None) -> None:
     """All forced photometry on difference images.
 
     Parameters
@@ -64,13 +71,42 @@ def dia_forced_sources(paths: Paths, out: str | Path) -> None:
         "dia_forced_source" tables, one per visit.
     out : path
         The collected table.
+    columns : callable, optional
+        Further columns that are filled in now.
 
     Raises
     ------
     InputError
         When a table cannot be read or written; the message names it.
     """
-    _stream("dia_forced_source", paths, out, "diaForcedSourceId")
+
+    def filled(part: pa.Table) -> pa.Table:
+        return _with_columns("dia_forced_source", part, columns)
+
+    _stream("dia_forced_source", paths, out, "diaForcedSourceId", filled)
+
+
+def forced(name: str, paths: Paths, out: str | Path) -> None:
+    """All forced photometry of a variant other than that on difference images.
+
+    Parameters
+    ----------
+    name : str
+        Of its table.
+    paths : sequence of paths
+        Tables of visits or of patches.
+    out : path
+        The collected table.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read or written; the message names it.
+    """
+    if "visit" in tables.columns(name):
+        _stream(name, paths, out, next(iter(tables.columns(name))))
+    else:
+        tables.write(name, tables.concatenate(name, [tables.read(name, path) for path in sorted(map(str, paths))]), out)
 
 
 def sources(paths: Paths, out: str | Path) -> None:
@@ -91,7 +127,7 @@ def sources(paths: Paths, out: str | Path) -> None:
     _stream("source", paths, out, "sourceId")
 
 
-def dia_objects(paths: Paths, out: str | Path) -> None:
+def dia_objects(paths: Paths, out: str | Path, columns: Columns | None = None) -> None:
     """The DIAObjects of all patches, over the bands of all of them, sorted by diaObjectId.
 
     Parameters
@@ -100,6 +136,8 @@ def dia_objects(paths: Paths, out: str | Path) -> None:
         "dia_object" tables, one per patch.
     out : path
         The collected table.
+    columns : callable, optional
+        Further columns that are filled in now.
 
     Raises
     ------
@@ -109,7 +147,10 @@ def dia_objects(paths: Paths, out: str | Path) -> None:
     objects = tables.concatenate("dia_object", [tables.read("dia_object", path) for path in sorted(map(str, paths))])
     # Should two patches own an object, the first has it.
     first = np.unique(objects["diaObjectId"], return_index=True)[1]
-    tables.write("dia_object", objects[first], out)
+    objects = objects[first]
+    for name, values in (columns(objects) if columns else {}).items():
+        objects[name] = values
+    tables.write("dia_object", objects, out)
 
 
 def visits(
@@ -166,6 +207,22 @@ def _join(joined: np.ndarray, name: str, paths: Paths, renamed: dict[str, str]) 
 def _data_id(table: np.ndarray) -> np.ndarray:
     """Visit and detector in one integer."""
     return (table["visit"] << ids.DETECTOR_BITS) | table["detector"]
+
+
+def _with_columns(name: str, part: pa.Table, columns: Columns | None) -> pa.Table:
+    """Rows of a table with some columns filled in."""
+    if columns is None:
+        return part
+    rows = tables.from_columns(name, **{column: part[column].to_numpy() for column in part.column_names})
+    for column, values in columns(rows).items():
+        part = _set(part, column, values)
+    return part
+
+
+def _set(part: pa.Table, name: str, values: np.ndarray) -> pa.Table:
+    column = part.schema.get_field_index(name)
+    field = part.schema.field(column)
+    return part.set_column(column, field, pa.array(values, from_pandas=False).cast(field.type))
 
 
 def _stream(

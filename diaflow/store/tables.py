@@ -93,7 +93,7 @@ def empty(name: str, n_rows: int = 0, bands: Sequence[str] = ()) -> np.ndarray:
     return table
 
 
-def from_columns(name: str, bands: Sequence[str] = (), **values: np.ndarray) -> np.ndarray:
+def from_columns(name: str, bands: Sequence[str] = (), /, **values: np.ndarray) -> np.ndarray:
     """A table from columns.
 
     Parameters

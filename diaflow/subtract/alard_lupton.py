@@ -119,7 +119,8 @@ def subtract(
         "kernel_sum_scatter": solution.kernel_sum_scatter,
         "n_kernel_stars": int(solution.used.sum()),
     }
-    return Difference(*pair.decorrelated(sky), stars[:, solution.used], figures)
+    difference, template, figures["template_noise"] = pair.decorrelated(sky)
+    return Difference(difference, template, stars[:, solution.used], figures)
 
 
 @dataclass
@@ -199,7 +200,7 @@ class MatchedPair:
         convolved = replace(image, image=pixels)
         return cls(convolved, other, solution.unit_kernel(), target_kernel, image.variance, sign, mask, lost)
 
-    def decorrelated(self, sky: np.ndarray) -> tuple[Exposure, Exposure]:
+    def decorrelated(self, sky: np.ndarray) -> tuple[Exposure, Exposure, float]:
         """The difference, its noise made white.
 
         Parameters
@@ -210,6 +211,8 @@ class MatchedPair:
         Returns
         -------
         difference, matched_template : Exposure
+        template_noise : float
+            Variance that the template has in PSF fluxes on the difference over that of its variance plane.
         """
         v_c, v_o = (noise.cell_variance(v, sky) for v in (self.convolved_variance, self.other.variance))
         if not np.isfinite(v_c + v_o).any():
@@ -232,12 +235,17 @@ class MatchedPair:
         image[saturated] = residual[saturated]
         image[lost] = 0
         psf = self._science_psf().convolved(whitening, max(science.psf.size, template.psf.size)).normalised()
-        variance = convolve_variance(self.convolved_variance, noise_kernel, whitening, psf=psf)
-        variance += convolve_variance(self.other.variance, other_colour, whitening, psf=psf)
+        variances = (
+            convolve_variance(self.convolved_variance, noise_kernel, whitening, psf=psf),
+            convolve_variance(self.other.variance, other_colour, whitening, psf=psf),
+        )
+        variance = variances[0] + variances[1]
         variance[lost] = noise.typical(variance, ~lost)
         metadata = science.metadata | {"psf_fwhm": fwhm(psf.centre())}
         difference = Exposure(image, variance, mask, science.wcs, psf, noise=WHITE, metadata=metadata)
-        return difference, self._matched_template(template, science, mask)
+        of_template = variances[1] if self.sign > 0 else variances[0]
+        template_noise = noise.typical(of_template, ~lost) / noise.typical(template.variance, ~lost)
+        return difference, self._matched_template(template, science, mask), template_noise
 
     def _science_psf(self) -> StampField:
         """PSF, before whitening, of what is in the science image alone."""

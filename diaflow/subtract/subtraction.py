@@ -92,6 +92,7 @@ def subtract(
         "star_wings": star_error.wings,
         "n_error_stars": star_error.n_stars,
     }
+    noise_figures["template_noise"] = result.figures["template_noise"] * noise_figures["variance_scale"]
     return replace(result, figures=figures | result.figures | noise_figures)
 
 

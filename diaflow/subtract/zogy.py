@@ -92,6 +92,7 @@ def subtract(
         "kernel_sum": found.scale,
         "kernel_sum_scatter": found.scatter,
         "n_kernel_stars": int(found.used.sum()),
+        "template_noise": 1.0,  # the variance plane of the template is what it has in the difference
     }
     return Difference(difference, matched, stars[:, found.used], figures)
 

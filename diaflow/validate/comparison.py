@@ -12,7 +12,9 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_area
 from scipy.ndimage import distance_transform_edt
 
-from diaflow.forced.diffim import UNRELIABLE, forced_photometry
+from diaflow.forced import measure
+from diaflow.forced.measure import UNRELIABLE
+from diaflow.forced.positions import Positions
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
@@ -185,18 +187,19 @@ def _measured(
     at_stars, at_nothing, images = [], [], []
     for path in sorted(path for path in products.glob("diffim/*/*.fits") if path.stem.isdigit()):
         visit, detector = int(path.parent.name), int(path.stem)
-        pair = Exposure.read(path), Exposure.read(products / "calexp" / path.parent.name / path.name)
+        difference = Exposure.read(path)
         rows = np.flatnonzero(matching.rows_of_image(truth, visit, detector))
-        measured = _forced(*pair, truth["ra"][rows], truth["dec"][rows])
+        measured = _forced(difference, truth["ra"][rows], truth["dec"][rows])
         rows = rows[measured["diaObjectId"]]
         at_truth[rows] = measured
-        at_stars.append(_forced(*pair, stars["ra"], stars["dec"]))
-        at_nothing.append(_forced(*pair, *_empty_places(pair[0], objects, np.random.default_rng([visit, detector]))))
-        image = np.array((visit, detector, *_image(pair[0], at_nothing[-1]["psfFluxErr"], threshold)), IMAGE)
+        at_stars.append(_forced(difference, stars["ra"], stars["dec"]))
+        empty = _empty_places(difference, objects, np.random.default_rng([visit, detector]))
+        at_nothing.append(_forced(difference, *empty))
+        image = np.array((visit, detector, *_image(difference, at_nothing[-1]["psfFluxErr"], threshold)), IMAGE)
         images.append(image)
-        unmasked[rows], usable[rows] = _flawless(pair[0], measured, float(image["fwhm"]))
+        unmasked[rows], usable[rows] = _flawless(difference, measured, float(image["fwhm"]))
         mine = np.flatnonzero(matching.rows_of_image(sources, visit, detector))
-        to_edge[mine] = _distance_to_edge(pair[0], sources[mine])
+        to_edge[mine] = _distance_to_edge(difference, sources[mine])
     return {
         "at_truth": at_truth,
         "at_stars": tables.concatenate("dia_forced_source", at_stars),
@@ -229,10 +232,11 @@ def _flawless(difference: Exposure, forced: np.ndarray, width: float) -> tuple[n
     return there & (around == 0), there & (centre & bits(*photometry.UNUSABLE) == 0)
 
 
-def _forced(difference: Exposure, science: Exposure, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def _forced(difference: Exposure, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Table "dia_forced_source" of the places on an image, whose diaObjectId is their running number."""
-    # No flux on the calexp is judged: its variance is left as it is.
-    return forced_photometry(difference, science, ra, dec, np.arange(len(ra)), 1.0)
+    return measure.at_positions(
+        "dia_forced_source", difference, Positions(ra, dec, {"diaObjectId": np.arange(len(ra))})
+    )
 
 
 def _empty_places(difference: Exposure, objects: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diaflow.forced.diffim import forced_photometry
+from diaflow.forced.positions import Positions
 from diaflow.image.planes import bits
 from diaflow.store import ids
 
@@ -26,8 +27,12 @@ def grid(shape, rng, step=32):
 
 
 def photometry(difference, science, x, y):
-    ra, dec = difference.wcs.all_pix2world(x, y, 0)
-    return forced_photometry(difference, science, ra, dec, np.arange(1000, 1000 + len(x)), 1.0)
+    return at_positions(difference, science, *difference.wcs.all_pix2world(x, y, 0), np.arange(1000, 1000 + len(x)))
+
+
+def at_positions(difference, science, ra, dec, objects):
+    positions = Positions(np.asarray(ra, float), np.asarray(dec, float), {"diaObjectId": np.asarray(objects, np.int64)})
+    return forced_photometry(difference, science, 0.1 * difference.variance, positions, 1.0, 1.0)
 
 
 def test_nothing_measures_nothing_within_its_errors():
@@ -73,8 +78,8 @@ def test_positions_on_the_pixels_give_rows_in_the_given_order():
 def test_the_other_side_of_the_sky_gives_no_row():
     image = with_noise(np.zeros((200, 200)))
     ra, dec = np.array([179.999, 0.0, 90.0, np.nan]), np.array([30.0, 90.0, 0.0, 0.0])
-    assert len(forced_photometry(image, image, ra, dec, np.arange(4), 1.0)) == 0
-    assert len(forced_photometry(image, image, [], [], [], 1.0)) == 0
+    assert len(at_positions(image, image, ra, dec, np.arange(4))) == 0
+    assert len(at_positions(image, image, [], [], [])) == 0
 
 
 def test_masked_places_are_nan_and_flagged_never_zero():

@@ -8,6 +8,7 @@ from triplets import wcs_at
 from diaflow.detect import streaks
 from diaflow.diasource import detection, quality
 from diaflow.forced.diffim import forced_photometry
+from diaflow.forced.positions import Positions
 from diaflow.subtract import alard_lupton
 from diaflow.subtract.subtraction import subtract
 
@@ -38,9 +39,10 @@ def measured():
     row = quality.summary_row(difference, science, stars, dia_sources)[0]
     near = np.hypot(dia_sources["x"][:, None] - x[gone], dia_sources["y"][:, None] - y[gone]).min(1) < 1
     assert row["science_variance_factor"] == pytest.approx(1 / WRONG, rel=0.05)
-    ra, dec = science.wcs.all_pix2world(x[~gone], y[~gone], 0)
-    ids = np.arange(len(ra))
-    forced = forced_photometry(difference.exposure, science, ra, dec, ids, row["science_variance_factor"])
+    positions = Positions(*science.wcs.all_pix2world(x[~gone], y[~gone], 0), {"diaObjectId": np.arange((~gone).sum())})
+    factors = row["science_variance_factor"], row["template_noise"]
+    template_variance = difference.matched_template.variance
+    forced = forced_photometry(difference.exposure, science, template_variance, positions, *factors)
     return {"dia_source": dia_sources[near & dia_sources["isNegative"]], "dia_forced_source": forced}
 
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import command
 
 from diaflow.forced.diffim import forced_photometry
+from diaflow.forced.positions import Positions
 from diaflow.image.exposure import Exposure
 
 RUN = Path("results/tiny")
@@ -181,9 +182,10 @@ def test_compressed_differences_have_the_same_forced_fluxes_and_a_third_of_the_s
         difference = Exposure.read(path)
         difference.write(tmp_path / path.name, compress=True)
         science.write(tmp_path / f"calexp_{path.name}", compress=True)
-        ra, dec = science.wcs.all_pix2world(*rng.uniform(0, 511, (2, 1000)), 0)
+        sky = science.wcs.all_pix2world(*rng.uniform(0, 511, (2, 1000)), 0)
+        positions = Positions(*sky, {"diaObjectId": np.arange(1000)})
         forced, forced_compressed = (
-            forced_photometry(d, s, ra, dec, np.arange(1000), 1.0)
+            forced_photometry(d, s, d.variance, positions, 1.0, 1.0)
             for d, s in (
                 (difference, science),
                 (Exposure.read(tmp_path / path.name), Exposure.read(tmp_path / f"calexp_{path.name}")),

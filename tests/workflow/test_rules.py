@@ -21,6 +21,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.settings.types import ResourceSettings
 from snakemake.workflow import Workflow
 
+from diaflow.forced import request
 from diaflow.run.batches import rule_of
 from planner.graph import Job
 
@@ -44,15 +45,17 @@ PRIVATE = {
 
 @pytest.fixture(scope="module")
 def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
-    """The rules of a simulated survey, of the same in batches and with measured seeing, and of raw frames."""
+    """Rules of a simulated survey, of the same in batches, with measured seeing and all forced; of raw frames."""
     folder = tmp_path_factory.mktemp("rules")
     rows = ["visit,band,mjd,ra,dec,rotation,seeing", "1,r,60000,10,0,0,0.8", "2,r,60400,10,0,0,0.8"]
     (folder / "visits.csv").write_text("\n".join(rows))
     visits = {key: tiny[key] for key in ("run", "template", "science")} | {"images": "visits.csv"}
+    forced = {"variants": list(request.TABLES), "positions": {"path": "visits.csv"}}
     configs = {
         "simulated": tiny,
         "batches": tiny | {"visits_per_job": 2},
         "measured": tiny | {"template": tiny["template"] | {"best": 2}},
+        "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}}},
         "raw": visits | {"instrument": "cafos"},
         "raw batches": visits | {"instrument": "cafos", "visits_per_job": 2},
     }

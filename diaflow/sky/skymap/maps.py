@@ -53,6 +53,27 @@ class SkyMap:
             found[(nearest == tract.id) & tract.contains(ra, dec)] = tract.id
         return found
 
+    def owner(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The patch that each position belongs to.
+
+        Parameters
+        ----------
+        ra, dec : (n,) arrays
+            [deg]
+
+        Returns
+        -------
+        tract : (n,) int array
+            -1 where no tract reaches.
+        patch : (n,) object array
+            Names "x_y", empty where no tract reaches.
+        """
+        tract, patch = self.find_tract(ra, dec), np.full(len(ra), "", object)
+        for number in np.unique(tract[tract >= 0]).tolist():
+            mine = tract == number
+            patch[mine] = self.tracts[number].find_patch(ra[mine], dec[mine])
+        return tract, patch
+
     def to_dict(self) -> dict:
         """The map in plain types that JSON can hold.
 
