@@ -23,7 +23,8 @@ from diaflow.run.config import validated
 from diaflow.sky import sphere
 from diaflow.store import tables
 
-SIZE, SPACING = 256, 42  # of the image, and between its stars [pixel]: 36, whose light leaves sky between them
+SIZE, N_STARS = 256, 36  # of the image [pixel]: the light of as many leaves sky between them
+APART, FROM_EDGE = 28.0, 15.0  # of the stars at least [pixel]; near the nodes of a lattice they would match if turned
 CONTROLS = (1, 3)  # visits; that of the image that is tried is between them
 BAND, VISIT, START_UTC, EXPTIME = "r", 2, 60000.125, 30.0
 REFCAT = validated({"images": "x", "refcat": {"path": "stars.csv", "bands": {BAND: "r"}}})["refcat"]
@@ -58,7 +59,17 @@ class Product:
 @functools.cache
 def field() -> starfield.Field:
     """The stars and the counts."""
-    return starfield.make(SIZE, SPACING, log_flux=(3.3, 5.0), varying=False)
+    rng = np.random.default_rng(1)
+    places = np.empty((0, 2))
+    while len(places) < N_STARS:
+        place = rng.uniform(FROM_EDGE, SIZE - 1 - FROM_EDGE, 2)
+        if np.all(np.hypot(*(places - place).T) > APART):
+            places = np.vstack([places, place])
+    x, y = places.T
+    flux = 10 ** rng.uniform(3.3, 5.0, N_STARS)
+    noiseless = starfield.painted((SIZE, SIZE), x, y, flux, starfield.FWHM)
+    image = starfield.observed(noiseless + starfield.SKY, 1001)
+    return starfield.Field(image, starfield.row(SIZE), x, y, flux, noiseless)
 
 
 @functools.cache
