@@ -3,9 +3,8 @@
 Bright members are counted by themselves too: of the sources of a deep image a shallow catalogue can have the brightest
 only, and the many others would make any number of right matches look like accidents.
 
-Stars that keep their distance from each other, in clusters of two or near the nodes of a lattice, may lie upon others of
-their kind in greater numbers than evenly spread ones do.  Accidents fill the circle about a star evenly all the same;
-right matches gather in its middle.
+Stars that keep their distance from each other, as near the nodes of a lattice, may lie upon others in greater numbers
+than evenly spread ones do; but accidents fill the circle about a star evenly, where right matches gather in its middle.
 """
 
 import numpy as np
@@ -80,8 +79,8 @@ def accidents(a: np.ndarray, b: np.ndarray, radius: float, density: float, n_tri
     matches = _summed(1, i, j, n, m)
     expected = np.maximum(displaced, np.outer(n, m) * density)
     as_many = np.where(matches >= MIN_MATCHES, gammainc(np.maximum(matches, 1), expected), 1.0)
-    with np.errstate(divide="ignore"):  # two at the same place
-        logarithms = -2 * np.log(np.hypot(*(a[i] - b[j]).T) / radius)
+    distance = np.hypot(*(a[i] - b[j]).T) / radius
+    logarithms = -2 * np.log(np.maximum(distance, np.finfo(float).eps))  # also of a star that alone fixes the map
     as_close = gammaincc(np.maximum(matches, 1), _summed(logarithms, i, j, n, m))
     return float(np.maximum(n_trials * as_many, as_close).min() * matches.size)
 
