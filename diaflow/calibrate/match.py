@@ -257,7 +257,7 @@ def _candidate(plane: np.ndarray, sky: np.ndarray, n: int, m: int, search: _Sear
     if _is_small(matrix, shift, search):
         # Each of the three stars that define an affine map may be chosen among those within the tolerance.
         n_trials *= max(search.tolerance / radius, 1) ** 6
-        accidents = n_trials * chance.probability(placed, sky, radius, (radius / search.reach) ** 2)
+        accidents = chance.accidents(placed, sky, radius, (radius / search.reach) ** 2, n_trials)
     return _Candidate(matrix, shift, i, j, accidents)
 
 

@@ -7,6 +7,7 @@ undefined (BLANK) are found whatever the type: astropy leaves those of unsigned 
 import bz2
 import gzip
 import lzma
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from astropy.utils.exceptions import AstropyWarning
 from diaflow.errors import BadData, InputError, Kind
 from diaflow.sky.wcs_cards import only_value
 
+_BLOCK = 2880  # bytes, of which FITS files consist
 _COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by how their files begin
 
 
@@ -66,6 +68,44 @@ def is_image(header: fits.Header) -> bool:
     """
     n_axes = header.get("NAXIS", 0)
     return n_axes >= 2 and all(header[f"NAXIS{axis}"] == 1 for axis in range(3, n_axes + 1))
+
+
+def size_of_pixels(header: fits.Header) -> int:
+    """How many bytes of a file the pixels of an image take.
+
+    Parameters
+    ----------
+    header : fits.Header
+
+    Returns
+    -------
+    int
+        In whole blocks of FITS.
+    """
+    size = abs(header["BITPIX"]) // 8 * header["NAXIS1"] * header["NAXIS2"]
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def decompressed_size(path: str | Path) -> int:
+    """How many bytes a gzip file is when decompressed, as its end says; no byte of it is decompressed.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    int
+        Modulo 2**32, and of its last part where a file consists of several.
+
+    Raises
+    ------
+    OSError
+        When it is shorter than that number.
+    """
+    with open(path, "rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(), "little")
 
 
 def opened(path: str | Path) -> fits.HDUList:

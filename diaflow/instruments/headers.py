@@ -5,7 +5,6 @@ image where frames are raw, and with a WCS made of the pointing where the map as
 """
 
 import gzip
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,28 @@ from astropy.io import fits
 
 from diaflow.errors import BadData, Kind
 from diaflow.instruments import pointing, raw, translate
-from diaflow.instruments.fits_files import is_image, readable
+from diaflow.instruments.fits_files import decompressed_size, is_image, opened, readable, size_of_pixels
 from diaflow.instruments.maps import load
 
 EACH = "each"  # HDU of a map: every 2-d image of a file is a detector
 
 
-def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits.Header]], fits.Header]:
+def of_detectors(path: str, recipe: dict) -> tuple[list[tuple[int, fits.Header]], list[int], fits.Header]:
     """The headers of the detectors in a file.
 
     Parameters
     ----------
     path : str
-    hdu : int, str or None
-        Number or name of the HDU with the pixels; `EACH` for every image of two axes, None for the first.
+    recipe : dict
+        The instrument map, whose hdu is number or name of the HDU with the pixels; `EACH` for every image of two axes,
+        None for the first.
 
     Returns
     -------
     headers : list of (int, fits.Header)
         Number and header of each HDU with pixels, as stored.
+    others : list of int
+        Numbers of the images after the first, where that is taken, that the map does not name either.
     primary : fits.Header
 
     Raises
@@ -39,22 +41,37 @@ def of_detectors(path: str, hdu: int | str | None) -> tuple[list[tuple[int, fits
     BadData
         When there is no 2-d image in the file or in the HDU.
     Exception
-        Whatever astropy raises; to be called in a context `readable`.
+        Whatever astropy or a compression raises; to be called in a context `readable`.
     """
+    hdu = recipe["hdu"]
     if path.endswith(".gz") and hdu in (None, 0):
-        # fits.open would decompress the pixels too, to find out where the file ends.
+        # Where nothing follows the first image its pixels need not be decompressed.
         with gzip.open(path) as file:
             header = fits.Header.fromfile(file)
-        if is_image(header):
-            return [(0, header)], header
-    with fits.open(path) as hdus:
+            start = file.tell()
+        if is_image(header) and (hdu == 0 or start + size_of_pixels(header) == decompressed_size(path)):
+            return [(0, header)], [], header
+    with opened(path) as hdus:
         named = hdu not in (None, EACH)
         candidates = [(hdus.index_of(hdu), hdus[hdu])] if named else enumerate(hdus)
-        images = (entry for entry in candidates if entry[1].is_image and is_image(entry[1].header))
-        headers = [(number, image.header) for number, image in (images if hdu == EACH else islice(images, 1))]
-        if not headers:
+        images = [(number, image.header) for number, image in candidates if image.is_image and is_image(image.header)]
+        if not images:
             raise BadData(f"HDU {hdu} is not a 2-d image" if named else "has no 2-d image", Kind.FILE)
-        return headers, hdus[0].header
+        taken, known = len(images) if hdu == EACH else 1, _named(recipe)
+        others = [number for number, header in images[taken:] if not {number, _name(header.get("EXTNAME"))} & known]
+        return images[:taken], others, hdus[0].header
+
+
+def _name(hdu: object) -> object:
+    """Number or name of an HDU in one case, since FITS knows no other."""
+    return hdu.upper() if isinstance(hdu, str) else hdu
+
+
+def _named(recipe: dict) -> set:
+    """The HDUs with mask, variance and amplifiers that a map names in the file of an image."""
+    planes = [recipe[section] or {"file": ""} for section in ("masks", "variance")]
+    amplifiers = (recipe["raw"] or {}).get("amplifiers", [])
+    return {_name(entry.get("hdu")) for entry in [*planes, *amplifiers] if "file" not in entry} - {None}
 
 
 def assembled(path: str, header: fits.Header, recipe: dict) -> fits.Header:
@@ -131,5 +148,5 @@ def read(row: np.void, instrument: str) -> fits.Header:
     """
     recipe, path = load(instrument), row["path"]
     with readable(f"unreadable header {path}"):
-        headers, primary = of_detectors(path, int(row["hdu"]))
+        headers, _, primary = of_detectors(path, recipe | {"hdu": int(row["hdu"])})
     return located(Path(path), assembled(path, headers[0][1], recipe), primary, recipe)

@@ -36,6 +36,8 @@ class Pixels:
     unit : float
         DN of the file in a DN of `image` and `variance`: 1, unless single precision could not hold the squares of the
         file's numbers.
+    saturation : float or None
+        Pixel value from which those of SAT in the mask are saturated [DN]; None where that of the row is.
     """
 
     image: np.ndarray
@@ -43,6 +45,7 @@ class Pixels:
     variance: np.ndarray | None = None
     mask: np.ndarray | None = None
     unit: float = 1.0
+    saturation: float | None = None
 
     def row(self, row: np.void) -> np.void:
         """A row of the exposure table in the unit of the pixels.

@@ -89,6 +89,10 @@ def all_images(
     paths = _expand([images] if isinstance(images, str) else images)
     table = np.concatenate([row for path in paths for row in _rows(path, rules, recipe)])
     leave_out(table, table["imagetype"] == "other", "neither a science nor a calibration frame")
+    further = table["status"] == LEFT_OUT
+    for number in np.unique(table["hdu"][further]):
+        which = further & (table["hdu"] == number)
+        leave_out(table, which, f"HDU {number} is not the first image of its file, nor does the instrument map name it")
     for row in table[table["status"] == "failed"]:
         _log.warning("%s: %s", row["path"], row["reason"])
     if not np.any(table["status"] == "ok"):
@@ -148,10 +152,11 @@ def _rows(path: str, rules: dict, recipe: dict) -> list[np.ndarray]:
         if not os.path.isfile(path):
             raise BadData(f"broken link to {os.readlink(path)}" if os.path.islink(path) else "is no file", Kind.FILE)
         with readable("unreadable header"):
-            stored, primary = headers.of_detectors(path, recipe["hdu"])
+            stored, others, primary = headers.of_detectors(path, recipe)
     except BadData as problem:
         return [_filled(path, _refused(problem))]
-    return [_row(path, number, header, primary, rules, recipe) for number, header in stored]
+    rows = [_row(path, number, header, primary, rules, recipe) for number, header in stored]
+    return rows + [_filled(path, {"hdu": number, "status": LEFT_OUT}) for number in others]
 
 
 def _row(path: str, number: int, header: fits.Header, primary: fits.Header, rules: dict, recipe: dict) -> np.ndarray:

@@ -39,6 +39,9 @@ class Frame:
         Of the amplifiers [electron].
     shares : list of float
         Variance that the level of the overscan adds to each amplifier, in units of that of its read noise.
+    saturation : float
+        That of the exposure table, or a lower one that stars show, for the mean bias [DN, bias included]; NaN where
+        nothing tells.
     """
 
     image: np.ndarray
@@ -48,6 +51,7 @@ class Frame:
     places: list[tuple[slice, slice]]
     read_noise: list[float]
     shares: list[float]
+    saturation: float
 
     def floor(self) -> np.ndarray:
         """Variance of read noise and overscan.
@@ -87,8 +91,8 @@ def assemble(raw: Raw, row: np.void, overscan_order: int | None = None, read_noi
         When there is crosstalk to correct and the amplifiers are not of one size, or an overscan has no level.
     """
     gain, bias = float(row["gain"]), float(row["bias"])
-    signals, noises, shares = [], [], []
-    saturated = np.zeros(raw.defects.shape, bool)
+    signals, levels, noises, shares = [], [], [], []
+    saturated, equal = np.zeros((2, *raw.defects.shape), bool)
     for amplifier in raw.amplifiers:
         level, noise, share = bias, amplifier.read_noise, 0.0
         if amplifier.overscan.shape[1] > 1:
@@ -98,8 +102,10 @@ def assemble(raw: Raw, row: np.void, overscan_order: int | None = None, read_noi
         saturated[_place(amplifier)] = _turned(amplifier.counts >= min(high, amplifier.saturation), amplifier)
         counts = amplifier.counts.astype(np.float32) - np.asarray(level, np.float32)
         signal = linearized(counts, amplifier.linearity) * np.float32(amplifier.gain / gain)
-        signal[(amplifier.counts <= low) | flaws.constant(amplifier.counts, amplifier.counts >= high)] = np.nan
+        signal[amplifier.counts <= low] = np.nan
+        equal[_place(amplifier)] = _turned(flaws.constant(amplifier.counts, amplifier.counts >= high), amplifier)
         signals.append(signal)
+        levels.append(np.mean(level))
         noises.append(float(noise))
         shares.append(share)
     if raw.crosstalk is not None:
@@ -109,11 +115,16 @@ def assemble(raw: Raw, row: np.void, overscan_order: int | None = None, read_noi
         image[_place(amplifier)] = _turned(signal, amplifier)
     image[raw.defects] = np.nan
     saturated &= np.isfinite(image)
-    mask, plateau = flaws.mask_of(image, saturated)
+    mask, plateau = flaws.mask_of(image, saturated, equal)
+    image[equal & ~saturated] = np.nan
+    saturation = float(row["saturation"])
     if np.isfinite(plateau):
-        _log.info("%s: saturated from %.5g DN above the bias on: stars share that peak", row["path"], plateau)
+        saturation = plateau + float(np.mean(levels))
+        told = row["path"], saturation, row["saturation"]
+        _log.info("%s: saturated from %.5g DN on, not %.5g: stars share that peak", *told)
     places = [_place(amplifier) for amplifier in raw.amplifiers]
-    return Frame(image, mask, gain, float(row["exptime"]), places, list(read_noise) or noises, shares)
+    noises = list(read_noise) or noises
+    return Frame(image, mask, gain, float(row["exptime"]), places, noises, shares, saturation)
 
 
 def overscan_level(overscan: np.ndarray, order: int | None) -> tuple[np.ndarray, float, float]:

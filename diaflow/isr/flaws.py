@@ -26,7 +26,7 @@ ACCIDENTS = 1e-3  # squares of equal pixels that noise may make in an image, cho
 HOT = 0.9  # saturated fraction of a row or column from which it is a defect, chosen
 
 
-def mask_of(counts: np.ndarray, saturated: np.ndarray) -> tuple[np.ndarray, float]:
+def mask_of(counts: np.ndarray, saturated: np.ndarray, equal: np.ndarray | None = None) -> tuple[np.ndarray, float]:
     """Mask of saturated pixels with their neighbours, of what holds no light, and of flawed rows and columns.
 
     Those are dead, hot, or filled in from their neighbours.
@@ -40,6 +40,8 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> tuple[np.ndarray, floa
         Of any level; rows, columns and squares of one value are dead.
     saturated : (ny, nx) bool array
         As far as it is known; changed in place where stars show that the detector saturates earlier.
+    equal : (ny, nx) bool array, optional
+        Squares that were of one value as read, and so dead unless they are saturated.
 
     Returns
     -------
@@ -55,6 +57,8 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray) -> tuple[np.ndarray, floa
         lines[hot | (np.ptp(counts, axis=axis) == 0)] = bits("BAD")
     plateau = saturation.plateau(counts, saturated | (mask != 0))
     saturated |= (counts >= plateau) & (mask == 0)
+    if equal is not None:
+        mask[equal & ~saturated] = bits("BAD")
     mask[constant(counts, saturated | (mask != 0))] = bits("BAD")
     mask[filled.pixels(counts, saturated | (mask != 0))] = bits("BAD")
     y, x = pixels_where(saturated & (mask == 0))

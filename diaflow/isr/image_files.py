@@ -77,7 +77,8 @@ def pixels(path: str | Path) -> Pixels:
         As `read`.
     """
     exposure = read(path)
-    return Pixels(exposure.image, exposure.wcs.to_header(relax=True), exposure.variance, exposure.mask)
+    planes = exposure.image, exposure.wcs.to_header(relax=True), exposure.variance, exposure.mask
+    return Pixels(*planes, saturation=exposure.metadata.get("saturation"))
 
 
 def read_pixels(row: np.void, instrument: str, detrended: str | None) -> Pixels:

@@ -117,7 +117,8 @@ def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, flo
     Returns
     -------
     image, variance, mask, sky, model, saturation
-        As of `from_counts`; the saturation is that of the row, and the gain infinite where it is unknown or 0.
+        As of `from_counts`; the saturation is that of the pixels or of the row, and the gain infinite where it is
+        unknown or 0.
 
     Raises
     ------
@@ -139,7 +140,8 @@ def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, flo
     bad = unusable(mask)
     image[bad], variance[bad] = sky[bad], np.median(variance[~bad])
     model = NoiseModel(float(row["gain"]) if row["gain"] > 0 else np.inf, 0.0, "delivered")
-    return image, variance, mask, sky, model, float(row["saturation"])
+    saturation = float(row["saturation"]) if pixels.saturation is None else pixels.saturation
+    return image, variance, mask, sky, model, saturation
 
 
 def unusable(mask: np.ndarray) -> np.ndarray:

@@ -33,7 +33,8 @@ def remove(frame: Frame, bias: Exposure | None, dark: Exposure | None, flat: Exp
     -------
     Exposure
         [DN, DN**2]; planes BAD and SAT, whose pixels hold the sky; no WCS on the sky.  metadata: gain [electron/DN],
-        noise_model (predicted, or scaled to the sky) and noise_excess, the variance of the sky over the predicted one.
+        noise_model (predicted, or scaled to the sky), noise_excess, the variance of the sky over the predicted one, and
+        saturation [DN of the frame].
 
     Raises
     ------
@@ -61,5 +62,5 @@ def remove(frame: Frame, bias: Exposure | None, dark: Exposure | None, flat: Exp
     if not 1 / noise.TRUSTED < excess < noise.TRUSTED:
         variance *= np.float32(excess)
         gain, source = gain / excess, "sky"
-    metadata = {"gain": gain, "noise_model": source, "noise_excess": excess}
+    metadata = {"gain": gain, "noise_model": source, "noise_excess": excess, "saturation": frame.saturation}
     return Exposure(frame.image, variance, frame.mask, WCS(naxis=2), noise=WHITE, metadata=metadata)

@@ -10,6 +10,7 @@ import fuzzconfigs
 import fuzzcontrol as control
 import fuzzheaders
 import fuzzpixels
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -32,7 +33,7 @@ def check_header(changes, folder):
         assert not fuzzheaders.must_be_made(changes), outcome
         return "run refused" if outcome.of_run else "failed"
     assert not fuzzheaders.must_be_refused(changes), outcome.row
-    fuzzheaders.assert_as_written(outcome.row, cards, changes)
+    fuzzheaders.assert_as_written(outcome.row, cards)
     control.assert_right(outcome)
     return "made"
 
@@ -48,7 +49,9 @@ def check_pixels(attempt, folder):
     assert not fuzzpixels.must_be_refused(attempt), outcome
     control.assert_right(outcome, *fuzzpixels.unit(attempt))
     mask = Exposure.read(outcome.path).mask
-    filled &= ~in_planes(mask, "EDGE")  # where cosmic rays are not looked for
+    ny, nx = np.minimum(mask.shape, filled.shape)  # the header may say another one
+    mask, filled = mask[:ny, :nx], filled[:ny, :nx]
+    filled = filled & ~in_planes(mask, "EDGE")  # where cosmic rays are not looked for
     if filled.any():
         assert in_planes(mask, "BAD", "NO_DATA", "SAT", "CR")[filled].mean() > 0.98
     return "made"

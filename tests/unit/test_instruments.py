@@ -16,7 +16,7 @@ from diaflow.image.planes import bits
 from diaflow.instruments import maps, times, translate
 from diaflow.instruments.columns import checked
 from diaflow.instruments.images import read_image
-from diaflow.instruments.ingest import all_images, ingest_images
+from diaflow.instruments.ingest import LEFT_OUT, all_images, ingest_images
 from diaflow.store import tables
 
 GOOD = {
@@ -446,6 +446,29 @@ def test_multi_extension_files(tmp_path):
         ingest_images(str(path), str(tmp_path / "m.yaml"))
 
 
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
+def test_images_after_the_first_of_a_file_are_named(tmp_path, caplog, suffix):
+    columns = yaml.safe_load((maps.FOLDER / "generic.yaml").read_text())["columns"]
+    hdus = [fits.PrimaryHDU(np.full((20, 30), k, np.int16), image_header(VISIT=12 + k)) for k in range(2)]
+    planes = [fits.ImageHDU(np.ones((20, 30), np.int16), name=name) for name in ("MASK", "VAR", "SKY")]
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=[1])])
+    fits.HDUList([hdus[0], *planes, table]).writeto(tmp_path / f"several.{suffix}")
+    hdus[1].writeto(tmp_path / f"single.{suffix}")
+
+    def left_out(**sections):
+        (tmp_path / "m.yaml").write_text(yaml.safe_dump({"columns": columns} | sections))
+        table = all_images(str(tmp_path / f"*.{suffix}"), str(tmp_path / "m.yaml"))
+        out = table["status"] == LEFT_OUT
+        assert sorted(table["visit"][~out]) == [12, 13] and all("several" in path for path in table["path"][out])
+        assert all("not the first image of its file" in reason for reason in table["reason"][out])
+        return table["hdu"][out].tolist()
+
+    assert left_out() == [1, 2, 3]
+    assert "left out, HDU 3 is not the first image of its file" in caplog.text
+    assert left_out(masks={"hdu": "mask", "format": "bits", "planes": {"BAD": 0}}, variance={"hdu": 2}) == [3]
+    assert left_out(hdu=0) == []
+
+
 def test_tile_compressed_images(tmp_path):
     path = tmp_path / "a.fits.fz"
     data = np.arange(600, dtype=np.int16).reshape(20, 30)
@@ -468,10 +491,20 @@ def test_pixels_are_native_float32(tmp_path, dtype, suffix):
     assert pixels.header["VISIT"] == 12
 
 
-@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
-def test_truncated_pixels_are_bad_data_with_the_path(tmp_path, suffix):
+def test_a_compressed_file_that_is_cut_short_is_a_failed_row(tmp_path):
+    """Its end does not say that nothing follows the image, and what follows cannot be decompressed."""
+    path = tmp_path / "a.fits.gz"
+    write(path, data=np.random.default_rng(1).normal(size=(200, 300)))
+    cut(path, path.stat().st_size // 2)
+    write(tmp_path / "b.fits")
+    cut_short = next(row for row in ingest_images(str(tmp_path / "*"), "generic") if row["path"] == str(path))
+    assert cut_short["status"] == "failed"
+    assert cut_short["reason"].startswith("unreadable header: Compressed file ended before the end")
+
+
+def test_truncated_pixels_are_bad_data_with_the_path(tmp_path):
     """The header is whole, so that the image is in the exposure table; its pixels are not."""
-    path = tmp_path / f"a.{suffix}"
+    path = tmp_path / "a.fits"
     write(path, data=np.random.default_rng(1).normal(size=(200, 300)))
     cut(path, path.stat().st_size // 2)
     row = ingest_images(str(path), "generic")[0]

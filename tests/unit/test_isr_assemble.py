@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rawframes
+import starfield
 from rawframes import GAIN, GAINS, READ_NOISE
 
 from diaflow.errors import BadData
@@ -133,6 +134,16 @@ def test_saturation_is_that_of_each_amplifier_and_grows_by_a_pixel():
     counts[10, 10], counts[20:25, 30] = 50000, 60000
     frame = assemble(one(counts, saturation=55000.0), rawframes.row(gain=1.0))
     assert (frame.mask == 2).sum() == 7 * 3 and (frame.mask[19:26, 29:32] == 2).all() and not frame.mask[10, 10]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_plateau_of_a_raw_frame_takes_the_place_of_its_saturation(shown):
+    field = starfield.make(size=256, log_flux=(3.0, 6.2))
+    counts = np.minimum(field.image, 20000.0 if shown else 64000.0)
+    overscan = np.full((256, 20), starfield.BIAS)
+    frame = assemble(one(counts, overscan, saturation=64000.0), rawframes.row(gain=1.0, saturation=64000.0))
+    assert frame.saturation == pytest.approx(20000 if shown else 64000, rel=1e-4)
+    assert ((frame.mask[counts == counts.max()] & 2) != 0).all()
 
 
 def test_ends_of_the_integer_range_are_no_measurement():

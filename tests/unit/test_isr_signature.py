@@ -155,11 +155,12 @@ def test_pixels_without_a_positive_variance_are_bad():
 
 def test_detrended_files_are_read_by_data_id_or_say_why_there_is_none(tmp_path, many):
     made = detrended(SKY, many)
-    made.wcs = starfield.wcs(SHAPE[0])
+    made.wcs, made.metadata["saturation"] = starfield.wcs(SHAPE[0]), 31000.0
     made.write(tmp_path / "7/3.fits")
     pixels = image_files.read_pixels(rawframes.row(), "ccd_raw", str(tmp_path))
     assert np.array_equal(pixels.image, made.image) and np.array_equal(pixels.variance, made.variance)
     assert np.array_equal(pixels.mask, made.mask) and pixels.header["CTYPE1"] == "RA---TAN"
+    assert detrend(pixels, rawframes.row()).metadata["saturation"] == 31000
     image_files.write_failed(BadData("master bias: no usable bias frame", Kind.CALIBRATION), tmp_path / "8/3.fits")
     with pytest.raises(BadData, match="master bias: no usable bias frame"):
         image_files.read_pixels(rawframes.row(visit=8), "ccd_raw", str(tmp_path))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import starfield
 from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import given, settings
@@ -261,12 +262,12 @@ def test_a_shallow_catalogue_is_matched_to_a_deep_image():
 
 
 def test_unrelated_catalogues_of_any_depth_look_like_accidents():
-    # A probability that is none of chance would fall below 1e-3 in more than one of a hundred pairs.
+    # A figure that is none of chance would fall below 1e-3 in more than one of a hundred pairs.
     smallest = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
         n, m = rng.integers(6, 400, 2)
-        smallest.append(chance.probability(rng.random((n, 2)), rng.random((m, 2)), 0.02, np.pi * 0.02**2))
+        smallest.append(chance.accidents(rng.random((n, 2)), rng.random((m, 2)), 0.02, np.pi * 0.02**2))
     assert np.sum(np.array(smallest) < 1e-3) <= 1
 
 
@@ -275,8 +276,29 @@ def test_bright_matches_are_no_accident_because_of_faint_sources():
     stars = rng.random((20, 2))
     sources = np.vstack([stars + rng.normal(0, 0.002, stars.shape), rng.random((2000, 2))])
     # With all sources every star has a neighbour by accident: 2000 pi 0.02**2 = 2.5 of them.
-    assert chance.probability(sources, stars, 0.02, np.pi * 0.02**2) < 1e-12
-    assert chance.probability(sources[20:], stars, 0.02, np.pi * 0.02**2) > 0.01
+    assert chance.accidents(sources, stars, 0.02, np.pi * 0.02**2) < 1e-12
+    assert chance.accidents(sources[20:], stars, 0.02, np.pi * 0.02**2) > 0.01
+
+
+def test_a_lattice_of_stars_does_not_match_itself_turned():
+    # Stars within 4 pixels of nodes that are 42 pixels apart: turned, all of them have a neighbour nearer than any
+    # displacement would give, and as far away as accidents are.
+    for seed in range(3):
+        field = starfield.make(256, 42, seed=seed)
+        turned = starfield.wcs(256)
+        turned.wcs.cd = -turned.wcs.cd
+        reference = starfield.refcat(field)
+        with pytest.raises(BadData, match=r"no match .*\(pointing: rotation 0.0, flipped false\)"):
+            match(field.x, field.y, field.flux, turned, (256, 256), reference, 120.0, 1.0)
+
+
+def test_accidents_fill_the_matching_radius_and_right_matches_its_middle():
+    rng = np.random.default_rng(4)
+    nodes = np.stack(np.meshgrid(np.arange(6.0), np.arange(6.0)), -1).reshape(-1, 2)
+    length, angle = 0.1 * np.sqrt(rng.random(36)), rng.uniform(0, 2 * np.pi, 36)
+    off = np.column_stack([length * np.cos(angle), length * np.sin(angle)])
+    assert chance.accidents(nodes, nodes + off, 0.1, np.pi * 0.1**2 / 36) > 0.01
+    assert chance.accidents(nodes, nodes + off / 4, 0.1, np.pi * 0.1**2 / 36) < 1e-6
 
 
 @pytest.mark.parametrize("rotation, flipped", [(90.0, False), (180.0, True), (0.0, True), (270.0, False)])
