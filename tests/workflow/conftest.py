@@ -16,7 +16,7 @@ TINY = {
     "run": "tiny",
     "images": "simulated",
     "refcat": {"path": "demo/refcat.parquet", "bands": {"g": "g_mag"}},
-    "skymap": {"patch_size": 500, "patch_border": 50},
+    "skymap": {"patch_size": 650, "patch_border": 50},
     "template": {"mjd": [60000, 60400]},
     "science": {"mjd": [60400, 61000]},
     "simulate": {
