@@ -37,5 +37,5 @@ localrules:
 rule all:
     default_target: True
     input:
-        [product(f"tables/{name}.parquet") for name in TABLES + FORCED_TABLES],
+        [product(f"tables/{name}.parquet") for name in [*TABLES, *EXTRA_TABLES]],
         product("report/index.html"),

@@ -163,6 +163,26 @@ def patch_sources(wildcards):
     return [product(f"dia_source/{visit}.parquet") for visit in visits]
 
 
+# The nights in which what moves is linked: their first visits, and that of each visit.
+NIGHTS = plan.nights if config["associate"]["max_rate"] else {}
+NIGHT_OF = {visit: first for first, visits in NIGHTS.items() for visit in visits}
+
+
+def moving_sources(wildcards):
+    """The links of the sources on a patch to tracklets, where these keep them from DIAObjects."""
+    if config["associate"]["tracklet_objects"]:
+        return []
+    visits = plan.science_visits.get((int(wildcards.tract), wildcards.patch), [])
+    nights = sorted({NIGHT_OF[visit] for visit in visits if visit in NIGHT_OF})
+    return [product(f"tracklet_link/{first}.parquet") for first in nights]
+
+
+def association(*more):
+    """What association depends on in the configuration, and some keys more."""
+    apart = {"max_rate", "tracklet_members", "tracklet_objects", "known"} - set(more)
+    return {key: value for key, value in config["associate"].items() if key not in apart}
+
+
 def visit_objects(visit):
     """The DIAObjects of all patches that a visit touches."""
     return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit]]
@@ -175,9 +195,6 @@ def sky_of_visit(wildcards):
 
 # --- forced photometry ---
 
-# The variants by their tables, but for that on differences, which every run has; and those of this run.
-VARIANTS = {table: variant for variant, table in request.TABLES.items() if variant != "diffim"}
-FORCED_TABLES = [table for table, variant in VARIANTS.items() if variant in config["forced"]["variants"]]
 # The visits of each variant.
 FORCED = {
     variant: request.visits(plan.visits if variant == "calexp" else plan.science, config["forced"]["visits"])
@@ -199,6 +216,13 @@ def forced_parts(variant):
             product(f"forced/{variant}/{t}/{p}/{band}.parquet") for t, p, band in keys if (t, p, band) in plan.template
         ]
     return [product(f"forced/{variant}/{visit}.parquet") for visit in FORCED[variant]]
+
+
+# --- tables that not every run has: their parts ---
+
+EXTRA_TABLES = {request.TABLES[variant]: forced_parts(variant) for variant in FORCED if variant != "diffim"}
+if NIGHTS:
+    EXTRA_TABLES["tracklet"] = [product(f"tracklet/{first}.parquet") for first in NIGHTS]
 
 
 # --- what a user should know before the run ---

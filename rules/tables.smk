@@ -13,6 +13,7 @@ rule tables:
         forced=forced_parts("diffim"),
         selection=product("selection.parquet"),
         known=positions_of("known"),
+        tracklet_links=[product(f"tracklet_link/{first}.parquet") for first in NIGHTS],
     output:
         **{name: product(f"tables/{name}.parquet") for name in TABLES},
     log:
@@ -29,20 +30,20 @@ rule tables:
         "../scripts/tables.py"
 
 
-rule forced_table:
+rule extra_table:
     input:
-        lambda wildcards: forced_parts(VARIANTS[wildcards.table]),
+        lambda wildcards: EXTRA_TABLES[wildcards.table],
     output:
         product("tables/{table}.parquet"),
     log:
-        log_of("forced_table/{table}"),
+        log_of("extra_table/{table}"),
     wildcard_constraints:
-        table="|".join(VARIANTS),
+        table="|".join(EXTRA_TABLES) or "none",
     conda:
         "../envs/diaflow.yaml"
     resources:
         mem_mb=2000,
     params:
-        code=CODE.digest("forced_table"),
+        code=CODE.digest("extra_table"),
     script:
-        "../scripts/forced_table.py"
+        "../scripts/extra_table.py"

@@ -4,6 +4,8 @@ import logging
 
 from diaflow.run import job, methods
 
+import numpy as np
+
 from diaflow.associate.patches import in_outer_box, patch_objects
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.store import tables
@@ -15,6 +17,8 @@ def main(snakemake):
     parts = [tables.read("dia_source", path) for path in snakemake.input.dia_sources]
     near = [part[in_outer_box(part, sky.tracts[tract], patch)] for part in parts]
     sources = tables.concatenate("dia_source", near)
+    for path in snakemake.input.moving:
+        sources = sources[~np.isin(sources["diaSourceId"], tables.read("tracklet_link", path)["diaSourceId"])]
     config = snakemake.params.associate
     algorithm = methods.load("associate", config["algorithm"]).associate
     dia_objects, links = patch_objects(sources, sky, tract, patch, algorithm, config)

@@ -14,7 +14,6 @@ from diaflow.sky import sphere
 from diaflow.store import tables
 from diaflow.units import ARCSEC
 
-NIGHT = 0.5  # visits that follow each other within this time are of one night [d]
 SIGMAS = 3.0  # of the position of a source about where a motion has it, and of one place about another
 HOUR = 1 / 24  # [d]
 # Fluxes of one thing in one band, the larger over the smaller, beyond their errors, chosen: 1 mag, by which few
@@ -172,19 +171,23 @@ class _Night:
         )
 
 
-def nights(mjd: dict[int, float]) -> dict[int, list[int]]:
-    """The visits of each night, by the first of them.
+def columns(rows: np.ndarray, links: np.ndarray) -> dict[str, np.ndarray]:
+    """The tracklet of each DIASource.
 
     Parameters
     ----------
-    mjd : dict of int to float
-        Date of each visit [d].
+    rows : "dia_source" table
+    links : "tracklet_link" table
+        Sorted by diaSourceId.
 
     Returns
     -------
-    dict of int to list of int
-        In the order of their dates.
+    dict of str to (n,) array
+        Column trackletId: 0 for none.
     """
-    ordered = sorted(mjd, key=lambda visit: (mjd[visit], visit))
-    starts = [k for k, visit in enumerate(ordered) if k == 0 or mjd[visit] - mjd[ordered[k - 1]] >= NIGHT]
-    return {ordered[k]: ordered[k:end] for k, end in zip(starts, [*starts[1:], len(ordered)])}
+    place = np.minimum(np.searchsorted(links["diaSourceId"], rows["diaSourceId"]), len(links) - 1)
+    tracklet = np.zeros(len(rows), np.int64)
+    if len(links):
+        linked = links["diaSourceId"][place] == rows["diaSourceId"]
+        tracklet[linked] = links["trackletId"][place[linked]]
+    return {"trackletId": tracklet}

@@ -22,6 +22,7 @@ from diaflow.image.exposure_file import ExposureFile
 from diaflow.image.planes import bits
 from diaflow.jit import FAST
 from diaflow.psf.stampfield import moments_sigma
+from diaflow.units import NIGHT
 
 # The clip of the mean, the least region, the growths and the fraction are those of CompareWarpAssembleCoaddTask
 # (drp_tasks), whose deviations count from 5 sigma and whose bright sources from 50.
@@ -50,7 +51,6 @@ WING_N_SIGMA = 1.0
 # maxNumEpochs and maxFractionEpochsHigh of the same task).
 FEW_LOW, FEW, FEW_HIGH = 0.4, 2, 0.03
 
-NIGHT = 0.5  # visits that follow each other within this time are of one night [d]
 
 EDGE, NO_DATA, SENSOR_EDGE = (bits(name) for name in ("EDGE", "NO_DATA", "SENSOR_EDGE"))
 TINY = np.finfo(np.float32).tiny  # least noise [unit of the image], so that nothing is divided by zero

@@ -26,6 +26,7 @@ from diaflow.sky import sphere
 from diaflow.sky.overlaps import patch_overlaps
 from diaflow.sky.skymap.maps import SkyMap, make_skymap, strays
 from diaflow.store import tables
+from diaflow.units import NIGHT
 
 # Pointing errors and header WCS may move an image by this much against where its header says it is.
 MARGIN_ARCSEC = 30.0
@@ -109,6 +110,14 @@ class Plan:
             for patch in self.patches[visit]:
                 visits[patch].append(visit)
         return dict(visits)
+
+    @functools.cached_property
+    def nights(self) -> dict[int, list[int]]:
+        """Visits to difference of each night, in order of their dates, by the first of them."""
+        ordered = sorted(self.science, key=lambda visit: (self.dates[visit], visit))
+        late = [self.dates[visit] - self.dates[before] >= NIGHT for before, visit in zip(ordered, ordered[1:])]
+        starts = [0, *(k for k, new in enumerate(late, 1) if new), len(ordered)]
+        return {ordered[start]: ordered[start:end] for start, end in zip(starts, starts[1:])}
 
     @functools.cached_property
     def reference_visits(self) -> dict[int, int | None]:

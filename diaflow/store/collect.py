@@ -27,9 +27,7 @@ Paths = Sequence[str | Path]
 Columns = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def dia_sources(
-    dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path, columns: Columns | None = None
-) -> None:
+def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path, *columns: Columns) -> None:
     """All DIASources, diaObjectId filled in from the links (0 where there is none).
 
     Parameters
@@ -38,7 +36,7 @@ def dia_sources(
         "dia_source" tables, one per visit; "dia_link" tables, one per patch.
     out : path
         The collected "dia_source" table.
-    columns : callable, optional
+    *columns : callables
         Further columns that are filled in now.
 
     Raises
@@ -62,7 +60,7 @@ def dia_sources(
     _stream("dia_source", dia_source_paths, out, "diaSourceId", with_objects)
 
 
-def dia_forced_sources(paths: Paths, out: str | Path, columns: Columns | None = None) -> None:
+def dia_forced_sources(paths: Paths, out: str | Path, *columns: Columns) -> None:
     """All forced photometry on difference images.
 
     Parameters
@@ -71,7 +69,7 @@ def dia_forced_sources(paths: Paths, out: str | Path, columns: Columns | None = 
         "dia_forced_source" tables, one per visit.
     out : path
         The collected table.
-    columns : callable, optional
+    *columns : callables
         Further columns that are filled in now.
 
     Raises
@@ -86,15 +84,15 @@ def dia_forced_sources(paths: Paths, out: str | Path, columns: Columns | None = 
     _stream("dia_forced_source", paths, out, "diaForcedSourceId", filled)
 
 
-def forced(name: str, paths: Paths, out: str | Path) -> None:
-    """All forced photometry of a variant other than that on difference images.
+def extra(name: str, paths: Paths, out: str | Path) -> None:
+    """A table that not every run has: of visits, in their order, or of parts of the sky or of the time.
 
     Parameters
     ----------
     name : str
         Of its table.
     paths : sequence of paths
-        Tables of visits or of patches.
+        Its parts.
     out : path
         The collected table.
 
@@ -127,7 +125,7 @@ def sources(paths: Paths, out: str | Path) -> None:
     _stream("source", paths, out, "sourceId")
 
 
-def dia_objects(paths: Paths, out: str | Path, columns: Columns | None = None) -> None:
+def dia_objects(paths: Paths, out: str | Path, *columns: Columns) -> None:
     """The DIAObjects of all patches, over the bands of all of them, sorted by diaObjectId.
 
     Parameters
@@ -136,7 +134,7 @@ def dia_objects(paths: Paths, out: str | Path, columns: Columns | None = None) -
         "dia_object" tables, one per patch.
     out : path
         The collected table.
-    columns : callable, optional
+    *columns : callables
         Further columns that are filled in now.
 
     Raises
@@ -148,7 +146,7 @@ def dia_objects(paths: Paths, out: str | Path, columns: Columns | None = None) -
     # Should two patches own an object, the first has it.
     first = np.unique(objects["diaObjectId"], return_index=True)[1]
     objects = objects[first]
-    for name, values in (columns(objects) if columns else {}).items():
+    for name, values in _filled(objects, columns).items():
         objects[name] = values
     tables.write("dia_object", objects, out)
 
@@ -209,12 +207,17 @@ def _data_id(table: np.ndarray) -> np.ndarray:
     return (table["visit"] << ids.DETECTOR_BITS) | table["detector"]
 
 
-def _with_columns(name: str, part: pa.Table, columns: Columns | None) -> pa.Table:
+def _filled(rows: np.ndarray, columns: Sequence[Columns]) -> dict[str, np.ndarray]:
+    """What all of `columns` have of the rows of a table."""
+    return {name: values for each in columns for name, values in each(rows).items()}
+
+
+def _with_columns(name: str, part: pa.Table, columns: Sequence[Columns]) -> pa.Table:
     """Rows of a table with some columns filled in."""
-    if columns is None:
+    if not columns:
         return part
     rows = tables.from_columns(name, **{column: part[column].to_numpy() for column in part.column_names})
-    for column, values in columns(rows).items():
+    for column, values in _filled(rows, columns).items():
         part = _set(part, column, values)
     return part
 

@@ -17,6 +17,7 @@ __all__ = [
     "fluxes",
     "images",
     "matching",
+    "moving",
     "objects",
     "scorecard",
     "scores",

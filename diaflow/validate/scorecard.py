@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from diaflow.validate import detections, fluxes, images, objects
+from diaflow.validate import detections, fluxes, images, moving, objects
 from diaflow.validate.bars import DESCRIPTIONS, bar_of
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.figures import Figure
@@ -106,6 +106,7 @@ def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
         *fluxes.detected(run, matches),
         *objects.purity(run, max(radius, width.max(initial=0))),
         *objects.pairs(run, radius),
+        *moving.tracklets(run),
         *images.calibrations(run),
     ]
     return Scorecard(figures, reasons, _worst(run, found, false, kinds))

@@ -128,6 +128,16 @@ def test_which_templates_there_are_does_not_depend_on_the_seeing(tmp_path):
     assert every.seeing == "" and none.seeing == "header"
 
 
+def test_the_nights_of_visits_to_difference_are_half_a_day_apart(tmp_path):
+    config = simulated(simulate=SURVEY | {"visits_per_night": 2})
+    plan = planning.make(config, tmp_path / "none")
+    assert sorted(visit for visits in plan.nights.values() for visit in visits) == plan.science
+    for first, visits in plan.nights.items():
+        dates = [plan.dates[visit] for visit in visits]
+        assert first == visits[0] and dates == sorted(dates) and dates[-1] - dates[0] < 0.5
+    assert len(plan.nights) < len(plan.science)
+
+
 def test_rows_of_a_visit_are_its_part_of_the_exposure_table(tmp_path):
     plan = planning.make(simulated(), tmp_path / "absent")
     rows = tables.from_rows("exposure", plan.rows(3))

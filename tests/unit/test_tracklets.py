@@ -141,8 +141,7 @@ def test_the_order_of_the_rows_does_not_matter():
     assert len(found) > 30
 
 
-def test_an_empty_night_and_the_nights_of_visits():
+def test_an_empty_night_has_no_tracklets():
     found, links = link(tables.empty("dia_source"))
     assert len(found) == len(links) == 0
-    mjd = {5: 60000.9, 3: 60000.6, 9: 60001.3, 4: 60003.0}
-    assert tracklets.nights(mjd) == {3: [3, 5, 9], 4: [4]}
+    assert tracklets.columns(tables.empty("dia_source", 2), links)["trackletId"].tolist() == [0, 0]

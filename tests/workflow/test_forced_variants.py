@@ -32,13 +32,13 @@ def jobs(root, folder, config) -> Counter:
 def test_a_variant_more_runs_that_alone(root, tiny, tiny_run):
     for variant in ("dia_source_on_template", "dia_object_on_template"):
         more = tiny | {"forced": {"variants": ["diffim", variant]}}
-        assert set(jobs(root, tiny_run, more)) - {"all"} == {f"forced_{variant}", "forced_table"}
+        assert set(jobs(root, tiny_run, more)) - {"all"} == {f"forced_{variant}", "extra_table"}
 
 
 def test_positions_are_measured_again_and_what_rests_on_them(root, tiny_run, config):
     of_differences = {"forced_diffim", "tables", "validate", "report"}
     others = {f"forced_{variant}" for variant in VARIANTS[1:]}
-    assert set(jobs(root, tiny_run, config)) - {"all"} == {"positions", "forced_table"} | of_differences | others
+    assert set(jobs(root, tiny_run, config)) - {"all"} == {"positions", "extra_table"} | of_differences | others
     one = config | {"forced": config["forced"] | {"visits": [5], "variants": ["diffim", "calexp"]}}
     number = jobs(root, tiny_run, one)
     assert number["forced_calexp"] == number["forced_diffim"] == 1

@@ -55,7 +55,7 @@ def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
         "simulated": tiny,
         "batches": tiny | {"visits_per_job": 2},
         "measured": tiny | {"template": tiny["template"] | {"best": 2}},
-        "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}}},
+        "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}, "max_rate": 60}},
         "raw": visits | {"instrument": "cafos"},
         "raw batches": visits | {"instrument": "cafos", "visits_per_job": 2},
     }
