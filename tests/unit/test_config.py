@@ -29,7 +29,8 @@ def test_every_key_is_described():
 
 def test_defaults_are_filled_in_at_every_level():
     full = config.validated({"images": ["a/*.fits"], "associate": {"radius": 2.0}})
-    assert full["associate"] == {"algorithm": "simple", "known": None, "radius": 2.0}
+    assert full["associate"]["radius"] == 2.0 and full["associate"]["algorithm"] == "simple"
+    assert full["associate"]["known"] is None and full["associate"]["tracklet_members"] == 3
     assert full["detect"]["threshold"] == 5.0
     assert full["refcat"] is None and full["run"] == "main"
 

@@ -1,5 +1,7 @@
 """Tracklets: what moves on a great circle at constant speed is linked, what stands still or is there once is not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from diaflow.associate import tracklets
 from diaflow.sky import sphere
 from diaflow.store import tables
 from diaflow.units import ARCSEC
+from diaflow.validate import moving as scored
 
 CONFIG = {"max_rate": 60.0, "tracklet_members": 3, "radius": 0.5}
 HOUR = 1 / 24
@@ -139,6 +142,22 @@ def test_the_order_of_the_rows_does_not_matter():
         np.testing.assert_array_equal(again[0], found)
         np.testing.assert_array_equal(again[1], links)
     assert len(found) > 30
+
+
+def test_tracklets_are_scored_by_the_asteroids_that_are_seen_three_times(monkeypatch):
+    """Of three asteroids one is linked, one in part and one seen twice; a tracklet holds two of them, one a star."""
+    sources = tables.empty("dia_source", 13)
+    sources["midpointMjdTai"] = 60000 + np.array([1, 2, 3, 1, 2, 3, 1, 2, 1, 2, 3, 25, 26]) * HOUR
+    true = np.array([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 0, 0])
+    sources["trackletId"] = [7, 7, 7, 8, 8, 0, 8, 0, 9, 9, 9, 0, 0]
+    objects = tables.from_columns("truth_object", objectId=np.array([1, 2, 3, 4]))
+    objects["type"] = ["asteroid", "asteroid", "asteroid", "star"]
+    monkeypatch.setattr(scored, "true_ids", lambda run: true)
+    linked, false = scored.tracklets(SimpleNamespace(sources=sources, objects=objects))
+    assert (linked.value, linked.n) == (0.5, 2)
+    assert (false.value, false.n) == (1.0, 3)  # two in two nights
+    sources["trackletId"] = 0
+    assert scored.tracklets(SimpleNamespace(sources=sources, objects=objects)) == []
 
 
 def test_an_empty_night_has_no_tracklets():
