@@ -19,7 +19,7 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from diaflow.run.batches import rule_of
 from diaflow.run.code import recorded
-from planner import changes, cost, records
+from planner import changes, earlier, records
 
 
 @dataclass
@@ -203,7 +203,7 @@ def _described(job, workflow) -> Job:
     return Job(
         rule=rule,
         wildcards=wildcards,
-        visits=[wildcards["visit"]] if "visit" in wildcards else cost.visits_of(job.rule.name, output),
+        visits=[wildcards["visit"]] if "visit" in wildcards else earlier.visits_of(job.rule.name, output),
         output=output,
         temporary=[str(path) for path in job.output if is_flagged(path, "temp")],
         inputs=len(job.input),
