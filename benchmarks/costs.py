@@ -1,11 +1,12 @@
-"""What each rule costs, and each choice over the defaults: two simulated fields are run for planner/costs.json.
+"""What each rule costs, and each choice over the defaults: simulated fields are run for planner/costs.json.
 
-The fields are the demo and one of 4k x 4k pixels: what a rule takes of both is a part for each job and one for each
-unit of its work, never negative.  Then the larger field is run with every choice in turn.  Jobs note themselves what
-they used.  It takes half an hour of a core.
+The fields are the demo, the sky `north` and one image of 4k x 4k a visit.  What a rule takes of all three is a part for
+each job (the start, which is measured alone, too), one for each image or patch and one for each unit of its work, none
+of them negative.  Then the last two are run with every choice in turn.  Jobs note themselves what they used.  It takes
+half an hour of a core.
 
-Usage: benchmarks/costs.py FOLDER                   runs what is not there, writes planner/costs.json
-       benchmarks/costs.py FOLDER --check CONFIG   the figures beside what a run in the folder took
+Usage: benchmarks/costs.py FOLDER                  runs what is not there, writes planner/costs.json
+       benchmarks/costs.py FOLDER --check CONFIG   the figures beside what the run of a configuration took
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import startup
 import yaml
 from measure import PYTHON, ROOT, cpu_and_memory
 from scipy.optimize import nnls
@@ -25,13 +27,15 @@ from diaflow.run.batches import rule_of
 from planner import cost
 from planner.earlier import size_on_disk
 
-DEMO = ROOT / "config.yaml"
+NORTH = ROOT / "config/skies/north.yaml"  # images of 600 x 600 pixels, four visits to a job
+DEMO = ROOT / "config.yaml"  # of 1024 x 1024 pixels, a visit to a job
+OPTIONS = {"template": {"dcr": {"latitude": -30, "longitude": -30, "bands": {"r": [552, 691]}}}}  # that have no default
 LARGE = {
     "run": "large",
     "images": "simulated",
     "refcat": {"path": "demo/refcat.parquet", "bands": {"r": "r_mag"}},
     "skymap": {"patch_size": 5000},
-    "template": {"mjd": [60000, 60400], "dcr": {"latitude": -30, "longitude": -30, "bands": {"r": [552, 691]}}},
+    "template": {"mjd": [60000, 60400]},
     "science": {"mjd": [60400, 61000]},
     "simulate": {
         "bands": ["r"],
@@ -56,7 +60,7 @@ CHOICES = (
     "calexp.cosmic_rays",
 )
 TOLERANCE = 0.25  # of a prediction
-SMALL = {"cpu_s": 5.0, "mb": 0.0, "bytes": 1e6}  # what is not compared below
+LITTLE = {"cpu_s": 5.0, "mb": 0.0, "bytes": 1e6}  # what is not compared below
 
 
 def run(folder: Path, config: Path, *arguments: str) -> tuple[float, float]:
@@ -109,69 +113,77 @@ def predicted(config: Path) -> dict[str, dict]:
     return dict(total)
 
 
-def parts(rows: list[tuple[float, float]], values: list[float]) -> list[float]:
-    """The two parts, not negative, that give the values with the least relative error."""
-    rows, values = np.array(rows, float), np.maximum(values, 1e-9)
-    return [float(f"{part:.3g}") for part in nnls(rows / values[:, None], np.ones(len(values)))[0]]
+def parts(rows: list[tuple[float, ...]], values: list[float]) -> list[float]:
+    """The parts, not negative, that give the values with the least relative error; of parts that say the same, one."""
+    rows, values = np.array(rows, float), np.array(values)
+    ranks = [np.linalg.matrix_rank(rows[:, : k + 1]) for k in range(rows.shape[1])]
+    told = np.diff(ranks, prepend=0) > 0
+    found = np.zeros(rows.shape[1])
+    found[told] = nnls(rows[:, told] / values[:, None], np.ones(len(values)))[0]
+    return [float(f"{part:.3g}") for part in found]
 
 
-def figures(rule: str, fields: list[tuple[list[dict], dict]]) -> dict:
-    """The cost of a rule from the jobs and what they took, field by field."""
+def figures(rule: str, fields: list[tuple[list[dict], dict]], start_up: float) -> dict:
+    """The cost of a rule from the jobs and what they took, field by field, and from the CPU time of its start [s]."""
     jobs = [([job for job in planned if job["rule"] == rule], took[rule]) for planned, took in fields if rule in took]
     works = [[cost.Work(**job["work"]) for job in group] for group, _ in jobs]
     took = {what: [taken[what] for _, taken in jobs] for what in ("cpu_s", "mb", "bytes")}
-    units = [(len(group), sum(cost.amount(rule, work) for work in group)) for group in works]
+    pieces = [sum(work.pieces for work in group) for group in works]
+    units = [(len(group), n, sum(cost.amount(rule, work) for work in group)) for group, n in zip(works, pieces)]
     areas = [(sum(work.visits for work in group), sum(work.area for work in group)) for group in works]
-    images = [(1, max(work.image for work in group)) for group in works]
-    names = "start", "seconds", "size", "size_per_area", "memory", "memory_per_image"
-    fitted = parts(units, took["cpu_s"]) + parts(areas, took["bytes"]) + parts(images, took["mb"])
-    return dict(zip(names, fitted))
+    images = [(1, max(work.area / work.pieces for work in group)) for group in works]
+    names = "start", "each", "seconds", "size", "size_per_area", "memory", "memory_per_image"
+    fitted = parts([(1, 0, 0), *units], [start_up, *took["cpu_s"]]) + parts(areas, took["bytes"])
+    return dict(zip(names, fitted + parts(images, took["mb"])))
 
 
-def choice(folder: Path, name: str, value: object, usual: dict[str, dict], start: dict[str, float]) -> dict:
-    """By rule, what a job takes over one with the defaults."""
+def choice(folder: Path, fields: dict[str, Path], name: str, value: object, starts: dict[str, float]) -> dict:
+    """The costs of the rules that a choice is one of, by rule."""
     section, key = name.split(".")
-    path = folder / "choice.yaml"
-    path.write_text(yaml.safe_dump(LARGE | {section: LARGE.get(section, {}) | {key: value}}))
     rules = [rule for rule, names in cost.CHOICES.items() if name in names]
-    run(folder, path, "--until", *rules)
-    took = measured(folder, path)
-    return {
-        rule: {
-            "seconds": round((took[rule]["cpu_s"] - start[rule]) / (usual[rule]["cpu_s"] - start[rule]), 2),
-            "size": round(took[rule]["bytes"] / usual[rule]["bytes"], 2),
-            "memory": round(took[rule]["mb"] / usual[rule]["mb"], 2),
-        }
-        for rule in rules
-    }
+    runs = []
+    for field, config in fields.items():
+        usual = yaml.safe_load(config.read_text())
+        path = folder / f"{field}_choice.yaml"
+        path.write_text(
+            yaml.safe_dump(usual | {section: usual.get(section, {}) | OPTIONS.get(section, {}) | {key: value}})
+        )
+        run(folder / field, path, "--until", *rules)
+        runs.append((plan(path), measured(folder / field, path)))
+    return {rule: figures(rule, runs, starts[f"{rule}.py"]) for rule in rules}
 
 
 def write(folder: Path) -> None:
     """Run the fields and the choices, and write planner/costs.json."""
-    configs = {"demo": DEMO, "large": folder / "large.yaml"}
-    configs["large"].write_text(yaml.safe_dump(LARGE))
-    cpu_s = {name: run_once(folder / name, config) for name, config in configs.items()}
-    plans = {name: plan(config) for name, config in configs.items()}
-    took = {name: measured(folder / name, config) for name, config in configs.items()}
-    rules = {rule: figures(rule, [(plans[name], took[name]) for name in configs]) for rule in took["demo"]}
-    start = {rule: rules[rule]["start"] * sum(job["rule"] == rule for job in plans["large"]) for rule in took["large"]}
+    large = folder / "large.yaml"
+    large.write_text(yaml.safe_dump(LARGE))
+    fields = {"demo": DEMO, "north": NORTH, "large": large}
+    cpu_s = {name: run_once(folder / name, config) for name, config in fields.items()}
+    plans = {name: plan(config) for name, config in fields.items()}
+    took = {name: measured(folder / name, config) for name, config in fields.items()}
+    starts = {row["name"].split()[-1]: row["ours_cpu_s"] for row in startup.main()}
+    of_fields = [(plans[name], took[name]) for name in fields]
     launch = (cpu_s["demo"] - sum(rule["cpu_s"] for rule in took["demo"].values())) / len(plans["demo"])
-    content = {"launch": round(launch, 3), "rules": rules, "choices": {}}
+    rules = {rule: figures(rule, of_fields, starts[f"{rule}.py"]) for rule in took["large"]}
+    content: dict = {"launch": round(launch, 3), "rules": rules, "choices": {}}
+    del fields["demo"]  # two are enough for what choices add
     for name in CHOICES:
         for value in cost.values(name)[1:]:
-            content["choices"][f"{name}={value}"] = choice(folder / "large", name, value, took["large"], start)
+            content["choices"][f"{name}={value}"] = choice(folder, fields, name, value, starts)
     cost.PATH.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def check(folder: Path, config: Path) -> None:
     """Print the figures beside what a run took, rule by rule; what is off by more than the tolerance is marked."""
+    folder = folder / yaml.safe_load(config.read_text())["run"]
+    run_once(folder, config)
     took, expected = measured(folder, config), predicted(config)
     print(f"{'rule':16s} {'CPU [s]':>17s} {'memory [MB]':>17s} {'disk [MB]':>17s}   predicted, measured")
     for rule in expected:
         words = []
         for what, unit in (("cpu_s", 1), ("mb", 1), ("bytes", 1e6)):
             ours, theirs = expected[rule][what], took[rule][what]
-            off = abs(ours - theirs) > TOLERANCE * theirs and max(ours, theirs) > SMALL[what]
+            off = abs(ours - theirs) > TOLERANCE * theirs and max(ours, theirs) > LITTLE[what]
             words.append(f"{ours / unit:8.1f} {theirs / unit:7.1f}{'*' if off else ' '}")
         print(f"{rule:16s} {' '.join(words)}")
 
@@ -180,7 +192,7 @@ def main() -> None:
     """Measure, or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--check", type=Path, help="configuration of a run that was made in the folder")
+    parser.add_argument("--check", type=Path, help="configuration of a run to compare with")
     asked = parser.parse_args()
     folder = asked.folder.resolve()
     if asked.check:

@@ -38,8 +38,8 @@ def answer(planned: Planned, directory: Path, cores: list[int], queue_wait: floa
         Times are in hours, sizes in GB.
     """
     jobs, config, plan = planned.jobs, planned.names["config"], planned.names["plan"]
-    costs = cost.costs(directory, config, dict.fromkeys(job.rule for job in jobs))
     works = _works(jobs, plan, config["skymap"])
+    costs = cost.costs(directory, config, {job.rule: work for job, work in zip(jobs, works)})
     estimates = [cost.estimate(job.rule, job.threads, work, costs[job.rule]) for job, work in zip(jobs, works)]
     entries = [_job(*of_job) for of_job in zip(jobs, works, estimates)]
     rules = _rules(jobs, entries, costs)
@@ -70,27 +70,25 @@ def answer(planned: Planned, directory: Path, cores: list[int], queue_wait: floa
 
 
 def _works(jobs: list[Job], plan, config_skymap: dict) -> list[cost.Work]:
-    """What each job has to do; a job of no visit and no tract, on no images, is one of the whole survey."""
-    pixels = cost.megapixels(plan.exposures)
-    images = sum(map(len, plan.images.values()))
-    of_a_file = sum(pixels.values()) / max(images, 1)
+    """What each job has to do."""
+    of_visit = cost.images(plan.exposures)
+    whole = [sum(numbers) for numbers in zip(*of_visit.values())]
+    files = max(sum(map(len, plan.images.values())), 1)
     patch = (config_skymap["patch_size"] + 2 * config_skymap["patch_border"]) ** 2 / 1e6
     works = []
     for job in jobs:
-        visits = max(len(job.visits), 1)
         if job.visits:
-            size = sum(pixels[visit] for visit in job.visits)
-        elif job.rule in cost.OF_SURVEY:
-            size = sum(pixels.values())
+            pieces, images = (sum(numbers) for numbers in zip(*(of_visit[visit] for visit in job.visits)))
         else:
-            size = of_a_file * max(job.inputs, len(job.output))
+            share = 1 if job.rule in cost.OF_SURVEY else max(job.inputs, len(job.output)) / files
+            pieces, images = (share * number for number in whole)
+        area = images
         if "tract" in job.wildcards:
             tract = int(job.wildcards["tract"])
             places = [place for visit in map(int, job.visits) for place in plan.patches[visit] if place[0] == tract]
-            area = patch * len(places if job.visits else [tract])
-            works.append(cost.Work(visits, job.inputs, size, area, patch))
-        else:
-            works.append(cost.Work(visits, job.inputs, size, size, of_a_file))
+            pieces = len(places) if job.visits else 1
+            area = patch * pieces
+        works.append(cost.Work(max(len(job.visits), 1), job.inputs, images, area, pieces))
     return works
 
 

@@ -2,13 +2,12 @@
 
 Earlier jobs are those in Snakemake's metadata, of all runs in the directory, that noted beside their logs what they
 took; what their outputs take is looked up on disk.  The figures are in costs.json, which benchmarks/costs.py writes:
-what a rule takes with the defaults, and what it takes over that with each other method or choice.
+what a rule takes with the defaults, and with each other method or choice in place of one of them.
 """
 
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +32,6 @@ UNITS = {
     "associate": "inputs",
     "tables": "inputs",
 }
-ONE = {"seconds": 1.0, "size": 1.0, "memory": 1.0}  # what a job costs over one with the defaults
 OF_SURVEY = {"validate", "report"}  # rules that work on what was found in all images
 # Choices that change what a job of a rule costs.
 CHOICES = {
@@ -51,17 +49,19 @@ class Cost:
 
     Attributes
     ----------
-    start, seconds : float
-        CPU time of every job, and of each unit of its work [s]: see `UNITS`; for earlier jobs an input or a visit.
+    start, each, seconds : float
+        CPU time of every job, of each image or patch, and of each unit of its work [s]: see `UNITS`; for earlier jobs
+        an input or a visit.
     size, size_per_area : float
         Disk that the products take: of each visit (or of the job), and of each megapixel made [byte].
     memory, memory_per_image : float
-        Peak memory, and what each megapixel of the largest image or patch adds [MB].
+        Peak memory, and what each megapixel of an image or patch adds [MB].
     earlier_jobs : int
         Number of jobs that this is from; 0 for measured figures.
     """
 
     start: float = 1.5
+    each: float = 0
     seconds: float = 0
     size: float = 1e5
     size_per_area: float = 0
@@ -86,18 +86,28 @@ class Work:
         Number of its input files.
     images, area : float
         Of the images that it works on, and of the images or patches that it makes [megapixel].
-    image : float
-        The largest of the latter [megapixel].
+    pieces : float
+        Number of the latter; of files that may hold several images, their share of all.
     """
 
     visits: int
     inputs: int
     images: float
     area: float
-    image: float
+    pieces: float
 
 
-def costs(directory: Path, config: dict, rules: Iterable[str]) -> dict[str, Cost]:
+@dataclass(frozen=True)
+class Estimate:
+    """What a job takes: CPU time to start and of its work [s], size of its products [byte], memory [MB]."""
+
+    start: float
+    seconds: float
+    size: float
+    memory: float
+
+
+def costs(directory: Path, config: dict, works: dict[str, Work]) -> dict[str, Cost]:
     """What a job of each rule costs.
 
     Parameters
@@ -107,7 +117,8 @@ def costs(directory: Path, config: dict, rules: Iterable[str]) -> dict[str, Cost
     config : dict
         Of the plan.  Earlier jobs that chose the same tell; without any, those that chose otherwise, by what the
         choices cost over each other.
-    rules : iterable of str
+    works : dict of str to Work
+        A typical job of each rule.
 
     Returns
     -------
@@ -115,21 +126,21 @@ def costs(directory: Path, config: dict, rules: Iterable[str]) -> dict[str, Cost
         By rule.
     """
     jobs = earlier.jobs(directory)
-    return {rule: _cost(directory, rule, choices(rule, config), jobs[rule]) for rule in rules}
+    return {rule: _cost(directory, rule, choices(rule, config), jobs[rule], work) for rule, work in works.items()}
 
 
-def _cost(directory: Path, rule: str, chosen: dict[str, object], jobs: list[Earlier]) -> Cost:
+def _cost(directory: Path, rule: str, chosen: dict[str, object], jobs: list[Earlier], work: Work) -> Cost:
     groups = defaultdict(list)
     for job in jobs:
         groups[tuple(_chosen(rule, job.params).items())].append(job)
-    same, over = groups.pop(tuple(chosen.items()), None), relative(rule, chosen)
+    same, ours = groups.pop(tuple(chosen.items()), None), figures(rule, chosen)
     if same:
         return _from_jobs(directory, rule, same)
-    others = [(group, under) for other, group in groups.items() if over and (under := relative(rule, dict(other)))]
+    others = [(group, theirs) for other, group in groups.items() if ours and (theirs := figures(rule, dict(other)))]
     if others:
-        group, under = max(others, key=lambda pair: len(pair[0]))
-        return _scaled(_from_jobs(directory, rule, group), over, under)
-    return _scaled(_figures(rule), over or ONE, ONE)
+        group, theirs = max(others, key=lambda pair: len(pair[0]))
+        return _scaled(_from_jobs(directory, rule, group), *(estimate(rule, 1, work, cost) for cost in (ours, theirs)))
+    return ours or figures(rule, {})
 
 
 def choices(rule: str, config: dict) -> dict[str, object]:
@@ -167,8 +178,8 @@ def values(name: str) -> list:
     return sorted(entry.get("enum", [False, True]), key=lambda value: value != entry["default"])
 
 
-def relative(rule: str, chosen: dict[str, object]) -> dict[str, float] | None:
-    """What a job costs over one with the defaults.
+def figures(rule: str, chosen: dict[str, object]) -> Cost | None:
+    """What was measured.
 
     Parameters
     ----------
@@ -178,16 +189,18 @@ def relative(rule: str, chosen: dict[str, object]) -> dict[str, float] | None:
 
     Returns
     -------
-    dict of str to float or None
-        Ratios of `seconds` above the start, `size` and `memory`; None where one of the choices was not measured.
+    Cost or None
+        That of the defaults, and what each choice adds to it; None where one of the choices was not measured.
     """
-    total = ONE
+    usual = FIGURES["rules"].get(rule)
+    total = Cost(**usual) if usual else GUESSED.get(rule, Cost())
     for name, value in chosen.items():
         if value != values(name)[0]:
-            over = FIGURES["choices"].get(f"{name}={value}", {}).get(rule)
-            if over is None:
+            other = FIGURES["choices"].get(f"{name}={value}", {}).get(rule)
+            if other is None:
                 return None
-            total = {what: total[what] + over[what] - 1 for what in ONE}
+            added = {part: max(getattr(total, part) + other[part] - usual[part], 0) for part in other}
+            total = replace(total, **added)
     return total
 
 
@@ -211,25 +224,17 @@ def not_modelled(config: dict, found: dict[str, Cost]) -> list[str]:
         for rule, cost in found.items()
         if not cost.earlier_jobs
         for name, value in choices(rule, config).items()
-        if relative(rule, {name: value}) is None
+        if figures(rule, {name: value}) is None
     ]
 
 
-def _figures(rule: str) -> Cost:
-    return Cost(**FIGURES["rules"][rule]) if rule in FIGURES["rules"] else GUESSED.get(rule, Cost())
-
-
-def _scaled(cost: Cost, over: dict[str, float], under: dict[str, float]) -> Cost:
-    """The cost of a choice from that of another one, both given over the defaults."""
-    seconds, size, memory = (over[what] / under[what] for what in ("seconds", "size", "memory"))
-    return replace(
-        cost,
-        seconds=cost.seconds * seconds,
-        size=cost.size * size,
-        size_per_area=cost.size_per_area * size,
-        memory=cost.memory * memory,
-        memory_per_image=cost.memory_per_image * memory,
+def _scaled(cost: Cost, ours: Estimate, theirs: Estimate) -> Cost:
+    """The cost of jobs that chose otherwise, by what was measured of a job with each choice."""
+    seconds, size, memory = (
+        one / other if other else 1.0
+        for one, other in ((ours.seconds, theirs.seconds), (ours.size, theirs.size), (ours.memory, theirs.memory))
     )
+    return replace(cost, seconds=cost.seconds * seconds, size=cost.size * size, memory=cost.memory * memory)
 
 
 def _chosen(rule: str, params: list[str]) -> dict[str, object]:
@@ -246,11 +251,12 @@ def _chosen(rule: str, params: list[str]) -> dict[str, object]:
 
 def _from_jobs(directory: Path, rule: str, jobs: list[Earlier]) -> Cost:
     """Medians over jobs, however many detectors they had."""
-    start = min(_figures(rule).start, statistics.median(job.used["cpu_s"] for job in jobs))
+    start = min(figures(rule, {}).start, statistics.median(job.used["cpu_s"] for job in jobs))
     amounts = [max(job.inputs, 1) if _per_input(rule) else job.visits for job in jobs]
     sizes = [sum(size_on_disk(directory / path) for path in job.outputs) / job.visits for job in jobs[:SAMPLE]]
     return Cost(
         start,
+        0,
         statistics.median((job.used["cpu_s"] - start) / units for job, units in zip(jobs, amounts)),
         statistics.median(sizes),
         memory=max(job.used["max_mb"] for job in jobs),
@@ -263,8 +269,8 @@ def _per_input(rule: str) -> bool:
     return "inputs" in UNITS.get(rule, "")
 
 
-def megapixels(exposures: np.ndarray) -> dict[str, float]:
-    """Megapixels of the usable images of each visit.
+def images(exposures: np.ndarray) -> dict[str, tuple[int, float]]:
+    """Number and megapixels of the usable images of each visit.
 
     Parameters
     ----------
@@ -272,23 +278,13 @@ def megapixels(exposures: np.ndarray) -> dict[str, float]:
 
     Returns
     -------
-    dict of str to float
+    dict of str to (int, float)
         By visit.
     """
     usable = exposures[exposures["status"] == "ok"]
     visits, which = np.unique(usable["visit"], return_inverse=True)
     pixels = np.bincount(which, usable["nx"].astype(float) * usable["ny"]) / 1e6
-    return {str(visit): size for visit, size in zip(visits.tolist(), pixels.tolist())}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a job takes: CPU time to start and of its work [s], size of its products [byte], memory [MB]."""
-
-    start: float
-    seconds: float
-    size: float
-    memory: float
+    return dict(zip(map(str, visits.tolist()), zip(np.bincount(which).tolist(), pixels.tolist())))
 
 
 def amount(rule: str, work: Work) -> float:
@@ -329,7 +325,9 @@ def estimate(rule: str, threads: int, work: Work, cost: Cost) -> Estimate:
     Estimate
     """
     if cost.earlier_jobs:
-        units, memory = (work.inputs if _per_input(rule) else work.visits), cost.memory
+        seconds = cost.seconds * (work.inputs if _per_input(rule) else work.visits)
+        memory = cost.memory
     else:
-        units, memory = amount(rule, work), (cost.memory + cost.memory_per_image * work.image) * threads
-    return Estimate(cost.start, cost.seconds * units, cost.size * work.visits + cost.size_per_area * work.area, memory)
+        seconds = cost.each * work.pieces + cost.seconds * amount(rule, work)
+        memory = (cost.memory + cost.memory_per_image * work.area / work.pieces) * threads
+    return Estimate(cost.start, seconds, cost.size * work.visits + cost.size_per_area * work.area, memory)

@@ -13,7 +13,7 @@ from planner.__main__ import overrides
 from planner.page import ranges
 
 USUAL = ["{'cosmic_rays': True}", "False", "'direct'"]  # as Snakemake records storage.compress and template.method
-WORK = cost.Work(visits=1, inputs=3, images=16.0, area=16.0, image=16.0)
+WORK = cost.Work(visits=1, inputs=3, images=16.0, area=16.0, pieces=1)
 
 
 def record(directory, rule, output, seconds, inputs, size, log="", params=USUAL):
@@ -49,7 +49,7 @@ def earlier(tmp_path, start):
 def estimated(directory, rule, work=WORK, threads=1, **sections):
     """The time of the work, and the size, of a job of a directory where a configuration differs from the defaults."""
     config = of_chosen_methods(validated({"images": "simulated"} | sections))
-    known = cost.costs(directory, config, [rule])[rule]
+    known = cost.costs(directory, config, {rule: work})[rule]
     estimate = cost.estimate(rule, threads, work, known)
     return estimate.seconds, estimate.size, estimate.memory, known.earlier_jobs
 
@@ -76,9 +76,9 @@ def test_batch_of_visits_is_told_from_single_visits_and_the_other_way_round(earl
 def test_visits_that_share_jobs_share_their_starts(tmp_path):
     """What visits_per_job saves: sixteen visits in one job instead of sixteen."""
     config = validated({"images": "simulated"})
-    known = cost.costs(tmp_path, config, ["diffim"])["diffim"]
+    known = cost.costs(tmp_path, config, {"diffim": WORK})["diffim"]
     one = cost.estimate("diffim", 1, WORK, known)
-    many = cost.estimate("diffim", 1, replace(WORK, visits=16, images=16 * WORK.images, area=16 * WORK.area), known)
+    many = cost.estimate("diffim", 1, cost.Work(16, 48, 16 * WORK.images, 16 * WORK.area, 16), known)
     assert many.seconds == pytest.approx(16 * one.seconds) and many.start == one.start > 0
 
 
@@ -86,13 +86,19 @@ def test_coadd_grows_with_its_inputs_above_the_start(earlier):
     assert estimated(earlier, "coadd_template", replace(WORK, inputs=25))[:2] == (pytest.approx(50.0), 7)
 
 
+def choice(rule, **parts):
+    """A cost that differs from that of the defaults."""
+    return {rule: cost.FIGURES["rules"][rule] | parts}
+
+
+COADD, DIFFIM = cost.FIGURES["rules"]["coadd_template"], cost.FIGURES["rules"]["diffim"]
 FIGURES = {
-    "rules": cost.FIGURES["rules"],
+    "rules": cost.FIGURES["rules"] | choice("coadd_template", each=0, seconds=1.0, memory=100, memory_per_image=0),
     "choices": {
-        "template.method=inference": {"coadd_template": {"seconds": 9.0, "size": 1.0, "memory": 2.0}},
-        "template.method=dcr": {"coadd_template": {"seconds": 18.0, "size": 3.0, "memory": 1.0}},
-        "storage.compress=True": {"diffim": {"seconds": 1.5, "size": 0.2, "memory": 1.0}},
-        "subtract.algorithm=zogy": {"diffim": {"seconds": 2.0, "size": 1.0, "memory": 1.0}},
+        "template.method=inference": choice("coadd_template", each=0, seconds=9.0, memory=200, memory_per_image=0),
+        "template.method=dcr": choice("coadd_template", each=0, seconds=18.0, size_per_area=2 * COADD["size_per_area"]),
+        "storage.compress=True": choice("diffim", seconds=DIFFIM["seconds"] + 0.5, size=0, size_per_area=1e6),
+        "subtract.algorithm=zogy": choice("diffim", seconds=DIFFIM["seconds"] + 1.0),
     },
 }
 
@@ -100,15 +106,16 @@ FIGURES = {
 def test_jobs_that_chose_otherwise_tell_by_what_the_choices_cost_over_each_other(earlier, monkeypatch):
     monkeypatch.setattr(cost, "FIGURES", FIGURES)
     inputs = replace(WORK, inputs=10)
-    assert estimated(earlier, "coadd_template", inputs, template={"method": "inference"}) == (180.0, 7, 2000, 1)
+    assert estimated(earlier, "coadd_template", inputs, template={"method": "inference"}) == (
+        pytest.approx(180.0), 7, pytest.approx(2000), 1
+    )  # fmt: skip
     dcr = earlier / "dcr"
-    start = cost.FIGURES["rules"]["coadd_template"]["start"]
-    record(dcr, "coadd_template", "coadd/g.fits", start + 36.0, 1, 30, params=["'dcr'"])
-    assert estimated(dcr, "coadd_template", inputs, template={"method": "inference"})[:2] == pytest.approx((180.0, 10))
-    assert estimated(dcr, "coadd_template", inputs)[:2] == pytest.approx((20.0, 10))
+    record(dcr, "coadd_template", "coadd/g.fits", COADD["start"] + 36.0, 1, 30, params=["'dcr'"])
+    assert estimated(dcr, "coadd_template", inputs, template={"method": "inference"})[:2] == pytest.approx((180.0, 15))
+    assert estimated(dcr, "coadd_template", inputs)[:2] == pytest.approx((20.0, 15))
 
 
-def test_figures_of_choices_add_up(tmp_path, monkeypatch):
+def test_what_choices_add_adds_up(tmp_path, monkeypatch):
     """What compression takes does not depend on the algorithm."""
     monkeypatch.setattr(cost, "FIGURES", FIGURES)
     usual, compressed, zogy, both = (
@@ -120,8 +127,9 @@ def test_figures_of_choices_add_up(tmp_path, monkeypatch):
             {"subtract": {"algorithm": "zogy"}, "storage": {"compress": True}},
         )
     )
-    assert [found[0] / usual[0] for found in (compressed, zogy, both)] == pytest.approx([1.5, 2.0, 2.5])
-    assert both[1] / usual[1] == pytest.approx(0.2)
+    added = [found[0] - usual[0] for found in (compressed, zogy, both)]
+    assert added == pytest.approx([0.5 * WORK.images, WORK.images, 1.5 * WORK.images])
+    assert both[1] == compressed[1] == pytest.approx(1e6 * WORK.area) and zogy[1] == usual[1]
 
 
 def every_choice():
@@ -135,7 +143,7 @@ def every_choice():
 
 def test_what_was_measured_changes_the_cost_and_the_rest_is_said_not_to_be_modelled(tmp_path):
     for rule, name, value, config in every_choice():
-        said = cost.not_modelled(config, cost.costs(tmp_path, config, [rule]))
+        said = cost.not_modelled(config, cost.costs(tmp_path, config, {rule: WORK}))
         if value == cost.values(name)[0] or f"{name}={value}" in cost.FIGURES["choices"]:
             assert said == []
         else:
@@ -160,16 +168,18 @@ def test_figures_are_of_choices_that_there_are():
 def test_earlier_jobs_of_a_choice_without_figures_tell(earlier, monkeypatch):
     monkeypatch.setattr(cost, "FIGURES", FIGURES | {"choices": {}})
     config = validated({"images": "simulated", "template": {"method": "inference"}})
-    known = cost.costs(earlier, config, ["calexp", "coadd_template"])
+    known = cost.costs(earlier, config, {"calexp": WORK, "coadd_template": WORK})
     assert cost.not_modelled(config, known) and known["coadd_template"].earlier_jobs == 0
     record(earlier, "coadd_template", "coadd/r.fits", 200.0, 10, 7, params=["'inference'"])
-    known = cost.costs(earlier, config, ["calexp", "coadd_template"])
+    known = cost.costs(earlier, config, {"calexp": WORK, "coadd_template": WORK})
     assert cost.not_modelled(config, known) == [] and known["coadd_template"].earlier_jobs == 1
 
 
-def test_without_earlier_jobs_figures_grow_with_the_pixels(tmp_path):
-    (small, *_), (large, *_) = (estimated(tmp_path, "calexp", replace(WORK, images=images)) for images in (10.0, 20.0))
-    assert large == pytest.approx(2 * small) and small > 0
+def test_without_earlier_jobs_figures_grow_with_images_and_pixels(tmp_path):
+    """Two images of 16 megapixels take twice the work of one; four of 4 take more than one of 16."""
+    works = WORK, replace(WORK, images=32.0, area=32.0, pieces=2), replace(WORK, pieces=4)
+    one, two, four = (estimated(tmp_path, "calexp", work)[0] for work in works)
+    assert two == pytest.approx(2 * one) and one < four < 4 * one
 
 
 class Changed:
