@@ -184,7 +184,7 @@ def built(
 
 
 def to_run(dag) -> Iterator:
-    """Snakemake's jobs that would run, each after those that it waits for.
+    """Snakemake's jobs that would run, each after those that it waits for, in the same order at every call.
 
     Parameters
     ----------
@@ -195,7 +195,8 @@ def to_run(dag) -> Iterator:
     ------
     snakemake.jobs.Job
     """
-    return (job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun)
+    levels = (sorted(level, key=lambda job: str(job.output)) for level in dag.toposorted())
+    return (job for level in levels for job in level if dag.needrun(job) and not job.is_norun)
 
 
 def _described(job, workflow) -> Job:
