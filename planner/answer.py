@@ -86,7 +86,7 @@ def _works(jobs: list[Job], plan, config_skymap: dict) -> list[cost.Work]:
         if "tract" in job.wildcards:
             tract = int(job.wildcards["tract"])
             places = [place for visit in map(int, job.visits) for place in plan.patches[visit] if place[0] == tract]
-            pieces = len(places) if job.visits else 1
+            pieces = max(len(places), 1)
             area = patch * pieces
         works.append(cost.Work(max(len(job.visits), 1), job.inputs, images, area, pieces))
     return works
