@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cores", type=int, nargs="+", default=[os.cpu_count()], help="cores to give the wall time for"
     )
+    parser.add_argument("--queue-wait", type=float, default=0, help="time that a job waits in the site's queue [s]")
     parser.add_argument("--json", type=Path, help="write every job with its reasons")
     parser.add_argument("--html", type=Path, help="write the answer as a page")
     return parser.parse_args()
@@ -91,7 +92,7 @@ def plan() -> None:
         )
     except WorkflowError as error:
         sys.exit(f"error: {error}")
-    report = answer(planned, directory, options.cores)
+    report = answer(planned, directory, options.cores, options.queue_wait)
     if options.json:
         outputs[options.json].write_text(json.dumps(report, indent=1) + "\n")
     if options.html:

@@ -5,11 +5,10 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from diaflow.run.config import validated
 from planner import cost
 from planner.graph import Job, Planned
+from planner.schedule import Task, schedule
 
-DEFAULTS = validated({"images": "simulated"})
 MOST_FILES = 4  # of the code that a line names; the JSON file has all
 NEWER_INPUT = re.compile(r"^(newer input) .*?(, by time alone)?$")
 SEEING = {
@@ -20,7 +19,7 @@ SEEING = {
 }
 
 
-def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
+def answer(planned: Planned, directory: Path, cores: list[int], queue_wait: float = 0) -> dict:
     """What the jobs are, why they run and what they cost.
 
     Parameters
@@ -30,19 +29,21 @@ def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
         Where the run is; earlier jobs there tell what jobs cost.
     cores : list of int
         Numbers of cores to give the wall time for.
+    queue_wait : float
+        Time that each job waits in a queue [s].
 
     Returns
     -------
-    dict with run, rules, total, wall, template, science, failed, not_modelled, missing, stale, jobs
+    dict with run, rules, total, wall, short, template, science, failed, not_modelled, missing, stale, jobs
         Times are in hours, sizes in GB.
     """
     jobs, config, plan = planned.jobs, planned.names["config"], planned.names["plan"]
-    costs, works = cost.history(directory, config), _works(jobs, plan, config["skymap"])
-    entries = [_job(job, *work, costs) for job, work in zip(jobs, works)]
-    memory = [_memory(job, costs) for job in jobs]
-    rules = _rules(jobs, entries, memory, costs)
-    requirements = [job.threads for job in jobs], memory, [job.after for job in jobs]
-    seconds = [job["core_seconds"] for job in entries]
+    works = _works(jobs, plan, config["skymap"])
+    costs = cost.costs(directory, config, {job.rule: work for job, work in zip(jobs, works)})
+    estimates = [cost.estimate(job.rule, job.threads, work, costs[job.rule]) for job, work in zip(jobs, works)]
+    entries = [_job(*of_job) for of_job in zip(jobs, works, estimates)]
+    rules = _rules(jobs, entries, costs)
+    tasks = [_task(job, entry) for job, entry in zip(jobs, entries)]
     return {
         "run": config["run"],
         "total": {
@@ -52,7 +53,8 @@ def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
             "temporary_gb": sum(rule["temporary_gb"] for rule in rules),
         },
         "rules": rules,
-        "wall": [_wall(seconds, *requirements, number) for number in cores],
+        "wall": [_wall(tasks, number, queue_wait) for number in cores],
+        "short": _short(jobs, estimates, cost.LAUNCH + queue_wait),
         "template": _template(plan),
         "science": _science(plan, config["science"]),
         "failed": [
@@ -60,67 +62,74 @@ def answer(planned: Planned, directory: Path, cores: list[int]) -> dict:
             for path, reason, status in zip(*(plan.exposures[name].tolist() for name in ("path", "reason", "status")))
             if status == "failed"
         ],
-        "not_modelled": cost.not_modelled([rule["rule"] for rule in rules], config, DEFAULTS, costs),
+        "not_modelled": cost.not_modelled(config, costs),
         "missing": [asdict(kept) for kept in planned.missing],
         "stale": [asdict(kept) for kept in planned.stale],
         "jobs": entries,
     }
 
 
-def _works(jobs: list[Job], plan, config_skymap: dict) -> list[tuple[float, float]]:
-    """Megapixels of the images that each job works on, and of the images or patches that it makes."""
-    pixels = cost.megapixels(plan.exposures)
-    of_a_file = sum(pixels.values()) / max(sum(map(len, plan.images.values())), 1)
+def _works(jobs: list[Job], plan, config_skymap: dict) -> list[cost.Work]:
+    """What each job has to do."""
+    of_visit = cost.images(plan.exposures)
+    whole = [sum(numbers) for numbers in zip(*of_visit.values())]
+    files = max(sum(map(len, plan.images.values())), 1)
     patch = (config_skymap["patch_size"] + 2 * config_skymap["patch_border"]) ** 2 / 1e6
     works = []
     for job in jobs:
-        images = (
-            sum(pixels[visit] for visit in job.visits) if job.visits else of_a_file * max(job.inputs, len(job.output))
-        )
+        if job.visits:
+            pieces, images = (sum(numbers) for numbers in zip(*(of_visit[visit] for visit in job.visits)))
+        else:
+            share = 1 if job.rule in cost.OF_SURVEY else max(job.inputs, len(job.output)) / files
+            pieces, images = (share * number for number in whole)
+        area = images
         if "tract" in job.wildcards:
             tract = int(job.wildcards["tract"])
             places = [place for visit in map(int, job.visits) for place in plan.patches[visit] if place[0] == tract]
-            works.append((images, patch * len(places if job.visits else [tract])))
-        else:
-            works.append((images, images))
+            pieces = max(len(places), 1)
+            area = patch * pieces
+        works.append(cost.Work(max(len(job.visits), 1), job.inputs, images, area, pieces))
     return works
 
 
-def _job(job: Job, work: float, area: float, costs: dict) -> dict:
-    seconds, volume = cost.estimate(job.rule, job.threads, job.inputs, len(job.visits), work, area, costs)
+def _job(job: Job, work: cost.Work, estimate: cost.Estimate) -> dict:
     return {
         "rule": job.rule,
         "wildcards": job.wildcards,
         "visits": job.visits,
         "output": job.output,
         "why": job.why,
-        "core_seconds": seconds,
-        "bytes": volume,
+        "work": asdict(work),
+        "core_seconds": estimate.start + estimate.seconds,
+        "memory_mb": estimate.memory or job.memory,
+        "bytes": estimate.size,
         "temporary": len(job.temporary) / max(len(job.output), 1),
     }
 
 
-def _memory(job: Job, costs: dict) -> int:
-    """What earlier jobs of the rule took at most, else what the rule asks for [MB]."""
-    return (costs[job.rule].memory if job.rule in costs else 0) or job.memory
+def _task(job: Job, entry: dict) -> Task:
+    temporary = entry["bytes"] * entry["temporary"]
+    return Task(
+        entry["core_seconds"], job.threads, entry["memory_mb"], entry["bytes"] - temporary, temporary, job.after
+    )
 
 
-def _rules(jobs: list[Job], entries: list[dict], memory: list[int], costs: dict) -> list[dict]:
+def _rules(jobs: list[Job], entries: list[dict], costs: dict[str, cost.Cost]) -> list[dict]:
     """One entry for each rule, in the order in which their last jobs can run."""
     last = {job.rule: place for place, job in enumerate(jobs)}
-    groups: dict[str, list] = {rule: [] for rule in sorted(last, key=last.get)}
-    for job, *of_job in zip(jobs, entries, memory):
-        groups[job.rule].append(of_job)
+    groups: dict[str, list[dict]] = {rule: [] for rule in sorted(last, key=last.get)}
+    for entry in entries:
+        groups[entry["rule"]].append(entry)
     return [
         {
             "rule": rule,
             "jobs": len(group),
-            "why": dict(Counter(_in_short(entry["why"]) for entry, _ in group).most_common()),
-            "core_hours": sum(entry["core_seconds"] for entry, _ in group) / 3600,
-            "gb": sum(entry["bytes"] for entry, _ in group) / 1e9,
-            "temporary_gb": sum(entry["bytes"] * entry["temporary"] for entry, _ in group) / 1e9,
-            "memory_mb": max(megabytes for _, megabytes in group),
-            "earlier_jobs": costs[rule].earlier_jobs if rule in costs else 0,
+            "why": dict(Counter(_in_short(entry["why"]) for entry in group).most_common()),
+            "core_hours": sum(entry["core_seconds"] for entry in group) / 3600,
+            "gb": sum(entry["bytes"] for entry in group) / 1e9,
+            "temporary_gb": sum(entry["bytes"] * entry["temporary"] for entry in group) / 1e9,
+            "memory_mb": round(max(entry["memory_mb"] for entry in group)),
+            "earlier_jobs": costs[rule].earlier_jobs,
         }
         for rule, group in groups.items()
     ]
@@ -141,9 +150,19 @@ def _with_few_files(reason: str) -> str:
     return ", ".join([*files[:MOST_FILES], f"and {len(files) - MOST_FILES} more"])
 
 
-def _wall(seconds, threads, memory, after, cores: int) -> dict:
-    wall, peak = cost.schedule(seconds, threads, memory, after, cores)
-    return {"cores": cores, "hours": wall / 3600, "memory_gb": peak / 1000}
+def _wall(tasks: list[Task], cores: int, queue_wait: float) -> dict:
+    run = schedule(tasks, cores, cost.LAUNCH, queue_wait)
+    return {"cores": cores, "hours": run.seconds / 3600, "memory_gb": run.memory / 1000, "disk_gb": run.disk / 1e9}
+
+
+def _short(jobs: list[Job], estimates: list[cost.Estimate], launch: float) -> dict:
+    """The jobs whose work takes less than what starts them: how many by rule, and how long they take to start."""
+    starts = [
+        (job.rule, estimate.start + launch)
+        for job, estimate in zip(jobs, estimates)
+        if estimate.seconds / job.threads < estimate.start + launch
+    ]
+    return {"jobs": dict(Counter(rule for rule, _ in starts)), "hours": sum(seconds for _, seconds in starts) / 3600}
 
 
 def _template(plan) -> dict:

@@ -1,124 +1,149 @@
-"""What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from built-in figures.
+"""What jobs cost: CPU time, disk and memory, from earlier jobs of the same rule or else from measured figures.
 
-Earlier jobs are those in Snakemake's metadata: start and end of the job that made each product, of all runs in the
-directory.  They are told from each other by their logs, beside which each noted the memory that it took; what their
-outputs take is looked up on disk.  The built-in figures are those of one core, per megapixel of images.
+Earlier jobs are those in Snakemake's metadata, of all runs in the directory, that noted beside their logs what they
+took; what their outputs take is looked up on disk.  The figures are in costs.json, which benchmarks/costs.py writes:
+what a rule takes with the defaults, and with each other method or choice in place of one of them.
 """
 
-import base64
-import heapq
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from diaflow.run import usage
-from diaflow.run.batches import rule_of
+from diaflow.run.config import schema
+from planner import earlier
+from planner.earlier import Earlier, size_on_disk
 
-START_UP = 1.5  # of a job [s]
+PATH = Path(__file__).with_name("costs.json")
+FIGURES = json.loads(PATH.read_text())
+LAUNCH = FIGURES["launch"]  # what Snakemake takes for each job [s]
 SAMPLE = 20  # jobs of a rule whose outputs are measured
-# Rules that get slower with every input; others do the same work however many there are.
-PER_INPUT = {"ingest", "visit_summary", "select_template", "coadd_template", "associate", "tables"}
+# What the time of a rule grows with; of the other rules it is the images.
+UNITS = {
+    "ingest": "inputs",
+    "visit_summary": "inputs",
+    "select_template": "inputs",
+    "warp": "patches",
+    "warp_matched": "patches",
+    "coadd_template": "inputs, each of a patch",
+    "associate": "inputs",
+    "tables": "inputs",
+}
+OF_SURVEY = {"validate", "report"}  # rules that work on what was found in all images
+# Choices that change what a job of a rule costs.
+CHOICES = {
+    "calexp": ("calexp.cosmic_rays", "storage.compress"),
+    "skymap": ("skymap.type",),
+    "coadd_template": ("template.method",),
+    "diffim": ("subtract.algorithm", "subtract.mode", "subtract.basis", "storage.compress"),
+    "associate": ("associate.algorithm",),
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job: time [s] (wall of earlier jobs, of one core built in), size of its outputs [byte], memory [MB].
+    """Of the jobs of a rule.
 
-    The time has a fixed part and one per unit of work, the size a part per visit and one per unit of area; the memory
-    is the most that an earlier job took, 0 where that is not known.
-    """
-
-    seconds: float
-    seconds_per_unit: float
-    size: float
-    size_per_area: float
-    earlier_jobs: int = 0
-    memory: int = 0
-
-
-# Of one core, for sparse fields; docs/planning.md has the measurement.  Work: megapixels of images, or an input for the
-# rules in PER_INPUT.  Area: megapixels of images made, or of patches for warps and coadds.
-BUILT_IN = {
-    "simulate": Cost(START_UP, 0.13, 0, 2e6),
-    "isr": Cost(START_UP, 0.2, 0, 12e6),
-    "jointcal": Cost(START_UP, 0.26, 3e5, 0),
-    "calexp": Cost(START_UP, 0.3, 0, 12e6),
-    "warp": Cost(START_UP, 0.19, 0, 11.5e6),
-    "warp_matched": Cost(START_UP, 0.38, 0, 11.5e6),
-    "coadd_template": Cost(START_UP, 0.25, 0, 11.5e6),
-    "diffim": Cost(START_UP, 0.38, 0, 25e6),
-    "associate": Cost(START_UP, 0.02, 1e5, 0),
-    "forced_diffim": Cost(START_UP, 0.02, 1e5, 0),
-    "tables": Cost(START_UP, 0.01, 5e6, 0),
-    "validate": Cost(4.0, 0, 1e4, 0),
-    "report": Cost(7.0, 0, 1e6, 0),
-}
-OTHER = Cost(START_UP, 0, 1e5, 0)
-# Keys that the cost of a rule depends on; the built-in figures are those of their defaults.
-CHOICES = {
-    "calexp": (("storage", "compress"),),
-    "coadd_template": (("template", "method"),),
-    "diffim": (("subtract", "algorithm"), ("subtract", "basis"), ("storage", "compress")),
-}
-
-
-def visits_of(name: str, output: Iterable[str]) -> list[str]:
-    """The visits of a batch.
-
-    Parameters
+    Attributes
     ----------
-    name : str
-        Of the rule.
-    output : iterable of str
-        Paths of the products, which are named after their visits.
-
-    Returns
-    -------
-    list of str
-        None for a rule that is not that of a batch.
+    start, each, seconds : float
+        CPU time of every job, of each image or patch, and of each unit of its work [s]: see `UNITS`; for earlier jobs
+        an input or a visit.
+    size, size_per_area : float
+        Disk that the products take: of each visit (or of the job), and of each megapixel made [byte].
+    memory, memory_per_image : float
+        Peak memory, and what each megapixel of an image or patch adds [MB].
+    earlier_jobs : int
+        Number of jobs that this is from; 0 for measured figures.
     """
-    return list(dict.fromkeys(Path(path).stem for path in output)) if name != rule_of(name) else []
+
+    start: float = 1.5
+    each: float = 0
+    seconds: float = 0
+    size: float = 1e5
+    size_per_area: float = 0
+    memory: float = 0
+    memory_per_image: float = 0
+    earlier_jobs: int = 0
 
 
-def history(directory: Path, config: dict) -> dict[str, Cost]:
-    """Costs of the jobs that were run in a directory: medians over those of a rule, however many detectors they had.
+# Guessed: the built-in surveys have no raw frames.
+GUESSED = {"isr": Cost(seconds=0.2, size=0, size_per_area=12e6)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job has to do.
+
+    Attributes
+    ----------
+    visits : int
+        At least 1.
+    inputs : int
+        Number of its input files.
+    images, area : float
+        Of the images that it works on, and of the images or patches that it makes [megapixel].
+    pieces : float
+        Number of the latter; of files that may hold several images, their share of all.
+    """
+
+    visits: int
+    inputs: int
+    images: float
+    area: float
+    pieces: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job takes: CPU time to start and of its work [s], size of its products [byte], memory [MB]."""
+
+    start: float
+    seconds: float
+    size: float
+    memory: float
+
+
+def costs(directory: Path, config: dict, works: dict[str, Work]) -> dict[str, Cost]:
+    """What a job of each rule costs.
 
     Parameters
     ----------
     directory : path
         Where Snakemake was run, with its metadata in ``.snakemake``.
     config : dict
-        Of the plan: jobs that chose otherwise cost otherwise, and do not count.
+        Of the plan.  Earlier jobs that chose the same tell; without any, those that chose otherwise, by what the
+        choices cost over each other.
+    works : dict of str to Work
+        A typical job of each rule.
 
     Returns
     -------
     dict of str to Cost
-        By rule.  Size and time above the start-up are those of one visit, or the time that of one input.
+        By rule.
     """
-    times, inputs, outputs, sizes = defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict)
-    for record, output in _records(directory / ".snakemake/metadata"):
-        rule, job = rule_of(record["rule"]), (record["rule"], *record["log"])
-        if not all(_chose(record, key, value) for key, value in choices(rule, config).values()):
-            continue
-        times[rule][job], inputs[rule][job] = record["endtime"] - record["starttime"], len(record["input"])
-        outputs[rule].setdefault(job, []).append(output)
-        if job in sizes[rule] or len(sizes[rule]) < SAMPLE:
-            sizes[rule][job] = sizes[rule].get(job, 0) + _size(directory / output)
-    return {
-        rule: replace(
-            _from_jobs(rule, times[rule], inputs[rule], outputs[rule], sizes[rule]),
-            memory=max(_memory(directory, logs) for _, *logs in times[rule]),
-        )
-        for rule in times
-    }
+    jobs = earlier.jobs(directory)
+    return {rule: _cost(directory, rule, choices(rule, config), jobs[rule], work) for rule, work in works.items()}
 
 
-def choices(rule: str, config: dict) -> dict[str, tuple[str, object]]:
+def _cost(directory: Path, rule: str, chosen: dict[str, object], jobs: list[Earlier], work: Work) -> Cost:
+    groups = defaultdict(list)
+    for job in jobs:
+        groups[tuple(_chosen(rule, job.params).items())].append(job)
+    same, ours = groups.pop(tuple(chosen.items()), None), figures(rule, chosen)
+    if same:
+        return _from_jobs(directory, rule, same)
+    others = [(group, theirs) for other, group in groups.items() if ours and (theirs := figures(rule, dict(other)))]
+    if others:
+        group, theirs = max(others, key=lambda pair: len(pair[0]))
+        return _scaled(_from_jobs(directory, rule, group), *(estimate(rule, 1, work, cost) for cost in (ours, theirs)))
+    return ours or figures(rule, {})
+
+
+def choices(rule: str, config: dict) -> dict[str, object]:
     """What a configuration chooses of that on which the cost of a rule depends.
 
     Parameters
@@ -128,76 +153,124 @@ def choices(rule: str, config: dict) -> dict[str, tuple[str, object]]:
 
     Returns
     -------
-    dict of str to (str, value)
+    dict of str to value
         By ``section.key``; without keys that belong to a method that is not chosen.
     """
-    keys = CHOICES.get(rule, ())
-    return {f"{section}.{key}": (key, config[section][key]) for section, key in keys if key in config[section]}
+    keys = [(name, *name.split(".")) for name in CHOICES.get(rule, ())]
+    return {name: config[section][key] for name, section, key in keys if key in config[section]}
 
 
-def not_modelled(rules: Iterable[str], config: dict, defaults: dict, costs: dict[str, Cost]) -> list[str]:
-    """Choices of which neither earlier jobs nor the built-in figures tell the cost.
+def values(name: str) -> list:
+    """What can be chosen.
 
     Parameters
     ----------
-    rules : iterable of str
-        Those that would run.
-    config, defaults : dict
-        The configuration of the plan, and that of the built-in figures.
-    costs : dict
-        From `history`.
+    name : str
+        ``section.key`` of one of `CHOICES`.
+
+    Returns
+    -------
+    list
+        The default first.
+    """
+    section, key = name.split(".")
+    entry = schema()["properties"][section]["properties"][key]
+    return sorted(entry.get("enum", [False, True]), key=lambda value: value != entry["default"])
+
+
+def figures(rule: str, chosen: dict[str, object]) -> Cost | None:
+    """What was measured.
+
+    Parameters
+    ----------
+    rule : str
+    chosen : dict of str to value
+        From `choices`.
+
+    Returns
+    -------
+    Cost or None
+        That of the defaults, and what each choice adds to it; None where one of the choices was not measured.
+    """
+    usual = FIGURES["rules"].get(rule)
+    total = Cost(**usual) if usual else GUESSED.get(rule, Cost())
+    for name, value in chosen.items():
+        if value != values(name)[0]:
+            other = FIGURES["choices"].get(f"{name}={value}", {}).get(rule)
+            if other is None:
+                return None
+            added = {part: max(getattr(total, part) + other[part] - usual[part], 0) for part in other}
+            total = replace(total, **added)
+    return total
+
+
+def not_modelled(config: dict, found: dict[str, Cost]) -> list[str]:
+    """Choices of which neither earlier jobs nor the figures tell the cost.
+
+    Parameters
+    ----------
+    config : dict
+        Of the plan.
+    found : dict
+        From `costs`.
 
     Returns
     -------
     list of str
         A line for each.
     """
-    lines = []
-    for rule in rules:
-        for name, (_, value) in choices(rule, config).items() if rule not in costs else ():
-            usual = choices(rule, defaults).get(name, (None, None))[1]
-            if value != usual:
-                lines.append(f"cost of {name} {value!r} in {rule} is not modelled: figures are of {usual!r}")
-    return lines
+    return [
+        f"cost of {name} {value!r} in {rule} is not modelled: figures are of {values(name)[0]!r}"
+        for rule, cost in found.items()
+        if not cost.earlier_jobs
+        for name, value in choices(rule, config).items()
+        if figures(rule, {name: value}) is None
+    ]
 
 
-def _chose(record: dict, key: str, value: object) -> bool:
-    """Whether a job had a value of a key, as a parameter or in one; Snakemake records them in Python's notation."""
-    params = record.get("params") or []
-    return repr(value) in params or any(f"'{key}': {value!r}" in text for text in params)
+def _scaled(cost: Cost, ours: Estimate, theirs: Estimate) -> Cost:
+    """The cost of jobs that chose otherwise, by what was measured of a job with each choice."""
+    seconds, size, memory = (
+        one / other if other else 1.0
+        for one, other in ((ours.seconds, theirs.seconds), (ours.size, theirs.size), (ours.memory, theirs.memory))
+    )
+    return replace(cost, seconds=cost.seconds * seconds, size=cost.size * size, memory=cost.memory * memory)
 
 
-def _from_jobs(rule: str, times: dict, inputs: dict, outputs: dict, sizes: dict) -> Cost:
-    visits = {job: max(len(visits_of(job[0], outputs[job])), 1) for job in times}
-    units = {job: max(number, 1) for job, number in inputs.items()} if rule in PER_INPUT else visits
-    start = min(START_UP, statistics.median(times.values()))
-    seconds = statistics.median((times[job] - start) / units[job] for job in times)
-    return Cost(start, seconds, statistics.median(size / visits[job] for job, size in sizes.items()), 0, len(times))
+def _chosen(rule: str, params: list[str]) -> dict[str, object]:
+    """What an earlier job chose, as a parameter or in one."""
+    found = {}
+    for name in CHOICES.get(rule, ()):
+        key = repr(name.split(".")[1])
+        inside = [text for text in params if f"{key}: " in text]
+        for value in values(name):
+            if any(f"{key}: {value!r}" in text for text in inside) if inside else repr(value) in params:
+                found[name] = value
+    return found
 
 
-def _records(folder: Path) -> Iterable[tuple[dict, str]]:
-    """Snakemake's records of finished jobs, one for each output, and the path of that output."""
-    for path in folder.rglob("*") if folder.is_dir() else ():
-        if path.is_file():
-            record = json.loads(path.read_text())
-            if record.get("starttime") and record.get("endtime") and not record.get("incomplete"):
-                name = str(path.relative_to(folder)).replace("@", "").replace("/", "")
-                yield record, base64.urlsafe_b64decode(name).decode()
+def _from_jobs(directory: Path, rule: str, jobs: list[Earlier]) -> Cost:
+    """Medians over jobs, however many detectors they had."""
+    start = min(figures(rule, {}).start, statistics.median(job.used["cpu_s"] for job in jobs))
+    amounts = [max(job.inputs, 1) if _per_input(rule) else job.visits for job in jobs]
+    sizes = [sum(size_on_disk(directory / path) for path in job.outputs) / job.visits for job in jobs[:SAMPLE]]
+    return Cost(
+        start,
+        0,
+        statistics.median((job.used["cpu_s"] - start) / units for job, units in zip(jobs, amounts)),
+        statistics.median(sizes),
+        memory=max(job.used["max_mb"] for job in jobs),
+        earlier_jobs=len(jobs),
+    )
 
 
-def _memory(directory: Path, logs: list[str]) -> int:
-    """What a job took by what it noted beside its log [MB]; 0 where that is gone."""
-    return max((usage.read(directory / log).get("max_mb", 0) for log in logs), default=0)
+def _per_input(rule: str) -> bool:
+    """Whether earlier jobs of a rule tell what an input costs; those of others tell what a visit does."""
+    return "inputs" in UNITS.get(rule, "")
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
-    return path.stat().st_size if path.exists() else 0
-
-
-def megapixels(exposures: np.ndarray) -> dict[str, float]:
-    """Megapixels of the usable images of each visit.
+def images(exposures: np.ndarray) -> dict[str, tuple[int, float]]:
+    """Number and megapixels of the usable images of each visit.
 
     Parameters
     ----------
@@ -205,85 +278,56 @@ def megapixels(exposures: np.ndarray) -> dict[str, float]:
 
     Returns
     -------
-    dict of str to float
+    dict of str to (int, float)
         By visit.
     """
     usable = exposures[exposures["status"] == "ok"]
     visits, which = np.unique(usable["visit"], return_inverse=True)
     pixels = np.bincount(which, usable["nx"].astype(float) * usable["ny"]) / 1e6
-    return {str(visit): size for visit, size in zip(visits.tolist(), pixels.tolist())}
+    return dict(zip(map(str, visits.tolist()), zip(np.bincount(which).tolist(), pixels.tolist())))
 
 
-def estimate(
-    rule: str, threads: int, files: int, visits: int, work: float, area: float, costs: dict[str, Cost]
-) -> tuple[float, float]:
-    """Time of all its cores [s] and bytes of output of one job.
+def amount(rule: str, work: Work) -> float:
+    """The work of a job in units of its rule.
+
+    Parameters
+    ----------
+    rule : str
+    work : Work
+
+    Returns
+    -------
+    float
+        See `UNITS`; megapixels where these are images or patches.
+    """
+    return {
+        "images": work.images,
+        "patches": work.area,
+        "inputs": work.inputs,
+        "inputs, each of a patch": work.inputs * work.area,
+    }[UNITS.get(rule, "images")]
+
+
+def estimate(rule: str, threads: int, work: Work, cost: Cost) -> Estimate:
+    """What a job takes.
 
     Parameters
     ----------
     rule : str
     threads : int
-    files : int
-        Number of its input files.
-    visits : int
-        Number of visits that it works on; 0 where it is no job of some visits.
-    work, area : float
-        Of the images that it reads, and of the images or patches that it makes [megapixel].
-    costs : dict
-        From `history`; rules that are not in it get the built-in figures.
+        Each has memory of its own.
+    work : Work
+    cost : Cost
+        Of its rule, from `costs`.
 
     Returns
     -------
-    seconds, size : float
-        [s], [byte]
+    Estimate
     """
-    visits = max(visits, 1)
-    cost, cores, amount = (costs[rule], threads, visits) if rule in costs else (BUILT_IN.get(rule, OTHER), 1, work)
-    units = files if rule in PER_INPUT else amount
-    return (cost.seconds + cost.seconds_per_unit * units) * cores, cost.size * visits + cost.size_per_area * area
-
-
-def schedule(
-    seconds: list[float], threads: list[int], memory: list[int], after: list[list[int]], cores: int
-) -> tuple[float, int]:
-    """Wall time [s] and peak of the memory [MB] when jobs start as soon as they can.
-
-    Parameters
-    ----------
-    seconds, threads, memory : list
-        Of each job: time of all its cores, number of them, memory [MB].
-    after : list of list of int
-        Jobs that each waits for; they come before it.
-    cores : int
-
-    Returns
-    -------
-    wall : float
-        [s]
-    peak : int
-        [MB]
-    """
-    waiting = [len(jobs) for jobs in after]
-    followers = defaultdict(list)
-    for job, jobs in enumerate(after):
-        for other in jobs:
-            followers[other].append(job)
-    ready = [job for job, count in enumerate(waiting) if not count]
-    heapq.heapify(ready)
-    running, now, free, used, peak = [], 0.0, cores, 0, 0
-    while ready or running:
-        while ready and free >= min(threads[ready[0]], cores):
-            job = heapq.heappop(ready)
-            n_cores = min(threads[job], cores)
-            free -= n_cores
-            used += memory[job]
-            heapq.heappush(running, (now + seconds[job] / n_cores, job))
-        peak = max(peak, used)
-        now, job = heapq.heappop(running)
-        free += min(threads[job], cores)
-        used -= memory[job]
-        for other in followers[job]:
-            waiting[other] -= 1
-            if not waiting[other]:
-                heapq.heappush(ready, other)
-    return now, peak
+    if cost.earlier_jobs:
+        seconds = cost.seconds * (work.inputs if _per_input(rule) else work.visits)
+        memory = cost.memory
+    else:
+        seconds = cost.each * work.pieces + cost.seconds * amount(rule, work)
+        memory = (cost.memory + cost.memory_per_image * work.area / work.pieces) * threads
+    return Estimate(cost.start, seconds, cost.size * work.visits + cost.size_per_area * work.area, memory)

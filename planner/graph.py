@@ -19,7 +19,7 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from diaflow.run.batches import rule_of
 from diaflow.run.code import recorded
-from planner import changes, cost, records
+from planner import changes, earlier, records
 
 
 @dataclass
@@ -184,7 +184,7 @@ def built(
 
 
 def to_run(dag) -> Iterator:
-    """Snakemake's jobs that would run, each after those that it waits for.
+    """Snakemake's jobs that would run, each after those that it waits for, in the same order at every call.
 
     Parameters
     ----------
@@ -195,7 +195,8 @@ def to_run(dag) -> Iterator:
     ------
     snakemake.jobs.Job
     """
-    return (job for level in dag.toposorted() for job in level if dag.needrun(job) and not job.is_norun)
+    levels = (sorted(level, key=lambda job: str(job.output)) for level in dag.toposorted())
+    return (job for level in levels for job in level if dag.needrun(job) and not job.is_norun)
 
 
 def _described(job, workflow) -> Job:
@@ -203,7 +204,7 @@ def _described(job, workflow) -> Job:
     return Job(
         rule=rule,
         wildcards=wildcards,
-        visits=[wildcards["visit"]] if "visit" in wildcards else cost.visits_of(job.rule.name, output),
+        visits=[wildcards["visit"]] if "visit" in wildcards else earlier.visits_of(job.rule.name, output),
         output=output,
         temporary=[str(path) for path in job.output if is_flagged(path, "temp")],
         inputs=len(job.input),

@@ -1,7 +1,9 @@
 """The answer of the planner as text for the terminal and as one page of HTML."""
 
+from collections import Counter
 from html import escape
 
+MOST_RULES = 4  # that a line names; the JSON file has all
 STYLE = (
     "body{font:15px sans-serif;max-width:75em;margin:2em auto}table{border-collapse:collapse}"
     "td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}td.words,th.words{text-align:left}"
@@ -43,12 +45,14 @@ def text(answer: dict) -> str:
 def _notes(answer: dict) -> list[str]:
     lines = []
     if any(not rule["earlier_jobs"] for rule in answer["rules"]):
-        lines.append("* built-in figures: this rule has not been run here yet")
+        lines.append("* measured figures (planner/costs.json): this rule has not been run here yet")
     lines += answer["not_modelled"]
     if answer["total"]["temporary_gb"]:
         lines.append(f"{answer['total']['temporary_gb']:.2f} GB are temporary")
     for wall in answer["wall"]:
-        lines.append(f"{wall['cores']} cores: {wall['hours']:.2f} h, at most {wall['memory_gb']:.1f} GB of memory")
+        peaks = f"at most {wall['memory_gb']:.1f} GB of memory and {wall['disk_gb']:.2f} GB of disk at once"
+        lines.append(f"{wall['cores']} cores: {wall['hours']:.2f} h, {peaks}")
+    lines += _short(answer)
     template, science = answer["template"], answer["science"]
     lines.append(f"template: {len(template['visits'])} visits; {template['seeing']}")
     lines += _left_out(template["left_out"])
@@ -59,6 +63,17 @@ def _notes(answer: dict) -> list[str]:
     if any("by time alone" in why for rule in answer["rules"] for why in rule["why"]):
         lines.append("by time alone: code, parameters and inputs are those that made it; snakemake --touch says so")
     return lines + _kept(answer)
+
+
+def _short(answer: dict) -> list[str]:
+    """That most jobs take longer to start than to work, and what helps."""
+    short, total = answer["short"], answer["total"]["jobs"]
+    number = sum(short["jobs"].values())
+    if number <= total / 2:
+        return []
+    most = ", ".join(f"{rule} ({count})" for rule, count in Counter(short["jobs"]).most_common(MOST_RULES))
+    start = f"{number} of {total} jobs take less time than their start, {short['hours']:.2f} h in all: {most}"
+    return [start, "  visits_per_job lets small visits share jobs"]
 
 
 def _kept(answer: dict) -> list[str]:
@@ -117,7 +132,7 @@ def html(answer: dict) -> str:
     header = ["rule", "jobs", "core hours", "GB", "memory [MB]", "known from", "why"]
     rows = []
     for rule in answer["rules"]:
-        basis = f"{rule['earlier_jobs']} jobs" if rule["earlier_jobs"] else "built in"
+        basis = f"{rule['earlier_jobs']} jobs" if rule["earlier_jobs"] else "costs.json"
         why = "<br>".join(f"{escape(reason)} ({count})" for reason, count in rule["why"].items())
         figures = [rule["jobs"], f"{rule['core_hours']:.2f}", f"{rule['gb']:.2f}", rule["memory_mb"], basis]
         rows.append(_row([escape(rule["rule"]), *figures, why]))

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from plans import ask, outputs_made, planned, products, rules
 
+from planner import cost
+
 AFTER_DIFFIM = {"associate", "forced_diffim", "tables", "report"}
 AFTER_TEMPLATE = {"diffim"} | AFTER_DIFFIM
 AFTER_SKYMAP = {"warp", "warp_matched", "coadd_template"} | AFTER_TEMPLATE
@@ -28,11 +30,23 @@ def test_first_plan_is_what_is_then_run(tmp_path, root, tiny_run, tiny):
     answer, text = ask(root, tmp_path, tiny, "--cores", "1", "4")
     assert products(answer) == outputs_made(tiny_run)
     assert {reason for rule in answer["rules"] for reason in rule["why"]} == {"missing"}
-    assert all(rule["earlier_jobs"] == 0 for rule in answer["rules"]) and "built-in figures" in text
+    assert all(rule["earlier_jobs"] == 0 for rule in answer["rules"]) and "costs.json" in text
     assert [wall["cores"] for wall in answer["wall"]] == [1, 4]
     hours_1, hours_4 = (wall["hours"] for wall in answer["wall"])
-    assert hours_1 == pytest.approx(answer["total"]["core_hours"]) and hours_1 / 4 < hours_4 < hours_1
+    launched = len(answer["jobs"]) * cost.LAUNCH / 3600  # one core does nothing else meanwhile
+    assert hours_1 == pytest.approx(answer["total"]["core_hours"] + launched) and hours_1 / 4 < hours_4 < hours_1
     assert "Plan of run tiny" in (tmp_path / "plan.html").read_text()
+
+
+def test_shared_jobs_temporary_warps_and_a_queue_change_time_and_disk(tmp_path, root, tiny):
+    plain, _ = ask(root, tmp_path, tiny, "--cores", "4")
+    words = ["--what-if", "visits_per_job=5", "storage.keep_warps=false", "--cores", "4", "--queue-wait", "60"]
+    other, text = ask(root, tmp_path, tiny, *words)
+    assert other["total"]["core_hours"] < plain["total"]["core_hours"]
+    assert other["wall"][0]["hours"] > plain["wall"][0]["hours"] + 5 / 60
+    assert other["wall"][0]["disk_gb"] < other["total"]["gb"]
+    assert plain["wall"][0]["disk_gb"] == pytest.approx(plain["total"]["gb"])
+    assert f"{other['total']['jobs']} of {other['total']['jobs']} jobs take less time than their start" in text
 
 
 def test_what_if_plan_is_what_is_then_run_and_leaves_the_run_alone(tmp_path, root, tiny_run, snakemake, tiny):
