@@ -1,3 +1,3 @@
 """Detection on any image: what is above the noise, of either sign, and lines across it."""
 
-__all__ = ["binned", "footprints", "streaks"]
+__all__ = ["binned", "footprints", "segments", "spikes", "streaks"]

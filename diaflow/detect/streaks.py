@@ -8,14 +8,15 @@ apart.
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation, label
 from scipy.special import pdtrc
 
+from diaflow.detect import spikes
 from diaflow.detect.binned import BIN, Bins
+from diaflow.detect.segments import Streak, paint
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.jit import EXACT
@@ -42,25 +43,6 @@ MAX_HALF_WIDTH = 8.0  # [bin]
 FADED = 0.2  # a line is as wide as it is brighter than this part of its middle
 
 
-@dataclass(frozen=True)
-class Streak:
-    """A line.
-
-    Attributes
-    ----------
-    x0, y0, x1, y1 : float
-        Its ends [pixel].
-    half_width : float
-        [pixel]
-    """
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    half_width: float
-
-
 def mark(difference: Exposure) -> None:
     """Set STREAK where lines cross a difference.
 
@@ -69,13 +51,13 @@ def mark(difference: Exposure) -> None:
     difference : Exposure
         Without sky; its mask is changed in place.
     """
-    bins = Bins.of(difference.image, difference.variance, difference.flagged(*photometry.UNUSABLE))
+    snr = contrasts(Bins.of(difference.image, difference.variance, difference.flagged(*photometry.UNUSABLE)))
     difference.mask &= ~np.int32(bits("STREAK"))
-    paint(difference.mask, find(bins), bits("STREAK"))
+    paint(difference.mask, find(snr) + spikes.find(snr, *spikes.stars(difference.mask)), bits("STREAK"))
 
 
-def find(bins: Bins) -> list[Streak]:
-    """Bright and dark lines.
+def contrasts(bins: Bins) -> np.ndarray:
+    """What tells of lines: the S/N of bins, clipped, without those of compact sources.
 
     Parameters
     ----------
@@ -84,10 +66,25 @@ def find(bins: Bins) -> list[Streak]:
 
     Returns
     -------
-    list of Streak
+    (my, mx) float32 array
+        NaN where nothing is known.
     """
     snr = bins.snr
-    snr = np.where(bins.usable & ~_blobs(snr), np.clip(snr, -CLIP, CLIP), np.float32(np.nan))
+    return np.where(bins.usable & ~_blobs(snr), np.clip(snr, -CLIP, CLIP), np.float32(np.nan))
+
+
+def find(snr: np.ndarray) -> list[Streak]:
+    """Bright and dark lines.
+
+    Parameters
+    ----------
+    snr : (my, mx) float32 array
+        As `contrasts` gives it.
+
+    Returns
+    -------
+    list of Streak
+    """
     return [streak for sign in (1, -1) for streak in _bright_lines(np.float32(sign) * snr)]
 
 
@@ -104,20 +101,6 @@ def _blobs(snr: np.ndarray) -> np.ndarray:
     length, area = (high - low).max(axis=0) + 1, np.bincount(index, minlength=n)
     is_blob = (peak > BLOB_PEAK) & (length**2 < BLOB_SHAPE * area)
     return binary_dilation(np.append(False, is_blob)[labels], np.ones((3, 3)))
-
-
-def paint(mask: np.ndarray, streaks: list[Streak], bit: int) -> None:
-    """Set a bit in the pixels that streaks cover.
-
-    Parameters
-    ----------
-    mask : (ny, nx) int32 array
-        Changed in place.
-    streaks : list of Streak
-    bit : int
-    """
-    for s in streaks:
-        _paint(mask, s.x0, s.y0, s.x1, s.y1, s.half_width, np.int32(bit))
 
 
 def _bright_lines(snr: np.ndarray) -> list[Streak]:
@@ -341,16 +324,3 @@ def _covers(streak: Streak, columns: np.ndarray, rows: np.ndarray) -> np.ndarray
     length, reach = np.hypot(dx, dy), streak.half_width + BIN
     along, off = (x * dx + y * dy) / length, (y * dx - x * dy) / length
     return (np.abs(off) < reach) & (along > -reach) & (along < length + reach)
-
-
-@njit(**EXACT)
-def _paint(mask, x0, y0, x1, y1, half_width, bit):
-    ny, nx = mask.shape
-    dx, dy = x1 - x0, y1 - y0
-    length = np.hypot(dx, dy)
-    for y in range(max(0, int(min(y0, y1) - half_width)), min(ny, int(max(y0, y1) + half_width) + 2)):
-        for x in range(max(0, int(min(x0, x1) - half_width)), min(nx, int(max(x0, x1) + half_width) + 2)):
-            along, off = ((x - x0) * dx + (y - y0) * dy) / length, ((y - y0) * dx - (x - x0) * dy) / length
-            # an end lies somewhere in its bin
-            if abs(off) <= half_width and -BIN <= along <= length + BIN:
-                mask[y, x] |= bit

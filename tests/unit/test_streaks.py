@@ -24,7 +24,7 @@ def painted(image, bad=None):
     bins = binned.Bins.of(
         image.astype(np.float32), np.ones(image.shape, np.float32), bad if bad is not None else image > 1e9
     )
-    found = streaks.find(bins)
+    found = streaks.find(streaks.contrasts(bins))
     mask = np.zeros(image.shape, np.int32)
     streaks.paint(mask, found, 4)
     return mask == 4, found
