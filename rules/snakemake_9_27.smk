@@ -45,7 +45,7 @@ def said_where_it_may_not(read_record):
             return read_record(persistence, subject, key)
         except PermissionError as error:
             raise WorkflowError(
-                f"{error.filename}: this record of Snakemake may not be read; let its owner give the right to "
+                f"{error.filename}: this record of Snakemake may not be read; let its owner give you the right "
                 "(chmod -R g+rwX .snakemake), or copy the run without .snakemake and work there"
             )
 
