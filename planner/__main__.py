@@ -9,9 +9,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from diaflow.errors import InputError
+from diaflow.run.config import read
 from diaflow.store import yamltext
 from planner import compare, graph, page
 from planner.answer import answer
+
+YAML = (".yaml", ".yml", ".json")  # what configuration files are called; Snakemake reads others too
 
 
 def arguments() -> argparse.Namespace:
@@ -72,6 +75,16 @@ def overrides(words: list[str]) -> dict:
     return config
 
 
+def _refuse_what_is_no_configuration(paths: list[Path]) -> None:
+    """Also targets that stand after ``--configfile``, which takes them for configuration files."""
+    for path in paths:
+        try:
+            read([path], {})
+        except InputError as error:
+            hint = "" if path.suffix in YAML else "; a target stands before --configfile, or after --"
+            sys.exit(f"error: {error}{hint}")
+
+
 def main() -> None:
     """Print the answer, and write it where asked; or, after the word `compare`, how two runs differ."""
     if sys.argv[1:2] == ["compare"]:
@@ -86,6 +99,7 @@ def plan() -> None:
     outputs = {path: path.resolve() for path in (options.json, options.html) if path}
     directory, configfiles = options.directory.resolve(), [path.resolve() for path in options.configfile]
     config, cores = overrides(options.what_if), max(options.cores)
+    _refuse_what_is_no_configuration(configfiles)
     try:
         planned = graph.planned(
             options.snakefile, directory, options.targets, configfiles, config, cores, options.forcerun

@@ -1,6 +1,6 @@
 # Where the workflow reaches into Snakemake 9.27; included after all rules, which it looks through.  Everything works
-# without this file, only slower, and what is set for a rule does not hold for its batches.  With any other version of
-# Snakemake it does nothing but say so.
+# without this file, only slower, what is set for a rule does not hold for its batches, and a record that may not be read
+# ends in a traceback.  With any other version of Snakemake it does nothing but say so.
 
 import snakemake
 
@@ -37,6 +37,21 @@ def only_where_limited(look_again):
     return of_scheduler
 
 
+def said_where_it_may_not(read_record):
+    """Snakemake 9.27 lets its group read its records, and ends in a traceback where another reads them."""
+
+    def of_folder(persistence, subject, key):
+        try:
+            return read_record(persistence, subject, key)
+        except PermissionError as error:
+            raise WorkflowError(
+                f"{error.filename}: this record of Snakemake may not be read; let its owner give you the right "
+                "(chmod -R g+rwX .snakemake), or copy the run without .snakemake and work there"
+            )
+
+    return of_folder
+
+
 def set_as_for_its_rule(batch, settings):
     """What --set-threads and --set-resources, or a profile, say of a rule holds for a batch of its visits too."""
     name = rule_of(batch.name)
@@ -47,9 +62,11 @@ def set_as_for_its_rule(batch, settings):
 
 if snakemake.__version__.startswith("9.27."):
     from snakemake import script as running  # rules use the name script
+    from snakemake.persistence.file import FilePersistence
     from snakemake.scheduling.job_scheduler import JobScheduler
 
     running.get_source = read_once(running.get_source)
+    FilePersistence._io_read = said_where_it_may_not(FilePersistence._io_read)
     JobScheduler._schedule_reevalutation = only_where_limited(JobScheduler._schedule_reevalutation)
     for each in workflow.rules:
         if rule_of(each.name) != each.name:

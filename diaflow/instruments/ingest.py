@@ -4,7 +4,6 @@ In come paths and an instrument map, whose rules say which header keys hold what
 table.  An image that cannot be used is a row with status "failed" and the reason.
 """
 
-import glob
 import logging
 import os
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from diaflow.instruments.fits_files import readable
 from diaflow.instruments.maps import load
 from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_centre, image_corners
 from diaflow.store import tables
+from diaflow.store.files import existing
 
 _log = logging.getLogger(__name__)
 LEFT_OUT = "left out"  # status of an image that could be used and shall not be
@@ -133,14 +133,7 @@ def _constants(metadata: dict) -> dict:
 
 
 def _expand(patterns: Sequence[str]) -> list[str]:
-    paths = []
-    for pattern in patterns:
-        # A file whose name has brackets in it is itself before it is a pattern.
-        matches = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
-        files = [path for path in matches if not os.path.isdir(path)]
-        if not files:
-            raise InputError(f"images: no file matches {pattern}")
-        paths += files
+    paths = [path for pattern in patterns for path in existing(pattern, "images")]
     if not paths:
         raise InputError("images: no pattern given")
     return list(dict.fromkeys(paths))

@@ -51,10 +51,13 @@ def load(name_or_path: str) -> dict:
     InputError
         When there is no such map, or it is not well formed.
     """
-    path = Path(name_or_path) if str(name_or_path).endswith((".yaml", ".yml")) else FOLDER / f"{name_or_path}.yaml"
+    is_path = str(name_or_path).endswith((".yaml", ".yml"))
+    path = Path(name_or_path) if is_path else FOLDER / f"{name_or_path}.yaml"
     try:
         content = yamltext.load(path.read_bytes())
-    except OSError:
+    except OSError as error:
+        if is_path:
+            raise InputError(f"instrument: {path.absolute()} cannot be read ({error.strerror})") from None
         known = ", ".join(names())
         raise InputError(f"unknown instrument '{name_or_path}' (known: {known}, or the path of a YAML file)") from None
     except InputError as error:

@@ -4,7 +4,6 @@ A block is a dictionary of columns: their values and the unit that the file stat
 file is, its first bytes say.  Memory does not grow with the file, but for VOTables, which astropy reads at once.
 """
 
-import glob
 import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from pyarrow import parquet
 
 from diaflow.errors import InputError
 from diaflow.refcat import astropymeta, textfiles
+from diaflow.store.files import existing
 
 Block = dict[str, tuple[np.ndarray | pa.Array, str]]
 
@@ -51,11 +51,10 @@ def paths(path: str, key: str = "refcat.path") -> list[str]:
     """
     if Path(path).is_dir():
         files = [str(file) for file in Path(path).iterdir() if file.name.lower().removesuffix(".gz").endswith(SUFFIXES)]
-    else:
-        files = [path] if Path(path).exists() else glob.glob(path, recursive=True)
-    if not files:
-        raise InputError(f"{key}: no reference catalogue {path}")
-    return sorted(files)
+        if not files:
+            raise InputError(f"{key}: no file of a catalogue in the folder {Path(path).absolute()}")
+        return sorted(files)
+    return existing(path, key)
 
 
 def blocks(path: str | Path, names: set[str]) -> Iterator[Block]:

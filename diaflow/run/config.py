@@ -105,7 +105,9 @@ def read(paths: Iterable[str | Path], command_line: dict) -> dict:
     for path in paths:
         try:
             content = yamltext.load(Path(path).read_bytes())
-        except (OSError, InputError) as error:
+        except OSError as error:
+            raise InputError(f"config {path}: {error.strerror}") from error
+        except InputError as error:
             raise InputError(f"config {path}: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"config {path}: no mapping of keys to values")

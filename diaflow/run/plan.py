@@ -25,7 +25,7 @@ from diaflow.simulate import pointing
 from diaflow.sky import sphere
 from diaflow.sky.overlaps import patch_overlaps
 from diaflow.sky.skymap.maps import SkyMap, make_skymap, strays
-from diaflow.store import tables
+from diaflow.store import files, tables
 from diaflow.units import NIGHT
 
 # Pointing errors and header WCS may move an image by this much against where its header says it is.
@@ -339,11 +339,11 @@ def ingest_digest(config: dict) -> str:
     str
         SHA-1 in hexadecimal digits.
     """
-    files = sorted({path for pattern in image_globs(config) for path in glob.glob(pattern, recursive=True)})
-    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files if exists(path)]
+    images = sorted({path for pattern in image_globs(config) for path in files.matching(pattern)})
+    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in images if exists(path)]
     keys = {key: config[key] for key in ("metadata", "bands", "detectors", "skymap")}
     reader = maps.load(config["instrument"]), list(tables.schema("exposure"))
-    content = json.dumps([keys, reader, files, stats], sort_keys=True, default=str)
+    content = json.dumps([keys, reader, images, stats], sort_keys=True, default=str)
     return hashlib.sha1(content.encode()).hexdigest()
 
 

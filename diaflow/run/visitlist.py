@@ -6,7 +6,6 @@ the boresight; with no rotation x points west and y north (Calabretta & Greisen 
 """
 
 import csv
-import glob
 import re
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from diaflow.errors import InputError
 from diaflow.sky import sphere
 from diaflow.store import tables
+from diaflow.store.files import existing
 
 MANY = 10  # visits whose positions are all as small as radians by no chance, chosen
 
@@ -79,7 +79,7 @@ def exposures(images: str | list[str], camera: dict, bands: list[str], detectors
         twice, no visit is left, or the positions of many visits look like radians.
     """
     patterns = [images] if isinstance(images, str) else images
-    listed = [row for pattern in patterns for path in _files(pattern) for row in _read(path)]
+    listed = [row for pattern in patterns for path in existing(pattern, "images") for row in _read(path)]
     visits = sorted((row for row in listed if not bands or row["band"] in bands), key=lambda row: row["visit"])
     if not visits:
         raise InputError(f"images: no visit in {', '.join(patterns)}")
@@ -114,13 +114,6 @@ def _refuse_radians(visits: list[dict]) -> None:
             f"images: the positions in {visits[0]['path']} look like radians and must be degrees; if they are degrees, "
             "add 360 to ra"
         )
-
-
-def _files(pattern: str) -> list[str]:
-    files = sorted(glob.glob(pattern, recursive=True))
-    if not files:
-        raise InputError(f"images: no file matches {pattern}")
-    return files
 
 
 def _read(path: str) -> list[dict]:

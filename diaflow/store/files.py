@@ -67,6 +67,57 @@ def write_text(text: str, path: str | Path) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def matching(pattern: str) -> list[str]:
+    """The files that a path or glob pattern of the configuration stands for.
+
+    Parameters
+    ----------
+    pattern : str
+        Relative to the working directory, or absolute; ``**`` goes through folders.
+
+    Returns
+    -------
+    list of str
+        Paths as the pattern begins, in the order of the alphabet; empty where nothing matches.
+    """
+    # A file whose name has brackets in it is itself before it is a pattern.
+    found = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
+    return sorted(path for path in found if not os.path.isdir(path))
+
+
+def existing(pattern: str, key: str) -> list[str]:
+    """The files that a key of the configuration stands for, of which there must be one.
+
+    Parameters
+    ----------
+    pattern : str
+        As for `matching`.
+    key : str
+        Of the configuration.
+
+    Returns
+    -------
+    list of str
+        As of `matching`.
+
+    Raises
+    ------
+    InputError
+        When nothing matches; the message names the key, the pattern and the folder in which it was looked for.
+    """
+    files = matching(pattern)
+    if not files:
+        raise InputError(f"{key}: no file matches {pattern} (looked in {_searched(pattern)})")
+    return files
+
+
+def _searched(pattern: str) -> str:
+    """The folder of a pattern, up to where wildcards begin, in full."""
+    folders = Path(pattern).parent, *Path(pattern).parents
+    folder = os.path.abspath(next(folder for folder in folders if not glob.has_magic(str(folder))))
+    return folder if os.path.isdir(folder) else f"{folder}, which is no folder"
+
+
 def damaged(product: str | Path) -> list[Path]:
     """The files of a product that end before they should or hold something else.
 

@@ -97,3 +97,33 @@ def test_files_that_cannot_be_opened_are_not_called_damaged(product):
     (product / "a.fits").unlink()
     (product / "a.fits").symlink_to("a.fits")  # a file system that answers with an error
     assert files.damaged(product / "a.fits") == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder"),
+    [
+        ("none.fits", ""),
+        ("night/*.fit", "night"),
+        ("./night/../night/**/*.fit", "night"),
+        ("night*/*.fit", ""),
+        ("elsewhere/*.fits", "elsewhere, which is no folder"),
+        ("night", ""),
+    ],
+)
+def test_the_folder_is_named_in_which_nothing_matched(tmp_path, monkeypatch, pattern, folder):
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night/a.fits").touch()
+    monkeypatch.chdir(tmp_path)
+    for written in (pattern, f"{tmp_path}/{pattern}"):
+        with pytest.raises(InputError) as refused:
+            files.existing(written, "images")
+        searched = str(tmp_path / folder) if folder else str(tmp_path)
+        assert str(refused.value) == f"images: no file matches {written} (looked in {searched})"
+
+
+def test_a_path_is_itself_before_it_is_a_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a[1].fits", "a1.fits"):
+        (tmp_path / name).touch()
+    assert files.existing("a[1].fits", "images") == ["a[1].fits"]
+    assert files.existing("a?.fits", "images") == ["a1.fits"]

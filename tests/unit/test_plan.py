@@ -82,6 +82,15 @@ def test_exposure_table_is_read_again_only_while_its_files_are_the_same(survey_f
     assert planning.exposure_table(survey_files, path) == "headers were read"
 
 
+def test_change_of_a_file_whose_name_reads_as_a_pattern_is_seen(tmp_path):
+    path = tmp_path / "a[1].fits"
+    path.touch()
+    config = validated({"images": [str(path)]})
+    digest = planning.ingest_digest(config)
+    os.utime(path, ns=(1, 1))
+    assert planning.ingest_digest(config) != digest
+
+
 def test_exposure_table_depends_on_instrument_and_metadata(survey_files):
     digest = planning.ingest_digest(survey_files)
     assert planning.ingest_digest(survey_files | {"metadata": {"gain": 3.0}}) != digest

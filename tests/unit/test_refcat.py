@@ -263,7 +263,7 @@ def test_files_of_a_folder_and_of_a_glob_are_one_catalogue(columns, tmp_path):
     for path in (tmp_path, tmp_path / "*.fits"):
         table = converted(configuration(path), "r", 0.0, 0.0, 10.0)
         np.testing.assert_array_equal(table["id"], columns["num"])
-    with pytest.raises(InputError, match=r"refcat.path: no reference catalogue .*\*\.dat"):
+    with pytest.raises(InputError, match=rf"refcat.path: no file matches .*\*\.dat \(looked in {tmp_path}\)"):
         formats.paths(str(tmp_path / "*.dat"))
 
 

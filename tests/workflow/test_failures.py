@@ -1,5 +1,6 @@
 """What happens when processes are killed, disks are full or may not be written to, and files are not what they were."""
 
+import ctypes
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ RUN = Path("results/tiny")
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
 SCRIPTS = ".snakemake/scripts"
 KILLS = 20
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # of prctl(2) and capabilities(7)
 WHOLE = 5  # one kill in this many is that of the whole run
 
 
@@ -59,6 +61,12 @@ def tmpfs(folder: Path, options: str):
 
 def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+
+def let_rights_count() -> None:
+    """In a process that is about to start a program: to root, too, files are closed that may not be read."""
+    for capability in CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH:
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def a_job_of(run: subprocess.Popen) -> psutil.Process | None:
@@ -138,7 +146,21 @@ def test_read_only_output_is_named(tmp_path, tiny_run, snakemake, tiny):
     shutil.copytree(tiny_run / "demo", tmp_path / "demo")
     with tmpfs(tmp_path / "results", "size=1m,ro"):
         output = failed(snakemake(tmp_path, tiny, f"{RUN}/exposures.parquet"))
-    assert "Read-only file system" in output and "results" in output
+    assert "Read-only file system" in output and "results" in output and "a folder of your own (--directory)" in output
+
+
+def test_record_that_may_not_be_read_is_named(tiny_run, snakemake, tiny):
+    """As one of a colleague with mode 660 is, who is in another group."""
+    record = next(path for path in (tiny_run / ".snakemake/metadata").rglob("*") if path.is_file())
+    mode = record.stat().st_mode
+    record.chmod(0)
+    try:
+        output = failed(snakemake(tiny_run, tiny, "--dry-run", preexec_fn=let_rights_count))
+    finally:
+        record.chmod(mode)
+    assert (
+        f"{record.name}: this record of Snakemake may not be read" in output and "chmod -R g+rwX .snakemake" in output
+    )
 
 
 def test_truncated_product_is_found_removed_and_made_again(tmp_path, tiny_run, snakemake, tiny):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from plans import ask, outputs_made, planned, products, rules
 
+import planner.__main__
 from planner import cost
 
 AFTER_DIFFIM = {"associate", "forced_diffim", "tables", "report"}
@@ -73,6 +74,16 @@ def test_wrong_key_is_one_line(tmp_path, root, tiny):
         [*map(str, words), "--what-if", "associate.radios=1"], cwd=root, text=True, capture_output=True
     )
     assert done.returncode != 0 and "radios" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("target", ["results/tiny/tables/visit.parquet", "tables", "results"])
+def test_target_after_the_configuration_file_is_one_line(tmp_path, monkeypatch, target):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "my.yaml").write_text("run: tiny\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["planner", "--configfile", "my.yaml", target])
+    with pytest.raises(SystemExit, match=f"{target}: .*; a target stands before --configfile"):
+        planner.__main__.main()
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +148,17 @@ def test_new_science_visit_leaves_calibrated_visits_and_template_alone(root, fin
     assert rules(jobs) == ({"ingest", "calexp", "visit_summary"} | AFTER_HEADERS | {"diffim"} | AFTER_DIFFIM) - {
         "validate"
     }
+
+
+def test_a_new_year_calibrates_and_subtracts_its_own_visits_alone(root, finished, image):
+    """The visits of the year before, which had been subtracted, join the template."""
+    folder, config = finished
+    for detector in (0, 1):
+        image(f"5_{detector}.fits", f"6_{detector}.fits", VISIT=6, **{"MJD-OBS": 61100.0})
+    years = {"template": {"mjd": [60000, 61000]}, "science": {"mjd": [61000, 62000]}}
+    jobs = planned(root, folder, config | years)
+    made = {(job.rule, job.wildcards["visit"]) for job in jobs if job.rule in ("calexp", "warp", "diffim")}
+    assert made == {("calexp", "6"), ("warp", "4"), ("warp", "5"), ("diffim", "6")}
 
 
 def test_new_template_visit_is_warped_alone(root, finished, image):
