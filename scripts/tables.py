@@ -10,7 +10,7 @@ def main(snakemake):
     collect.visits(parts.exposures, [parts.visit_summary], parts.diffim_summaries, tables.visit)
     collect.sources(parts.sources, tables.source)
     collect.dia_sources(parts.dia_sources, parts.links, tables.dia_source)
-    collect.dia_objects(parts.dia_objects, tables.dia_object)
+    collect.dia_objects(parts.dia_objects, parts.forced, tables.dia_object)
     collect.dia_forced_sources(parts.forced, tables.dia_forced_source)
 
 

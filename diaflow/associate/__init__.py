@@ -4,4 +4,4 @@ An algorithm is a file here with `OPTIONS` and ``associate(sources, rows, config
 split (as in `drpAssociationPipe` of LSST's pipe_tasks).
 """
 
-__all__ = ["aggregate", "patches", "simple"]
+__all__ = ["aggregate", "assignment", "cluster", "multimatch", "neighbours", "patches", "simple", "statistics"]

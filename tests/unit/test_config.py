@@ -29,7 +29,7 @@ def test_every_key_is_described():
 
 def test_defaults_are_filled_in_at_every_level():
     full = config.validated({"images": ["a/*.fits"], "associate": {"radius": 2.0}})
-    assert full["associate"] == {"algorithm": "simple", "radius": 2.0}
+    assert full["associate"].items() >= {"algorithm": "simple", "radius": 2.0, "bands": []}.items()
     assert full["detect"]["threshold"] == 5.0
     assert full["refcat"] is None and full["run"] == "main"
 
@@ -57,6 +57,7 @@ def test_the_input_is_not_changed_and_not_shared():
         ({"images": "x", "asociate": {}}, ["asociate", "associate"]),
         ({"images": "x", "associate": {"tolerance": 1}}, ["tolerance", "associate", "radius"]),
         ({"images": "x", "associate": {"radius": -1}}, ["associate.radius"]),
+        ({"images": "x", "associate": {"flags": ["psfFlux"]}}, ["associate.flags", "psfFlux", "pixelFlags"]),
         ({"images": "x", "associate": {"radius": "1"}}, ["associate.radius"]),
         ({"images": "x", "subtract": {"algorithm": "magic"}}, ["subtract.algorithm", "magic"]),
         ({"images": "x", "refcat": {"path": "y"}}, ["refcat", "bands"]),
@@ -120,4 +121,6 @@ def test_options_of_the_chosen_method_are_kept():
     assert config.method_options(used, "template") == {"dcr": dcr | {"altitude": 0, "subbands": 3}}
     assert config.method_options(full(), "template") == {}
     assert used["subtract"] == full()["subtract"]
-    assert config.method_options(full(), "associate") == {"radius": 0.5}
+    assert config.method_options(full(), "associate") == {}
+    multimatch = {"algorithm": "multimatch", "remove_ambiguous": False}
+    assert config.method_options(full(associate=multimatch), "associate") == {"remove_ambiguous": False}
