@@ -16,7 +16,10 @@ rule tracklet:
     resources:
         mem_mb=1000,
     params:
-        associate=association("max_rate", "tracklet_members"),
+        associate={
+            key: config["associate"][key]
+            for key in ("radius", "bands", "min_snr", "flags", "max_rate", "tracklet_members")
+        },
         code=CODE.digest("tracklet"),
     script:
         "../scripts/tracklet.py"
@@ -36,7 +39,11 @@ rule associate:
     resources:
         mem_mb=2000,
     params:
-        associate=association(),
+        associate={
+            key: value
+            for key, value in config["associate"].items()
+            if key not in ("max_rate", "tracklet_members", "tracklet_objects", "known")
+        },
         skymap=sky_around,
         code=CODE.digest("associate"),
     script:

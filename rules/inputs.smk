@@ -177,12 +177,6 @@ def moving_sources(wildcards):
     return [product(f"tracklet_link/{first}.parquet") for first in nights]
 
 
-def association(*more):
-    """What association depends on in the configuration, and some keys more."""
-    apart = {"max_rate", "tracklet_members", "tracklet_objects", "known"} - set(more)
-    return {key: value for key, value in config["associate"].items() if key not in apart}
-
-
 def visit_objects(visit):
     """The DIAObjects of all patches that a visit touches."""
     return [product(f"dia_object/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit]]

@@ -19,7 +19,7 @@ def main(snakemake):
     moving = [tables.read("tracklet_link", path) for path in parts.tracklet_links]
     links = [partial(tracklets.columns, links=np.sort(np.concatenate(moving), order="diaSourceId"))] if moving else []
     collect.dia_sources(parts.dia_sources, parts.links, out.dia_source, *names, *links)
-    collect.dia_objects(parts.dia_objects, out.dia_object, *names)
+    collect.dia_objects(parts.dia_objects, parts.forced, out.dia_object, *names)
     objects = tables.read("dia_object", out.dia_object)
     baselines = [epochs.baselines(parts.forced, objects, params.quiet)] if params.quiet else []
     collect.dia_forced_sources(parts.forced, out.dia_forced_source, *baselines)

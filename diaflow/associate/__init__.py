@@ -4,4 +4,15 @@ An algorithm is a file here with `OPTIONS` and ``associate(sources, rows, config
 split (as in `drpAssociationPipe` of LSST's pipe_tasks).
 """
 
-__all__ = ["aggregate", "known", "patches", "simple", "tracklets"]
+__all__ = [
+    "aggregate",
+    "assignment",
+    "cluster",
+    "known",
+    "multimatch",
+    "neighbours",
+    "patches",
+    "simple",
+    "statistics",
+    "tracklets",
+]

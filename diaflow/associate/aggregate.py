@@ -1,20 +1,41 @@
 """What is known of a DIAObject from its DIASources: mean position, times, and flux statistics in each band.
 
 In: a "dia_source" table and the object index of each row.  Out: a "dia_object" table.  The statistics are those of
-LSST's DIAObject table (`diaCalculationPlugins` of meas_base): fluxes count when they and their errors are finite.
+LSST's DIAObject table (`diaCalculationPlugins` of meas_base): fluxes count when they and their errors are finite;
+`statistics` has those that are options.
 Sums run over the sources of an object in the order of visit, detector and diaSourceId, whatever else is in the
 table, so that two patches that see the same sources get the same bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from diaflow.associate.statistics import STATISTICS, Fluxes
 from diaflow.sky import sphere
 from diaflow.store import tables
 
+# What is read of DIASources, but for flags.
+COLUMNS = (
+    "diaSourceId", "visit", "detector", "band", "midpointMjdTai", "ra", "dec", "raErr", "decErr",
+    "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr", "pixelFlags",
+)  # fmt: skip
 
-def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+
+def flag_columns() -> list[str]:
+    """The flags of DIASources that make the aggregate `flags`.
+
+    Returns
+    -------
+    list of str
+    """
+    columns = tables.schema("dia_source").items()
+    return [name for name, entry in columns if entry["type"] == "bool" and "flag" in name.lower()]
+
+
+def dia_objects(
+    sources: np.ndarray, object_index: np.ndarray, bands: Sequence[str], options: Collection[str] = ()
+) -> np.ndarray:
     """Aggregates of the sources of each object.
 
     Parameters
@@ -24,6 +45,8 @@ def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[s
         Object of each source, 0 ... n_objects - 1 without gaps; -1 for none.
     bands : sequence of str
         Bands to make columns for.
+    options : collection of str
+        More columns: options of the table. Those of fpFlux stay empty.
 
     Returns
     -------
@@ -37,7 +60,7 @@ def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[s
     index = object_index[rows]
     n_objects = index.max(initial=-1) + 1
     count = np.bincount(index, minlength=n_objects)
-    objects = tables.empty("dia_object", n_objects, bands)
+    objects = tables.empty("dia_object", n_objects, bands, options)
     founders = np.unique(index, return_index=True)[1]
     objects["diaObjectId"] = sources["diaSourceId"][rows][founders]
     objects["ra"], objects["dec"] = _mean_position(sources["ra"][rows], sources["dec"][rows], index, n_objects)
@@ -50,6 +73,18 @@ def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[s
     np.fmin.at(objects["firstDiaSourceMjdTai"], index, mjd)
     np.fmax.at(objects["lastDiaSourceMjdTai"], index, mjd)
 
+    if "ra_dec_Cov" in options:
+        objects["ra_dec_Cov"] = _covariance(sources["ra"][rows], sources["dec"][rows], index, objects)
+    if "flags" in options:
+        for name in flag_columns():
+            objects["flags"][index[sources[name][rows]]] = 1
+    _add_fluxes(objects, sources, rows, index, mjd, bands, options)
+    return objects
+
+
+def _add_fluxes(objects, sources, rows, index, mjd, bands, options):
+    """Fill the columns of each band; `rows` of the sources, with their objects and times."""
+    n_objects = len(objects)
     psf, science = (_fluxes(sources, rows, name) for name in ("psfFlux", "scienceFlux"))
     band_of = sources["band"][rows]
     for band in bands:
@@ -59,7 +94,14 @@ def dia_objects(sources: np.ndarray, object_index: np.ndarray, bands: Sequence[s
             objects[f"{band}_psfFlux{name}"] = values
         mean, error, _ = weighted_mean(index[mine], *(values[mine] for values in science), n_objects)
         objects[f"{band}_scienceFluxMean"], objects[f"{band}_scienceFluxMeanErr"] = mean, error
-    return objects
+        if "scienceFluxSigma" in options:
+            total = flux_statistics(index[mine], *(values[mine] for values in science), mjd[mine], n_objects)
+            objects[f"{band}_scienceFluxSigma"] = total["Sigma"]
+        counts = np.flatnonzero(mine)[_measured(*(values[mine] for values in psf))]
+        fluxes = Fluxes(index[counts], *(values[counts] for values in psf), mjd[counts], n_objects)
+        for option in STATISTICS.keys() & set(options):
+            for name, values in STATISTICS[option](fluxes).items():
+                objects[f"{band}_{name}"] = values
 
 
 def flux_statistics(
@@ -140,6 +182,14 @@ def weighted_mean(
 def _mean_position(ra, dec, index, n_objects):
     sums = [_sums(index, component, n_objects) for component in sphere.unit_vectors(ra, dec).T]
     return sphere.sky_position(np.stack(sums, axis=-1))
+
+
+def _covariance(ra, dec, index, objects):
+    """Covariance of the mean position, from the scatter about it [deg**2]."""
+    count = np.bincount(index, minlength=len(objects))
+    centre = objects["ra"][index], objects["dec"][index]
+    products = _sums(index, np.prod(sphere.offsets(ra, dec, *centre), axis=0), len(objects))
+    return np.where(count > 1, products, np.nan) / np.maximum(count * (count - 1), 1)
 
 
 def _sums(index, values, n_objects):

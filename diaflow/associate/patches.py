@@ -34,9 +34,10 @@ def associate(sources: np.ndarray, algorithm: Algorithm, config: dict) -> np.nda
     Returns
     -------
     (n,) int64 array
-        0 ... n_objects - 1 in the order in which the objects were founded; -1 for sources that are not `usable`.
+        0 ... n_objects - 1 in the order in which the objects were founded; -1 for sources that are not `usable`, and
+        for those that the algorithm leaves out.
     """
-    rows = np.flatnonzero(usable(sources))
+    rows = np.flatnonzero(usable(sources, config))
     keys = [sources[name][rows] for name in ("diaSourceId", "detector", "visit")]
     rows = rows[np.lexsort(keys)]
     index = np.full(len(sources), -1, np.int64)
@@ -44,15 +45,47 @@ def associate(sources: np.ndarray, algorithm: Algorithm, config: dict) -> np.nda
     return index
 
 
-def usable(sources: np.ndarray) -> np.ndarray:
-    """Which sources may found or join an object: a PSF flux, a finite position, no `pixelFlags`, no `glint_trail`.
+def columns(config: dict) -> list[str]:
+    """The columns of DIASources that association reads.
 
-    Sources on bad, saturated or missing pixels and flashes of satellites are left alone, as LSST filters them before
-    it makes DIAObjects.
-    Sources of visits that are part of the template stay.
+    Parameters
+    ----------
+    config : dict
+        The `associate` section of the configuration.
+
+    Returns
+    -------
+    list of str
     """
-    finite = np.isfinite(sources["ra"]) & np.isfinite(sources["dec"])
-    return finite & ~sources["psfFlux_flag"] & ~sources["pixelFlags"] & ~sources["glint_trail"]
+    more = aggregate.flag_columns() if "flags" in config["aggregates"] else []
+    return list(dict.fromkeys([*aggregate.COLUMNS, "snr", *config["flags"], *more]))
+
+
+def usable(sources: np.ndarray, config: dict) -> np.ndarray:
+    """Which sources may found or join an object.
+
+    Sources on bad, saturated or missing pixels and flashes of satellites are left alone by default, as LSST filters
+    them before it makes DIAObjects.  Sources of visits that are part of the template stay.
+
+    Parameters
+    ----------
+    sources : "dia_source" table, shape (n,)
+    config : dict
+        The `associate` section of the configuration: `flags`, `bands`, `min_snr`.
+
+    Returns
+    -------
+    (n,) bool array
+        Sources at a finite position without any of the flags, of the bands, of the least S/N or more.
+    """
+    use = np.isfinite(sources["ra"]) & np.isfinite(sources["dec"])
+    for flag in config["flags"]:
+        use &= ~sources[flag]
+    if config["bands"]:
+        use &= np.isin(sources["band"].astype(str), config["bands"])
+    if config["min_snr"] > 0:
+        use &= np.abs(sources["snr"]) >= config["min_snr"]
+    return use
 
 
 def patch_objects(
@@ -81,22 +114,28 @@ def patch_objects(
     objects : "dia_object" table
         Objects whose mean position is in the inner box of the patch and in the region that belongs to the tract.
     links : "dia_link" table
-        One row per source of these objects, sorted by diaSourceId.
+        One row per source of these objects, sorted by diaSourceId; and one, with the diaObjectId 0, per source on the
+        area of the patch that may take part and that the algorithm leaves out.
     """
     sources = sources[in_outer_box(sources, skymap.tracts[tract], patch)]
     index = associate(sources, algorithm, config)
-    objects = aggregate.dia_objects(sources, index, sorted(set(sources["band"])))
-    owner = skymap.tracts[tract].find_patch(objects["ra"], objects["dec"])
-    owned = (owner == patch) & (skymap.find_tract(objects["ra"], objects["dec"]) == tract)
+    objects = aggregate.dia_objects(sources, index, sorted(set(sources["band"])), config["aggregates"])
     objects["tract"], objects["patch"] = tract, patch
 
-    rows = np.flatnonzero(index >= 0)
-    rows = rows[owned[index[rows]]]
+    def owned(table: np.ndarray) -> np.ndarray:
+        own_patch = skymap.tracts[tract].find_patch(table["ra"], table["dec"]) == patch
+        return own_patch & (skymap.find_tract(table["ra"], table["dec"]) == tract)
+
+    own = owned(objects)
+    linked = index >= 0
+    linked[linked] = own[index[linked]]
+    left_out = (index < 0) & usable(sources, config)
+    left_out[left_out] = owned(sources[left_out])
+    rows = np.flatnonzero(linked | left_out)
     rows = rows[np.argsort(sources["diaSourceId"][rows], kind="stable")]
-    links = tables.from_columns(
-        "dia_link", diaSourceId=sources["diaSourceId"][rows], diaObjectId=objects["diaObjectId"][index[rows]]
-    )
-    return objects[owned], links
+    ids = np.append(objects["diaObjectId"], 0)  # -1 is the last
+    links = tables.from_columns("dia_link", diaSourceId=sources["diaSourceId"][rows], diaObjectId=ids[index[rows]])
+    return objects[own], links
 
 
 def in_outer_box(sources: np.ndarray, tract: Tract, patch: str) -> np.ndarray:

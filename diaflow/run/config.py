@@ -1,6 +1,7 @@
 """Configuration: read as it is written, validated against its schema, defaults filled in from it.
 
-The schema is `config.schema.yaml` with the options of the methods, which their files declare (see `methods`).
+The schema is `config.schema.yaml` with the options of the methods, which their files declare (see `methods`), and with
+the columns of tables that a key may name.
 """
 
 import copy
@@ -16,6 +17,7 @@ from diaflow.run import methods
 from diaflow.store import yamltext
 
 SCHEMA = Path(__file__).parent / "config.schema.yaml"
+TABLES = Path(__file__).parent.parent / "store" / "schemas"
 
 
 def _is_integer(_, value: object) -> bool:
@@ -37,7 +39,11 @@ _Validator = jsonschema.validators.extend(
 
 @functools.cache
 def schema() -> dict:
-    """The whole schema: for every key that names a method, the names that there are and the options of all of them.
+    """The whole schema, with the names that a key may have.
+
+    For every key that names a method, these are the methods that there are, and the options of all of them are keys;
+    for a list of flags (``flag_of``) they are the flag columns of a table, for one of options (``option_of``) the
+    options that its columns belong to.
 
     Returns
     -------
@@ -57,6 +63,11 @@ def schema() -> dict:
             for option, entry in method.options.items():
                 if known.setdefault(option, entry) != entry:
                     raise InputError(f"{method.module}: {section}.{option} has another description elsewhere")
+    for section in whole["properties"].values():
+        for entry in section.get("properties", {}).values():
+            names = _names_of_table(entry.get("items", {}))
+            if names:
+                entry["items"]["enum"] = names
     return whole
 
 
@@ -211,6 +222,17 @@ def method_options(config: dict, section: str) -> dict:
     """
     key, room = choices(schema())[section]
     return {option: config[section][option] for option in methods.listed(room)[config[section][key]].options}
+
+
+def _names_of_table(items: dict) -> list[str]:
+    """What a list may name of a table: its flags (``flag_of``) or the options of its columns (``option_of``)."""
+    for word in ("flag_of", "option_of"):
+        if word in items:
+            columns = yamltext.load((TABLES / f"{items[word]}.yaml").read_bytes())["columns"]
+            if word == "flag_of":
+                return [name for name, column in columns.items() if column["type"] == "bool"]
+            return list(dict.fromkeys(column["option"] for column in columns.values() if "option" in column))
+    return []
 
 
 def _filled(config: dict, schema: dict) -> dict:

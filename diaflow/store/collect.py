@@ -5,6 +5,7 @@ get the DIAObject they belong to.  `visits` joins what every step says about an 
 visit, detector and identifier whatever the order of the files, and each output appears only when it is complete.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from diaflow.store.files import replacing
 # Rows of a parquet row group: large enough to compress well, small enough to hold in memory.
 GROUP_ROWS = 2**17
 NOT_RUN = "not run"
+FORCED_MEANS = "fpFlux"  # the option of DIAObjects with means of forced photometry
 
 Paths = Sequence[str | Path]
 
@@ -45,6 +47,10 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path,
         When a table cannot be read or written; the message names it.
     """
     links = tables.concatenate("dia_link", [tables.read("dia_link", path) for path in dia_link_paths])
+    left_out = links["diaObjectId"] == 0
+    if left_out.any():
+        logging.info("%d DIASources are of ambiguous objects and have none", left_out.sum())
+    links = links[~left_out]
     # Should two patches claim a source, the object founded first has it.
     links = links[np.lexsort((links["diaObjectId"], links["diaSourceId"]))]
 
@@ -125,13 +131,15 @@ def sources(paths: Paths, out: str | Path) -> None:
     _stream("source", paths, out, "sourceId")
 
 
-def dia_objects(paths: Paths, out: str | Path, *columns: Columns) -> None:
+def dia_objects(paths: Paths, dia_forced_source_paths: Paths, out: str | Path, *columns: Columns) -> None:
     """The DIAObjects of all patches, over the bands of all of them, sorted by diaObjectId.
+
+    Where they have the option fpFlux, its columns are filled from the forced photometry, over the bands of that too.
 
     Parameters
     ----------
-    paths : sequence of paths
-        "dia_object" tables, one per patch.
+    paths, dia_forced_source_paths : sequences of paths
+        "dia_object" tables, one per patch; "dia_forced_source" tables, one per visit.
     out : path
         The collected table.
     *columns : callables
@@ -144,11 +152,35 @@ def dia_objects(paths: Paths, out: str | Path, *columns: Columns) -> None:
     """
     objects = tables.concatenate("dia_object", [tables.read("dia_object", path) for path in sorted(map(str, paths))])
     # Should two patches own an object, the first has it.
-    first = np.unique(objects["diaObjectId"], return_index=True)[1]
-    objects = objects[first]
+    objects = objects[np.unique(objects["diaObjectId"], return_index=True)[1]]
+    if len(objects) and FORCED_MEANS in tables.options_of("dia_object", objects.dtype.names):
+        objects = _with_forced_means(objects, dia_forced_source_paths)
     for name, values in _filled(objects, columns).items():
         objects[name] = values
     tables.write("dia_object", objects, out)
+
+
+def _with_forced_means(objects: np.ndarray, paths: Paths) -> np.ndarray:
+    """Objects, sorted by identifier, with the weighted means of their forced fluxes; sums run file by file."""
+    sums: dict[str, np.ndarray] = {}  # of weight and of weight times flux, by band
+    columns = ("diaObjectId", "band", "psfFlux", "psfFluxErr", "psfFlux_flag", "pixelFlags")
+    for path in sorted(map(str, paths)):
+        rows = tables.read("dia_forced_source", path, columns)
+        place = np.minimum(np.searchsorted(objects["diaObjectId"], rows["diaObjectId"]), len(objects) - 1)
+        good = np.isfinite(rows["psfFlux"]) & (rows["psfFluxErr"] > 0) & ~rows["psfFlux_flag"] & ~rows["pixelFlags"]
+        good &= objects["diaObjectId"][place] == rows["diaObjectId"]
+        for band in np.unique(rows["band"][good].astype(str)):
+            mine = good & (rows["band"] == band)
+            weight = rows["psfFluxErr"][mine].astype(float) ** -2
+            total = sums.setdefault(band, np.zeros((2, len(objects))))
+            total[0] += np.bincount(place[mine], weight, len(objects))
+            total[1] += np.bincount(place[mine], weight * rows["psfFlux"][mine], len(objects))
+    options = tables.options_of("dia_object", objects.dtype.names)
+    objects = tables.concatenate("dia_object", [objects, tables.empty("dia_object", 0, sorted(sums), options)])
+    for band, (weight, flux) in sums.items():
+        weight = np.where(weight > 0, weight, np.nan)
+        objects[f"{band}_fpFluxMean"], objects[f"{band}_fpFluxMeanErr"] = flux / weight, weight**-0.5
+    return objects
 
 
 def visits(

@@ -4,7 +4,7 @@ A table in memory is a numpy structured array: ``table["psfFlux"]`` is a column,
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +40,12 @@ def schema(name: str) -> dict[str, dict]:
     -------
     dict
         {type, unit, description} by column, in order.  A name that starts with ``{band}_`` stands for one column in
-        each band.
+        each band; a column with an ``option`` is in tables that are made with it.
     """
     return yamltext.load((SCHEMAS / f"{name}.yaml").read_bytes())["columns"]
 
 
-def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:
+def columns(name: str, bands: Sequence[str] = (), options: Collection[str] = ()) -> dict[str, dict]:
     """The columns of a table with the per-band ones written out.
 
     Parameters
@@ -53,21 +53,24 @@ def columns(name: str, bands: Sequence[str] = ()) -> dict[str, dict]:
     name : str
         Of the table.
     bands : sequence of str
+    options : collection of str
+        For which it has the columns.
 
     Returns
     -------
     dict
         {type, unit, description} by column.
     """
-    single = {column: entry for column, entry in schema(name).items() if not column.startswith(_BAND)}
+    declared = {
+        column: entry for column, entry in schema(name).items() if entry.get("option", None) in {None, *options}
+    }
+    single = {column: entry for column, entry in declared.items() if not column.startswith(_BAND)}
     for band in bands:
-        single |= {
-            column.format(band=band): entry for column, entry in schema(name).items() if column.startswith(_BAND)
-        }
+        single |= {column.format(band=band): entry for column, entry in declared.items() if column.startswith(_BAND)}
     return single
 
 
-def empty(name: str, n_rows: int = 0, bands: Sequence[str] = ()) -> np.ndarray:
+def empty(name: str, n_rows: int = 0, bands: Sequence[str] = (), options: Collection[str] = ()) -> np.ndarray:
     """A table without values.
 
     Parameters
@@ -77,13 +80,15 @@ def empty(name: str, n_rows: int = 0, bands: Sequence[str] = ()) -> np.ndarray:
     n_rows : int
     bands : sequence of str
         For which it has the per-band columns.
+    options : collection of str
+        For which it has the columns.
 
     Returns
     -------
     (n_rows,) structured array
         Floats NaN, integers 0, booleans False, strings empty.
     """
-    declared = columns(name, bands)
+    declared = columns(name, bands, options)
     table = np.zeros(n_rows, [(column, _TYPES[entry["type"]][0]) for column, entry in declared.items()])
     for column, entry in declared.items():
         if entry["type"].startswith("float"):
@@ -160,7 +165,7 @@ def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> Non
         When the file cannot be written.
     """
     names = table.dtype.names or ()
-    declared = columns(name, _bands(name, names))
+    declared = columns(name, _bands(name, names), options_of(name, names))
     if set(names) != set(declared):
         raise KeyError(f"table {name}: columns differ from the schema in {sorted(set(names) ^ set(declared))}")
     fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in declared.items()]
@@ -214,7 +219,7 @@ def read(name: str, path: str | Path, only: Sequence[str] | None = None) -> np.n
     try:
         file = pq.ParquetFile(path)
         present = file.schema_arrow.names
-        declared = columns(name, _bands(name, present))
+        declared = columns(name, _bands(name, present), options_of(name, present))
         wanted = list(only or declared)
         missing = set(wanted) - set(present)
         if missing:
@@ -258,14 +263,15 @@ def concatenate(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
     Returns
     -------
     structured array
-        With columns for the bands of all parts; without rows for no parts.
+        With columns for the bands and options of all parts; without rows for no parts.
     """
     bands = sorted({band for part in parts for band in _bands(name, part.dtype.names)})
-    stacked = [empty(name, len(part), bands) for part in parts]
+    options = {option for part in parts for option in options_of(name, part.dtype.names)}
+    stacked = [empty(name, len(part), bands, options) for part in parts]
     for whole, part in zip(stacked, parts):
         for column in part.dtype.names:
             whole[column] = part[column]
-    return np.concatenate([empty(name, 0, bands), *stacked])
+    return np.concatenate([empty(name, 0, bands, options), *stacked])
 
 
 def bands(name: str, table: np.ndarray) -> list[str]:
@@ -283,6 +289,24 @@ def bands(name: str, table: np.ndarray) -> list[str]:
         In the order of the columns.
     """
     return _bands(name, table.dtype.names)
+
+
+def options_of(name: str, names: Collection[str]) -> set[str]:
+    """The options that a table is made with.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    names : collection of str
+        Its columns.
+
+    Returns
+    -------
+    set of str
+    """
+    of_bands = columns(name, _bands(name, names), {entry.get("option") for entry in schema(name).values()})
+    return {entry["option"] for column, entry in of_bands.items() if "option" in entry and column in names}
 
 
 def _bands(name: str, names: Sequence[str]) -> list[str]:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from diaflow.associate import aggregate
+from diaflow.associate import aggregate, statistics
 from diaflow.store import tables
 
 # Fluxes, errors and times of `test_diaCalculationPlugins.py` in LSST's meas_base, and its expected values.
@@ -11,14 +12,14 @@ FLUX = np.linspace(-1, 1, 10)
 TIME = np.append(np.linspace(0, 1, 10)[:-1], 1 - 1 / 90)
 
 
-def one_object(flux=FLUX, error=1.0, time=TIME, **columns):
+def one_object(flux=FLUX, error=1.0, time=TIME, options=(), **columns):
     sources = tables.from_columns(
         "dia_source",
         **{"diaSourceId": np.arange(len(flux)) + 5, "visit": np.arange(len(flux)), "band": "u", "ra": 1.0, "dec": 2.0}
         | {"psfFlux": flux, "psfFluxErr": error, "midpointMjdTai": time}
         | columns,
     )
-    return aggregate.dia_objects(sources, np.zeros(len(sources), int), ["u"])[0]
+    return aggregate.dia_objects(sources, np.zeros(len(sources), int), ["u"], options)[0]
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,109 @@ def test_an_object_does_not_depend_on_what_else_is_in_the_table():
     whole = aggregate.dia_objects(sources, index, [])
     alone = aggregate.dia_objects(sources[index == 1], np.zeros((index == 1).sum(), int), [])
     assert (whole["ra"][1], whole["dec"][1]) == (alone["ra"][0], alone["dec"][0])
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "value"),
+    [
+        ("Percentile", "psfFluxPercentile05", -0.9),
+        ("Percentile", "psfFluxPercentile25", -0.5),
+        ("Percentile", "psfFluxPercentile50", 0.0),
+        ("Percentile", "psfFluxPercentile75", 0.5),
+        ("Percentile", "psfFluxPercentile95", 0.9),
+        ("MAD", "psfFluxMAD", 0.5555555556),
+        ("Skew", "psfFluxSkew", 0.0),
+        ("StetsonJ", "psfFluxStetsonJ", -0.5958393936080928),
+    ],
+)
+def test_options_are_those_of_lsst(option, name, value):
+    assert one_object(options=[option])[f"u_{name}"] == pytest.approx(value, rel=3e-7, abs=1e-7)
+
+
+def test_stetson_j_of_lsst_with_missing_fluxes():
+    flux, error = FLUX.copy(), np.ones(10)
+    flux[7], error[4] = np.nan, np.nan
+    row = one_object(flux, error, options=["StetsonJ"])
+    # The table holds the fluxes as float32 too.
+    assert row["u_psfFluxStetsonJ"] == pytest.approx(-0.5412797916187173, rel=1e-6)
+
+
+def test_the_period_of_lsst():
+    # A sine of amplitude 1 and period 10 with noise of 1e-3 at ten times, which are irregular: there are no aliases.
+    rng = np.random.default_rng(4)
+    time = rng.uniform(0, 30, 10)
+    flux = np.sin(2 * np.pi * time / 10) + rng.normal(0, 1e-3, 10)
+    row = one_object(flux, 1e-3, time, ["LombScargle"])
+    assert row["u_psfFluxPeriod"] == pytest.approx(10, abs=0.04)
+    assert 0.99 < row["u_psfFluxPower"] <= 1
+    assert np.isnan(one_object(flux[:4], 1e-3, time[:4], ["LombScargle"])["u_psfFluxPeriod"])
+
+
+def test_a_line_is_fitted_with_weights_also_far_from_the_origin_of_time():
+    time = 60400 + np.array([0.0, 1.0, 3.0, 7.0])
+    flux, error = 5 + 2.5 * (time - 60400) + [0, 0, 0, 90], np.array([0.1, 0.1, 0.1, 1e6])
+    row = one_object(flux, error, time, ["LinearFit"])
+    assert row["u_psfFluxLinearSlope"] == pytest.approx(2.5, rel=1e-6)
+    assert row["u_psfFluxLinearIntercept"] == pytest.approx(5 - 2.5 * 60400, rel=1e-6)
+    assert np.isnan(one_object([1.0, 2.0], 1.0, [3.0, 3.0], ["LinearFit"])["u_psfFluxLinearSlope"])
+
+
+def test_options_of_positions_and_flags():
+    offsets = np.array([0, 2e-5, 1e-5, 1e-5])
+    moved = {"ra": 40 + offsets / np.cos(np.deg2rad(60)), "dec": 60 + offsets, "isDipole": True}
+    row = one_object([1.0] * 4, 1.0, np.arange(4.0), ["ra_dec_Cov", "flags"], **moved)
+    assert row["ra_dec_Cov"] == pytest.approx(np.cov(offsets, offsets)[0, 1] / 4, rel=1e-3)
+    assert row["flags"] == 0, "being a dipole is no flag"
+    assert one_object([1.0, 1.0], 1.0, [0.0, 1.0], ["flags"], shape_flag=[False, True])["flags"] == 1
+    assert np.isnan(one_object([1.0], 1.0, [0.0], ["ra_dec_Cov"])["ra_dec_Cov"])
+
+
+def test_options_of_many_objects_are_those_of_each():
+    rng = np.random.default_rng(7)
+    n, n_objects = 600, 60
+    index = rng.integers(0, n_objects, n)
+    index[:n_objects] = np.arange(n_objects)
+    index[index == 0], index[index == 1] = 2, 2  # objects 0 and 1 get one and two fluxes
+    index[0], index[1:3] = 0, 1
+    flux, error, time = rng.exponential(50, n), rng.uniform(3, 9, n), rng.uniform(60400, 60800, n)
+    sources = tables.from_columns(
+        "dia_source", diaSourceId=np.arange(n), visit=np.arange(n), band="g", ra=1.0, dec=1.0, midpointMjdTai=time,
+        psfFlux=flux, psfFluxErr=error, scienceFlux=flux, scienceFluxErr=error,
+    )  # fmt: skip
+    options = [*statistics.STATISTICS, "scienceFluxSigma"]
+    objects = aggregate.dia_objects(sources, index, ["g"], options)
+    for k, row in enumerate(objects):
+        own = sources[index == k]
+        values, sigma = own["psfFlux"].astype(float), own["psfFluxErr"].astype(float)
+        expected = {f"psfFluxPercentile{p:02d}": np.percentile(values, p) for p in statistics.PERCENTILES}
+        expected["psfFluxMAD"] = np.median(np.abs(values - np.median(values)))
+        expected["psfFluxSkew"] = scipy.stats.skew(values, bias=False) if len(own) > 2 else np.nan
+        expected["scienceFluxSigma"] = values.std(ddof=1) if len(own) > 1 else np.nan
+        line = np.polyfit(own["midpointMjdTai"] - 60600, values, 1, w=1 / sigma) if len(own) > 1 else [np.nan] * 2
+        expected["psfFluxLinearSlope"] = line[0]
+        expected["psfFluxLinearIntercept"] = line[1] - 60600 * line[0]
+        for name, value in expected.items():
+            assert row[f"g_{name}"] == pytest.approx(value, rel=1e-5, abs=1e-4, nan_ok=True), (k, name)
+        assert np.isnan(row["g_psfFluxStetsonJ"]) == (len(own) < 2)
+        assert np.isnan(row["g_psfFluxPeriod"]) == (len(own) < statistics.LEAST_DETECTIONS)
+
+
+def test_every_option_of_the_table_fills_its_columns():
+    of_table = {entry["option"] for entry in tables.schema("dia_object").values() if "option" in entry}
+    assert of_table == {*statistics.STATISTICS, "ra_dec_Cov", "flags", "scienceFluxSigma", "fpFlux"}
+    filled = one_object(options=of_table, scienceFlux=FLUX, scienceFluxErr=1.0, isNegative=True)
+    names = [name for name in filled.dtype.names if name not in one_object().dtype.names and "fpFlux" not in name]
+    assert len(names) == 15 and all(np.isfinite(filled[name]) for name in names)
+
+
+def test_tables_with_and_without_options_are_read_written_and_put_under_each_other(tmp_path):
+    one, other = (tables.empty("dia_object", 1, ["g"], options) for options in (["Skew"], ["flags"]))
+    one["g_psfFluxSkew"], other["flags"] = 2.0, 1
+    tables.write("dia_object", one, tmp_path / "one")
+    both = tables.concatenate("dia_object", [tables.read("dia_object", tmp_path / "one"), other])
+    np.testing.assert_array_equal(both["g_psfFluxSkew"], [2, np.nan])
+    np.testing.assert_array_equal(both["flags"], [0, 1])
+    assert "g_psfFluxMAD" not in both.dtype.names

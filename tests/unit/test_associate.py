@@ -1,16 +1,16 @@
-"""Association: equal to an exhaustive search anywhere on the sky, one source per visit, patches that fit together."""
+"""Association by `simple`: equal to an exhaustive search anywhere on the sky; which sources take part; one patch."""
 
 import numpy as np
+from fewsources import COMMON, around, dia_sources, two_tracts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diaflow.associate import aggregate, patches, simple
-from diaflow.sky.skymap.maps import SkyMap, Tract
+from diaflow.associate import patches, simple
 from diaflow.sky.sphere import unit_vectors
-from diaflow.store import ids, tables
+from diaflow.store import tables
 from diaflow.units import ARCSEC
 
-CONFIG = {"radius": 1.0}
+CONFIG = COMMON
 
 
 def associate(sources, config):
@@ -19,32 +19,6 @@ def associate(sources, config):
 
 def patch_objects(sources, skymap, tract, patch, config):
     return patches.patch_objects(sources, skymap, tract, patch, simple.associate, config)
-
-
-def around(ra0, dec0, east, north):
-    """RA, Dec [deg] of tangent-plane offsets [arcsec] from a point; exact at the poles."""
-    a, d = np.deg2rad(ra0), np.deg2rad(dec0)
-    axes = np.array(
-        [
-            [np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)],
-            [-np.sin(a), np.cos(a), 0],
-            [-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)],
-        ]
-    )
-    x, y, z = axes[0][:, None] + ARCSEC * (np.outer(axes[1], east) + np.outer(axes[2], north))
-    return np.rad2deg(np.arctan2(y, x)) % 360, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
-
-
-def dia_sources(visit, detector, ra, dec, **columns):
-    """A "dia_source" table with ids as in a run: numbered within visit and detector."""
-    visit, detector = np.asarray(visit), np.broadcast_to(detector, np.shape(visit))
-    id_ = np.zeros(len(visit), np.int64)
-    for key in set(zip(visit.tolist(), detector.tolist())):
-        rows = np.flatnonzero((visit == key[0]) & (detector == key[1]))
-        id_[rows] = ids.source_ids(*key, len(rows))
-    return tables.from_columns(
-        "dia_source", **{"diaSourceId": id_, "visit": visit, "detector": detector, "ra": ra, "dec": dec, **columns}
-    )
 
 
 def exhaustive(sources, radius):
@@ -141,18 +115,6 @@ def test_a_source_that_loses_its_object_takes_the_next_one():
     np.testing.assert_array_equal(associate(sources, CONFIG), [0, 1, 1, 0])
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_the_order_of_rows_does_not_matter(seed):
-    rng = np.random.default_rng(seed)
-    sources = dia_sources(
-        rng.integers(0, 8, 200), rng.integers(0, 3, 200), *around(5, 5, *rng.uniform(-6, 6, (2, 200)))
-    )
-    shuffle = rng.permutation(200)
-    shuffled = associate(sources[shuffle], CONFIG)
-    np.testing.assert_array_equal(shuffled, associate(sources, CONFIG)[shuffle])
-
-
 def test_sources_that_cannot_be_used_have_no_object():
     sources = dia_sources(np.arange(6), 0, np.full(6, 10.0), np.full(6, 0.0), pixelFlags=[0, 1, 0, 0, 0, 0])
     sources["psfFlux_flag"][2] = True
@@ -162,53 +124,20 @@ def test_sources_that_cannot_be_used_have_no_object():
     np.testing.assert_array_equal(associate(sources, CONFIG), [0, -1, -1, -1, 0, -1])
 
 
+def test_flags_bands_and_the_least_snr_are_those_of_the_configuration():
+    columns = {"band": ["g", "r", "r", "r"], "snr": [9, -9, 5, 9], "pixelFlags": [0, 0, 0, 1], "isDipole": [0, 1, 0, 0]}
+    sources = dia_sources(np.arange(4), 0, np.full(4, 10.0), np.zeros(4), **columns)
+    for change, expected in (
+        ({"bands": ["r"]}, [-1, 0, 0, -1]),
+        ({"min_snr": 6}, [0, 0, -1, -1]),
+        ({"flags": []}, [0, 0, 0, 0]),
+        ({"flags": ["isDipole"]}, [0, -1, 0, 0]),
+    ):
+        np.testing.assert_array_equal(associate(sources, CONFIG | change), expected)
+
+
 def test_no_sources_give_no_objects():
     assert len(associate(tables.empty("dia_source"), CONFIG)) == 0
-
-
-def two_tracts(ra, dec):
-    """3 x 3 patches of 100 pixels with a border of 20, pixels of 0.5 arcsec, 75 arcsec around each of two centres."""
-    tracts = {
-        id_: Tract(id_, ra + east / 3600 / np.cos(np.deg2rad(dec)), dec, 74.6 / 3600, 0.5, 100, 20)
-        for id_, east in ((7, 0), (9, 75))
-    }
-    assert all(tract.n_patches == (3, 3) for tract in tracts.values())
-    return SkyMap("discrete", tracts)
-
-
-def all_patches(sources, skymap):
-    parts = [
-        patch_objects(sources, skymap, tract, patch, CONFIG)
-        for tract in skymap.tracts
-        for patch in skymap.tracts[tract].patches()
-    ]
-    objects = tables.concatenate("dia_object", [part[0] for part in parts])
-    return objects, tables.concatenate("dia_link", [part[1] for part in parts])
-
-
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), ra=st.sampled_from([0.0, 150.0]), dec=st.sampled_from([-30.0, 80.0]))
-def test_patches_together_hold_every_object_once_and_whole(seed, ra, dec):
-    rng = np.random.default_rng(seed)
-    # Tract 7 covers 75 arcsec around the origin, tract 9 the same around 75 arcsec east; a third of the places are
-    # on borders of patches (25 arcsec) or of tracts (37.5 arcsec).
-    east, north = rng.uniform(-65, 140, 300), rng.uniform(-65, 65, 300)
-    east[:50], north[50:100] = rng.choice([-25, 25, 37.5, 50, 100], 50), rng.choice([-25, 25], 50)
-    noise = rng.normal(0, 0.3, (2, 1800))
-    positions = around(ra, dec, np.tile(east, 6) + noise[0], np.tile(north, 6) + noise[1])
-    sources = dia_sources(np.repeat(np.arange(6), 300), 0, *positions, band="g")
-    objects, links = all_patches(sources, two_tracts(ra, dec))
-
-    index = associate(sources, CONFIG)
-    expected = np.sort(aggregate.dia_objects(sources, index, ["g"]), order="diaObjectId")
-    found = np.sort(objects, order="diaObjectId")
-    for name in ("diaObjectId", "ra", "dec", "nDiaSources"):
-        np.testing.assert_array_equal(found[name], expected[name])
-    founders = aggregate.dia_objects(sources, index, [])["diaObjectId"]
-    links = np.sort(links, order="diaSourceId")
-    order = np.argsort(sources["diaSourceId"])
-    np.testing.assert_array_equal(links["diaSourceId"], sources["diaSourceId"][order])
-    np.testing.assert_array_equal(links["diaObjectId"], founders[index[order]])
 
 
 def test_the_links_of_a_patch_are_complete():

@@ -39,6 +39,14 @@ def test_dia_sources_know_their_objects_and_are_in_order(tmp_path):
     assert table["diaObjectId"][17] == first and table["diaSourceId"][17] == last
 
 
+def test_dia_sources_that_association_left_out_have_no_object_and_are_counted(tmp_path, caplog):
+    path, (first, second) = dia_source_file(tmp_path, 7, 2, [0]), ids.source_ids(7, 0, 2)
+    with caplog.at_level("INFO"):
+        collect.dia_sources([path], [link_file(tmp_path, "0_0", [first, second], [0, second])], tmp_path / "out")
+    np.testing.assert_array_equal(tables.read("dia_source", tmp_path / "out")["diaObjectId"], [0, second])
+    assert "1 DIASources are of ambiguous objects" in caplog.text
+
+
 def test_the_bytes_do_not_depend_on_the_order_of_the_files(tmp_path):
     paths = [dia_source_file(tmp_path, visit, 5) for visit in (1, 2, 3, 4)]
     links = [link_file(tmp_path, f"0_{i}", [ids.source_ids(i, 0, 1)[0]], [i]) for i in (1, 2, 3)]
@@ -102,11 +110,39 @@ def test_dia_objects_of_patches_with_different_bands(tmp_path):
         row = tables.from_columns("dia_object", [band], diaObjectId=id_, patch=patch, **{f"{band}_psfFluxMean": [id_]})
         tables.write("dia_object", row, tmp_path / patch)
     tables.write("dia_object", tables.empty("dia_object"), tmp_path / "2_0")
-    collect.dia_objects([tmp_path / p for p in ("2_0", "1_0", "0_0")], tmp_path / "out")
+    collect.dia_objects([tmp_path / p for p in ("2_0", "1_0", "0_0")], [], tmp_path / "out")
     table = tables.read("dia_object", tmp_path / "out")
     np.testing.assert_array_equal(table["diaObjectId"], [3, 5])
     np.testing.assert_array_equal(table["g_psfFluxMean"], [3, np.nan])
     np.testing.assert_array_equal(table["r_psfFluxMean"], [np.nan, 5])
+    np.testing.assert_array_equal(table["r_psfFluxNdata"], [0, 0])
+
+
+def test_dia_objects_with_forced_means_have_the_bands_of_the_photometry_too(tmp_path):
+    big = 2**60 + 1  # neighbours of it are the same number in floats
+    rows = tables.empty("dia_object", 2, ["g"], ["fpFlux"])
+    rows["diaObjectId"] = [big, big + 1]
+    tables.write("dia_object", rows, tmp_path / "0_0")
+    forced = [
+        # object, band, flux, error, flags: neither NaN, nor flagged, nor of an object that is not in the table counts
+        (big, "g", 1.0, 1.0, False, False),
+        (big, "g", 900.0, 1.0, True, False),
+        (big, "g", 900.0, 1.0, False, True),
+        (big, "g", np.nan, 1.0, False, False),
+        (7, "g", 900.0, 1.0, False, False),
+        (big + 2, "g", 900.0, 1.0, False, False),
+        (big + 1, "r", 5.0, 2.0, False, False),
+    ]
+    names = ("diaObjectId", "band", "psfFlux", "psfFluxErr", "psfFlux_flag", "pixelFlags")
+    columns = dict(zip(names, map(list, zip(*forced))))
+    tables.write("dia_forced_source", tables.from_columns("dia_forced_source", **columns), tmp_path / "1")
+    second = tables.from_columns("dia_forced_source", diaObjectId=[big], band="g", psfFlux=4.0, psfFluxErr=2.0)
+    tables.write("dia_forced_source", second, tmp_path / "2")
+    collect.dia_objects([tmp_path / "0_0"], [tmp_path / "1", tmp_path / "2"], tmp_path / "out")
+    table = tables.read("dia_object", tmp_path / "out")
+    np.testing.assert_allclose(table["g_fpFluxMean"], [(1 + 4 / 4) / 1.25, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(table["g_fpFluxMeanErr"], [1.25**-0.5, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(table["r_fpFluxMean"], [np.nan, 5])
     np.testing.assert_array_equal(table["r_psfFluxNdata"], [0, 0])
 
 

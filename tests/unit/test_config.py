@@ -58,6 +58,7 @@ def test_the_input_is_not_changed_and_not_shared():
         ({"images": "x", "asociate": {}}, ["asociate", "associate"]),
         ({"images": "x", "associate": {"tolerance": 1}}, ["tolerance", "associate", "radius"]),
         ({"images": "x", "associate": {"radius": -1}}, ["associate.radius"]),
+        ({"images": "x", "associate": {"flags": ["psfFlux"]}}, ["associate.flags", "psfFlux", "pixelFlags"]),
         ({"images": "x", "associate": {"radius": "1"}}, ["associate.radius"]),
         ({"images": "x", "subtract": {"algorithm": "magic"}}, ["subtract.algorithm", "magic"]),
         ({"images": "x", "refcat": {"path": "y"}}, ["refcat", "bands"]),
@@ -121,4 +122,6 @@ def test_options_of_the_chosen_method_are_kept():
     assert config.method_options(used, "template") == {"dcr": dcr | {"altitude": 0, "subbands": 3}}
     assert config.method_options(full(), "template") == {}
     assert used["subtract"] == full()["subtract"]
-    assert config.method_options(full(), "associate") == {"radius": 0.5}
+    assert config.method_options(full(), "associate") == {}
+    multimatch = {"algorithm": "multimatch", "remove_ambiguous": False}
+    assert config.method_options(full(associate=multimatch), "associate") == {"remove_ambiguous": False}

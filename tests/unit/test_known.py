@@ -44,7 +44,7 @@ def test_collected_sources_and_objects_have_the_names(tmp_path):
         return known.columns(rows, KNOWN, 0.5)
 
     collect.dia_sources([tmp_path / "7.parquet"], [], tmp_path / "sources", names)
-    collect.dia_objects([tmp_path / "o.parquet"], tmp_path / "objects", names)
+    collect.dia_objects([tmp_path / "o.parquet"], [], tmp_path / "objects", names)
     sources, objects = tables.read("dia_source", tmp_path / "sources"), tables.read("dia_object", tmp_path / "objects")
     assert sources["knownName"].tolist() == ["a comet", ""] and objects["knownName"].tolist() == ["a comet"]
     assert sources["diaSourceId"].tolist() == [2**60 + 1, 2**60 + 2] and np.isnan(sources["knownSeparation"][1])

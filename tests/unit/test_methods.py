@@ -42,7 +42,7 @@ def test_every_choice_of_the_schema_is_a_room_with_methods():
         "constant_psf", "dcr", "decorrelated", "direct", "inference", "psf_matched",
     ]  # fmt: skip
     assert list(methods.listed("subtract")) == ["alard_lupton", "zogy"]
-    assert list(methods.listed("associate")) == ["simple"]
+    assert list(methods.listed("associate")) == ["assignment", "cluster", "multimatch", "simple"]
     assert list(methods.listed("sky.skymap")) == ["discrete"]
 
 
@@ -56,7 +56,7 @@ def test_every_method_loads_has_the_function_of_its_room_and_says_what_it_is(roo
 
 
 def test_a_method_that_is_not_there_is_an_error_that_names_those_that_are():
-    with pytest.raises(InputError, match="associate: no method 'none' among simple"):
+    with pytest.raises(InputError, match="associate: no method 'none' among assignment, cluster, multimatch, simple"):
         methods.load("associate", "none")
 
 
@@ -128,7 +128,7 @@ sources = tables.from_columns(
 tables.write("dia_source", sources, "sources.parquet")
 sky = SkyMap("discrete", {0: Tract(0, 10.0, 0.0, 0.05, 0.5, 1000, 100)})
 runpy.run_path("scripts/associate.py")["main"](Namespace(
-    input=Namespace(dia_sources=["sources.parquet"]),
+    input=Namespace(dia_sources=["sources.parquet"], moving=[]),
     wildcards=Namespace(tract="0", patch="0_0"),
     params=Namespace(associate=section, skymap=sky.to_dict()),
     output=Namespace(dia_objects="objects.parquet", links="links.parquet"),
@@ -144,8 +144,9 @@ print(json.dumps({
 def test_a_file_beside_the_others_is_a_method_and_no_other_file_changes(copy):
     (copy / "diaflow/associate/alone.py").write_text(ALONE)
     found = json.loads(in_process(copy, USED, NUMBA_CACHE_DIR=str(copy / "cache")))
-    assert found["listed"] == ["alone", "simple"]
-    assert found["section"] == {"algorithm": "alone", "first": 0}
+    assert found["listed"] == ["alone", "assignment", "cluster", "multimatch", "simple"]
+    assert found["section"].items() >= {"algorithm": "alone", "first": 0}.items()
+    assert "remove_ambiguous" not in found["section"], "an option of another method"
     assert found["refused"].startswith("config: associate.first: -1")
     assert not found["loaded"], "before it is used"
     assert found["objects"] == [1, 2, 3]
@@ -158,7 +159,7 @@ def test_a_file_beside_the_others_is_a_method_and_no_other_file_changes(copy):
     [
         ("def associate():\n    pass\n\n\nOPTIONS = {}\n", ["alone.py", "OPTIONS", "before the first function"]),
         ("KEY = 'first'\nOPTIONS = {KEY: {}}\n", ["alone.py", "OPTIONS", "literal"]),
-        ('OPTIONS = {"radius": {"type": "number", "default": 2.0}}\n', ["associate.simple", "associate.radius"]),
+        ('OPTIONS = {"radius": {"type": "number", "default": 2.0}}\n', ["associate.alone", "associate.radius"]),
     ],
 )
 def test_a_declaration_that_cannot_be_used_is_named(copy, text, words):

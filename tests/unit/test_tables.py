@@ -17,7 +17,7 @@ def test_every_declared_column_has_a_known_type_and_a_description(name):
     for column, entry in tables.schema(name).items():
         assert entry["type"] in {"bool", "int32", "int64", "float32", "float64", "string"}, column
         assert entry["description"], column
-        assert set(entry) <= {"type", "unit", "description"}, column
+        assert set(entry) <= {"type", "unit", "option", "description"}, column
     assert "description" in yaml.safe_load((tables.SCHEMAS / f"{name}.yaml").read_text())
 
 
