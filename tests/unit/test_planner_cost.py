@@ -93,10 +93,15 @@ def choice(rule, **parts):
 
 COADD, DIFFIM = cost.FIGURES["rules"]["coadd_template"], cost.FIGURES["rules"]["diffim"]
 FIGURES = {
-    "rules": cost.FIGURES["rules"] | choice("coadd_template", each=0, seconds=1.0, memory=100, memory_per_image=0),
+    "rules": cost.FIGURES["rules"]
+    | choice("coadd_template", each=0, size=0, seconds=1.0, memory=100, memory_per_image=0),
     "choices": {
-        "template.method=inference": choice("coadd_template", each=0, seconds=9.0, memory=200, memory_per_image=0),
-        "template.method=dcr": choice("coadd_template", each=0, seconds=18.0, size_per_area=2 * COADD["size_per_area"]),
+        "template.method=inference": choice(
+            "coadd_template", each=0, size=0, seconds=9.0, memory=200, memory_per_image=0
+        ),
+        "template.method=dcr": choice(
+            "coadd_template", each=0, size=0, seconds=18.0, size_per_area=2 * COADD["size_per_area"]
+        ),
         "storage.compress=True": choice("diffim", seconds=DIFFIM["seconds"] + 0.5, size=0, size_per_area=1e6),
         "subtract.algorithm=zogy": choice("diffim", seconds=DIFFIM["seconds"] + 1.0),
     },
