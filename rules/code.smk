@@ -17,5 +17,4 @@ onstart:
         raise WorkflowError(
             f"images: {config['images']} lists visits: it can be planned and has no pixels to process"
         )
-    scripts = {Path(rule.script).stem for rule in workflow.rules if rule.script}
-    record(Path(RECORD), CODE, sorted(scripts), config)
+    record(Path(RECORD), CODE, config)
