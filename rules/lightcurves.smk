@@ -9,10 +9,10 @@ if FORMATS := config["lightcurves"]["formats"]:
             dia_forced_sources=product("tables/dia_forced_source.parquet"),
         output:
             folder=directory(product("lightcurves/{format}")),
-        wildcard_constraints:
-            format="|".join(FORMATS),
         log:
             log_of("lightcurves/{format}"),
+        wildcard_constraints:
+            format="|".join(FORMATS),
         conda:
             "../envs/diaflow.yaml"
         resources:

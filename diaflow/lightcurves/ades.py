@@ -29,8 +29,9 @@ def psv(observations: np.ndarray, about: Mapping) -> tuple[str, dict[str, int]]:
     Parameters
     ----------
     observations : structured array
-        A row for each: `tracklet` (identifier), `midpointMjdTai` [d], `ra`, `dec` [deg], `raErr` (times cos dec), `decErr`
-        [deg], `mag`, `magErr` [mag] (NaN where there is none), `band` in MPC's code, `astrometry` as in the visit table.
+        A row for each: `tracklet` (identifier), `midpointMjdTai` [d], `ra`, `dec` [deg], their errors `raErr` (times
+        cos dec), `decErr` [deg], `mag`, `magErr` [mag] (NaN where there is none), `band` in MPC's code, `astrometry` as
+        in the visit table.
     about : mapping
         `station` (MPC's code of the observatory), `submitter`, `observers`, `measurers` (a name; names), `telescope`
         (`design`, `aperture` [m], `detector`), `catalogue` (MPC's code of the reference catalogue).

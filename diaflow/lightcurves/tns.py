@@ -1,8 +1,8 @@
 """Astronomical transient (AT) reports for the Transient Name Server: JSON files of its bulk report, never sent.
 
-Numbers of groups, instruments, filters and kinds of objects are those of the server's lists of values.  A report has the
-discovery, which is the first point above `DETECTED` at or after the first DIASource, the last point below it before that,
-and the first points from it on.
+Numbers of groups, instruments, filters and kinds of objects are those of the server's lists of values.  A report has
+the discovery, which is the first point above `DETECTED` at or after the first DIASource, the last point below it before
+that, and the first points from it on.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Light curves for other programs: what is written is read back, by the programs themselves where they are installed."""
+"""Light curves for other programs: what is written is read back, by the programs themselves where they are there."""
 
 import json
 from itertools import pairwise
@@ -25,6 +25,7 @@ AB20 = 36307.8055  # nJy
 IDS = 2**60 + np.array([1, 2, 3, 4])
 RA, DEC = np.array([359.99, 35.0, 0.01, 35.1]), np.array([-89.9, -4.5, 12.0, -4.4])
 MJD = 60400.12345678
+POINT = ("midpointMjdTai", "psfFlux", "psfFluxErr")
 NAMES = {"g": "lsstg", "r": "lsstr"}
 CONFIG = {
     "sncosmo": {"bands": NAMES},
@@ -114,7 +115,9 @@ def test_rows_that_tell_nothing_are_dropped_and_counted(paths):
     assert np.diff(kept.first).tolist() == [7, 6, 8, 0] and np.diff(dropped.first).tolist() == [7, 4, 8, 0]
     assert [row["diaObjectId"] for row, _, _ in dropped] == list(IDS[:3])
     for row, points, metadata in dropped:
-        same(expected(row["diaObjectId"], False), *(points[name] for name in ("midpointMjdTai", "psfFlux", "psfFluxErr")))
+        same(
+            expected(row["diaObjectId"], False), *(points[name] for name in ("midpointMjdTai", "psfFlux", "psfFluxErr"))
+        )
         assert metadata["points"] + metadata["dropped_without_flux"] + metadata["dropped_flagged"] == 8
     assert (kept.points["psfFlux"] < 0).sum() == 6
     assert kept.metadata()["dropped_flags"] == "psfFlux_flag"
@@ -138,7 +141,11 @@ def test_without_objects_every_format_of_tables_is_written_empty(tmp_path):
         options = method_options(config, "lightcurves", name)
         (tmp_path / name).mkdir()
         methods.load("lightcurves", name).write(curves.read(*empty, True), tmp_path / name, options)
-    assert len(Table.read(tmp_path / "fits/light_curves.fits")) == len(Table.read(tmp_path / "votable/light_curves.vot")) == 0
+    assert (
+        len(Table.read(tmp_path / "fits/light_curves.fits"))
+        == len(Table.read(tmp_path / "votable/light_curves.vot"))
+        == 0
+    )
     assert pq.read_table(tmp_path / "nested_parquet/light_curves.parquet").num_rows == 0
 
 
@@ -178,7 +185,7 @@ def same_nested(rows: list[dict]) -> None:
     assert sorted(row["diaObjectId"] for row in rows) == IDS.tolist()
     for row in rows:
         points = expected(row["diaObjectId"], keep_flagged=True)
-        same(points, *(row["lightcurve"][name] for name in ("midpointMjdTai", "psfFlux", "psfFluxErr")))
+        same(points, *(row["lightcurve"][name] for name in POINT))
         for name in ("diaForcedSourceId", "band", "pixelFlags"):
             assert row["lightcurve"][name] == points[name].tolist()
 
@@ -402,18 +409,22 @@ def test_what_made_a_file_is_in_it(written):
     assert "@DFCODE c0de" in (folder / f"{IDS[0]}.txt").read_text()
     assert "# DFCODE: c0de" in (folder / f"DIAFLOW/DIAFLOW_{IDS[0]}.DAT").read_text()
     assert fits.getheader(folder / "light_curves.fits", 1)["DFCODE"] == "c0de"
-    assert {"c0de"} == {p.value for p in parse(folder / "light_curves.vot").get_first_table().params if p.name == "DFCODE"}
+    assert {"c0de"} == {
+        p.value for p in parse(folder / "light_curves.vot").get_first_table().params if p.name == "DFCODE"
+    }
     assert provenance.read(folder / "light_curves.parquet").code == "c0de"
 
 
-OBSERVED = [
-    ("tracklet", np.int64), ("midpointMjdTai", float), ("ra", float), ("dec", float), ("raErr", float), ("decErr", float),
-    ("mag", float), ("magErr", float), ("band", object), ("astrometry", object),
-]  # fmt: skip
+NUMBERS = ("midpointMjdTai", "ra", "dec", "raErr", "decErr", "mag", "magErr")
+OBSERVED = [("tracklet", np.int64), *((name, float) for name in NUMBERS), ("band", object), ("astrometry", object)]
 ABOUT = {
-    "station": "X05", "submitter": "A. Observer", "observers": ["A. Observer", "B. Other"], "measurers": ["A. Observer"],
-    "telescope": {"design": "Reflector", "aperture": 1.0, "detector": "CCD"}, "catalogue": "Gaia3",
-}  # fmt: skip
+    "station": "X05",
+    "submitter": "A. Observer",
+    "observers": ["A. Observer", "B. Other"],
+    "measurers": ["A. Observer"],
+    "telescope": {"design": "Reflector", "aperture": 1.0, "detector": "CCD"},
+    "catalogue": "Gaia3",
+}
 
 
 def observations() -> np.ndarray:

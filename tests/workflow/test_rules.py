@@ -51,6 +51,7 @@ def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
     visits = {key: tiny[key] for key in ("run", "template", "science")} | {"images": "visits.csv"}
     configs = {
         "simulated": tiny,
+        "exported": tiny | {"lightcurves": {"formats": ["csv"]}},
         "batches": tiny | {"visits_per_job": 2},
         "measured": tiny | {"template": tiny["template"] | {"best": 2}},
         "raw": visits | {"instrument": "cafos"},
