@@ -26,6 +26,7 @@ include: "rules/diffim.smk"
 include: "rules/associate.smk"
 include: "rules/forced.smk"
 include: "rules/tables.smk"
+include: "rules/lightcurves.smk"
 include: "rules/report.smk"
 include: "rules/snakemake_9_27.smk"
 
@@ -38,4 +39,5 @@ rule all:
     default_target: True
     input:
         [product(f"tables/{name}.parquet") for name in [*TABLES, *EXTRA_TABLES]],
+        [product(f"lightcurves/{name}") for name in config["lightcurves"]["formats"]],
         product("report/index.html"),

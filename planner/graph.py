@@ -241,8 +241,7 @@ def _why(job, workflow) -> list[str]:
 
 def _code_of(job, workflow) -> tuple[dict, dict[str, str]]:
     """What the digests of the run's code were, and the parts of the code of a job."""
-    script = Path(str(job.rule.script)).stem
-    return _history(str(workflow.globals["RECORD"])), workflow.globals["CODE"].parts(script)
+    return _history(str(workflow.globals["RECORD"])), workflow.globals["CODE"].known[job.params.code]
 
 
 @functools.cache

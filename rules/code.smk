@@ -17,8 +17,7 @@ onstart:
         raise WorkflowError(
             f"images: {config['images']} lists visits: it can be planned and has no pixels to process"
         )
-    scripts = {Path(rule.script).stem for rule in workflow.rules if rule.script}
     try:
-        record(Path(RECORD), CODE, sorted(scripts), config)
+        record(Path(RECORD), CODE, config)
     except InputError as error:
         raise WorkflowError(f"{error}: give the right to write there, or run in a folder of your own (--directory)")

@@ -9,6 +9,7 @@ from snakemake.logging import logger
 from diaflow.errors import InputError
 from diaflow.forced import request
 from diaflow.instruments import maps
+from diaflow.lightcurves import bands
 from diaflow.refcat import convert, formats, positions
 from diaflow.run import plan as planning
 from diaflow.run import select
@@ -29,6 +30,7 @@ try:
     plan = planning.make(config, product("exposures.parquet"), product("visit_summary.parquet"))
     planning.check_selection(plan)
     refraction.check(config["template"], plan.bands.values())
+    bands.check(config["lightcurves"], (plan.bands[visit] for visit in plan.science))
     if config["refcat"]:
         convert.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]

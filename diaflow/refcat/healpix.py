@@ -2,6 +2,8 @@
 
 import numpy as np
 
+ALL = (1 << 64) - 1  # 64 bits; divided by 2**n + 1, every other n of them
+
 
 def nested(ra: np.ndarray, dec: np.ndarray, order: int) -> np.ndarray:
     """Nested HEALPix pixel of positions.
@@ -11,11 +13,11 @@ def nested(ra: np.ndarray, dec: np.ndarray, order: int) -> np.ndarray:
     ra, dec : (n,) arrays
         [deg]
     order : int
-        Each of the 12 base pixels is cut into 4**order; at most 13.
+        Each of the 12 base pixels is cut into 4**order; at most 29.
 
     Returns
     -------
-    (n,) uint32 array
+    (n,) int64 array
     """
     side = 1 << order
     z, quarter = np.sin(np.radians(dec)), np.asarray(ra, float) % 360 / 90
@@ -37,11 +39,11 @@ def nested(ra: np.ndarray, dec: np.ndarray, order: int) -> np.ndarray:
     face[cap] = np.where(north, base, base + 8)
     x[cap] = np.where(north, side - 1 - falling, rising)
     y[cap] = np.where(north, side - 1 - rising, falling)
-    return ((face << 2 * order) | _spread(x) | (_spread(y) << 1)).astype(np.uint32)
+    return (face << 2 * order) | _spread(x) | (_spread(y) << 1)
 
 
 def _spread(bits: np.ndarray) -> np.ndarray:
-    """A zero between any two of the lower 16 bits."""
-    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
-        bits = (bits | (bits << shift)) & mask
+    """A zero between any two of the lower 32 bits."""
+    for shift in (16, 8, 4, 2, 1):
+        bits = (bits | (bits << shift)) & (ALL // ((1 << shift) + 1))
     return bits

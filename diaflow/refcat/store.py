@@ -51,7 +51,7 @@ def write(blocks: Iterable[np.ndarray], bands: Sequence[str], path: str | Path) 
     with replacing(path) as part, tempfile.TemporaryFile(dir=part.parent) as file:
         pixels = []
         for run in _runs(blocks):
-            pixel = healpix.nested(run["ra"], run["dec"], ORDER)
+            pixel = healpix.nested(run["ra"], run["dec"], ORDER).astype(np.uint32)
             order = np.argsort(pixel, kind="stable")
             pixels.append(pixel[order])
             file.write(run.take(order).tobytes())  # a tenth of the time of run[order]

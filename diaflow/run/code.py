@@ -77,6 +77,11 @@ class Code:
         File of what was found in files that have not changed since; it is read and renewed.
     root : path
         The checkout.
+
+    Attributes
+    ----------
+    known : dict of str to dict
+        The parts behind each digest that was asked for.
     """
 
     def __init__(self, methods: Mapping[str, str], cache: Path | None = None, root: Path = REPOSITORY):
@@ -84,48 +89,55 @@ class Code:
         self._cache: dict[str, list] = _read_json(cache) if cache else {}
         self._fresh = False
         self._sources: dict[Path, Source] = {}
-        self._parts: dict[str, dict[str, str]] = {}
+        self._parts: dict[tuple, dict[str, str]] = {}
+        self.known: dict[str, dict[str, str]] = {}
 
-    def parts(self, script: str) -> dict[str, str]:
+    def parts(self, script: str, **chosen: str) -> dict[str, str]:
         """What a script consists of.
 
         Parameters
         ----------
         script : str
             Name of a file in ``scripts``, without its suffix.
+        **chosen : str
+            By room, the method of a job where the configuration lists several.
 
         Returns
         -------
         dict of str to str
             Digests by path in the checkout, in alphabetical order; versions by the name of the package.
         """
-        if script not in self._parts:
-            self._parts[script] = dict(sorted(self._found(script)))
+        key = (script, *sorted(chosen.items()))
+        if key not in self._parts:
+            self._parts[key] = dict(sorted(self._found(script, self.methods | chosen)))
             self._keep()
-        return self._parts[script]
+        return self._parts[key]
 
-    def digest(self, script: str) -> str:
+    def digest(self, script: str, **chosen: str) -> str:
         """One word for all parts of a script.
 
         Parameters
         ----------
-        script : str
+        script, **chosen : str
             As in `parts`.
 
         Returns
         -------
         str
         """
-        return digest(repr(self.parts(script)))
+        parts = self.parts(script, **chosen)
+        word = digest(repr(parts))
+        self.known[word] = parts
+        return word
 
-    def _found(self, script: str) -> Iterator[tuple[str, str]]:
+    def _found(self, script: str, methods: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         path = self.root / "scripts" / f"{script}.py"
         first = self._source(path)
         yield f"scripts/{script}.py", first.digest
         seen: set[str] = set()
         packages: set[str] = set()
         tables = set(first.tables)
-        wanted = [*self._asked_for(first)]
+        wanted = [*_asked_for(first, methods)]
         while wanted:
             name = wanted.pop()
             if name in seen:
@@ -141,18 +153,10 @@ class Code:
                 if source.digest != EMPTY:
                     yield part, source.digest
                 tables |= set(source.tables)
-                wanted += self._asked_for(source)
+                wanted += _asked_for(source, methods)
         for name in tables:
             yield f"store/schemas/{name}.yaml", digest((self.root / SCHEMAS / f"{name}.yaml").read_bytes())
         yield from ((name, versions()[name]) for name in packages & versions().keys())
-
-    def _asked_for(self, source: Source) -> Iterator[str]:
-        """Modules that a file imports, those of chosen methods and the packages on their way included."""
-        chosen = (f"{PACKAGE}.{room}.{self.methods[room]}" for room in source.rooms if room in self.methods)
-        for name in (*source.imports, *chosen):
-            yield name
-            if name.startswith(f"{PACKAGE}."):
-                yield from (name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1))
 
     def _file(self, name: str) -> Path | None:
         """The file of a module of the library; None of others, and of what is no module but a name in one."""
@@ -192,6 +196,15 @@ class Code:
             with suppress(InputError):
                 write_text(json.dumps(self._cache), self._path)
             self._fresh = False
+
+
+def _asked_for(source: Source, methods: Mapping[str, str]) -> Iterator[str]:
+    """Modules that a file imports, those of chosen methods and the packages on their way included."""
+    chosen = (f"{PACKAGE}.{room}.{methods[room]}" for room in source.rooms if room in methods)
+    for name in (*source.imports, *chosen):
+        yield name
+        if name.startswith(f"{PACKAGE}."):
+            yield from (name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1))
 
 
 def source_of(path: Path, tables: Iterable[str]) -> Source:
@@ -237,7 +250,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def record(path: Path, code: Code, scripts: Iterable[str], config: dict) -> None:
+def record(path: Path, code: Code, config: dict) -> None:
     """Add the environment, the configuration and the code of today to the record of a run.
 
     Parameters
@@ -246,7 +259,7 @@ def record(path: Path, code: Code, scripts: Iterable[str], config: dict) -> None
         JSON: ``environment`` and ``config`` as they are now, and ``code``, the parts of every digest that the run has
         ever had.
     code : Code
-    scripts : iterable of str
+        Whose digests the jobs have.
     config : dict
 
     Raises
@@ -257,8 +270,7 @@ def record(path: Path, code: Code, scripts: Iterable[str], config: dict) -> None
     known = _read_json(path).get("code", {})
     environment = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     environment |= {name: version(name) for name in (PACKAGE, "snakemake", *versions())}
-    now = {code.digest(script): code.parts(script) for script in scripts}
-    content = {"environment": environment, "config": config, "code": known | now}
+    content = {"environment": environment, "config": config, "code": known | code.known}
     write_text(json.dumps(content, indent=1, default=str) + "\n", path)
 
 

@@ -58,7 +58,7 @@ def schema() -> dict:
     whole = yamltext.load(SCHEMA.read_bytes())
     for section, (key, room) in choices(whole).items():
         known, found = whole["properties"][section]["properties"], methods.listed(room)
-        known[key]["enum"] = list(found)
+        _name(known[key])["enum"] = list(found)
         for method in found.values():
             for option, entry in method.options.items():
                 if known.setdefault(option, entry) != entry:
@@ -72,7 +72,7 @@ def schema() -> dict:
 
 
 def choices(schema: dict) -> dict[str, tuple[str, str]]:
-    """The keys that name a method.
+    """The keys that name a method, or list several.
 
     Parameters
     ----------
@@ -85,11 +85,16 @@ def choices(schema: dict) -> dict[str, tuple[str, str]]:
         By section, the key and the room that has the methods.
     """
     return {
-        section: (key, choice["room"])
+        section: (key, _name(choice)["room"])
         for section, entry in schema["properties"].items()
         for key, choice in entry.get("properties", {}).items()
-        if "room" in choice
+        if "room" in _name(choice)
     }
+
+
+def _name(choice: dict) -> dict:
+    """The part of the schema that describes a name: that of the key, or of each in its list."""
+    return choice.get("items", choice)
 
 
 def read(paths: Iterable[str | Path], command_line: dict) -> dict:
@@ -182,15 +187,17 @@ def of_chosen_methods(config: dict) -> dict:
         With all sections.
     """
     kept = dict(config)
-    for section, (_, room) in choices(schema()).items():
-        of_any = {option for method in methods.listed(room).values() for option in method.options}
-        foreign = of_any - set(method_options(config, section))
-        kept[section] = {key: value for key, value in config[section].items() if key not in foreign}
+    for section, (key, room) in choices(schema()).items():
+        found, named = methods.listed(room), config[section][key]
+        chosen = named if isinstance(named, list) else [named]
+        foreign = {option for method in found.values() for option in method.options}
+        foreign -= {option for name in chosen for option in found[name].options}
+        kept[section] = {option: value for option, value in config[section].items() if option not in foreign}
     return kept
 
 
 def chosen_methods(config: dict) -> dict[str, str]:
-    """The methods that a configuration chooses.
+    """The methods that all jobs of a configuration use: of a room from which it may list several, none.
 
     Parameters
     ----------
@@ -202,10 +209,11 @@ def chosen_methods(config: dict) -> dict[str, str]:
     dict of str to str
         By room.
     """
-    return {room: config[section][key] for section, (key, room) in choices(schema()).items()}
+    named = {room: config[section][key] for section, (key, room) in choices(schema()).items()}
+    return {room: name for room, name in named.items() if isinstance(name, str)}
 
 
-def method_options(config: dict, section: str) -> dict:
+def method_options(config: dict, section: str, name: str | None = None) -> dict:
     """Options of the method that a section chooses, without what all methods share.
 
     Parameters
@@ -214,6 +222,8 @@ def method_options(config: dict, section: str) -> dict:
         Whole and validated.
     section : str
         ``template``, for example.
+    name : str, optional
+        Of the method, where the section lists several.
 
     Returns
     -------
@@ -221,7 +231,7 @@ def method_options(config: dict, section: str) -> dict:
         Values by key.
     """
     key, room = choices(schema())[section]
-    return {option: config[section][option] for option in methods.listed(room)[config[section][key]].options}
+    return {option: config[section][option] for option in methods.listed(room)[name or config[section][key]].options}
 
 
 def _names_of_table(items: dict) -> list[str]:

@@ -168,11 +168,30 @@ def write(name: str, table: np.ndarray, path: str | Path, note: str = "") -> Non
     declared = columns(name, _bands(name, names), options_of(name, names))
     if set(names) != set(declared):
         raise KeyError(f"table {name}: columns differ from the schema in {sorted(set(names) ^ set(declared))}")
-    fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in declared.items()]
-    arrays = [pa.array(np.ascontiguousarray(table[c]), _TYPES[e["type"]][1]) for c, e in declared.items()]
-    schema = pa.schema(fields, {b"note": note.encode()} | provenance.metadata())
+    whole = to_arrow(name, table).replace_schema_metadata({b"note": note.encode()} | provenance.metadata())
     with replacing(path) as part:
-        pq.write_table(pa.table(arrays, schema=schema), part, compression="zstd")
+        pq.write_table(whole, part, compression="zstd")
+
+
+def to_arrow(name: str, table: np.ndarray) -> pa.Table:
+    """A table, or some columns of it, as parquet files have it, with units and descriptions.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    table : structured array
+
+    Returns
+    -------
+    pyarrow.Table
+        The declared columns that there are, in their order.
+    """
+    names = table.dtype.names or ()
+    present = {c: entry for c, entry in columns(name, _bands(name, names)).items() if c in names}
+    fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in present.items()]
+    arrays = [pa.array(np.ascontiguousarray(table[c]), _TYPES[e["type"]][1]) for c, e in present.items()]
+    return pa.table(arrays, schema=pa.schema(fields))
 
 
 def write_visits(name: str, table: np.ndarray, paths: Sequence[str | Path]) -> None:

@@ -11,7 +11,13 @@ import pytest
 from diaflow.errors import InputError
 from diaflow.run import config, methods
 
-FUNCTIONS = {"coadd": "combine", "subtract": "subtract", "associate": "associate", "sky.skymap": "tracts"}
+FUNCTIONS = {
+    "coadd": "combine",
+    "subtract": "subtract",
+    "associate": "associate",
+    "sky.skymap": "tracts",
+    "lightcurves": "write",
+}
 
 
 def in_process(root, code, **variables):
@@ -44,6 +50,9 @@ def test_every_choice_of_the_schema_is_a_room_with_methods():
     assert list(methods.listed("subtract")) == ["alard_lupton", "zogy"]
     assert list(methods.listed("associate")) == ["assignment", "cluster", "multimatch", "simple"]
     assert list(methods.listed("sky.skymap")) == ["discrete"]
+    assert list(methods.listed("lightcurves")) == [
+        "csv", "fits", "hats", "nested_parquet", "snana", "sncosmo", "tns", "votable",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("room", FUNCTIONS)

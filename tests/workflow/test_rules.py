@@ -53,6 +53,7 @@ def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
     forced = {"variants": list(request.TABLES), "positions": {"path": "visits.csv"}}
     configs = {
         "simulated": tiny,
+        "exported": tiny | {"lightcurves": {"formats": ["csv"]}},
         "batches": tiny | {"visits_per_job": 2},
         "measured": tiny | {"template": tiny["template"] | {"best": 2}},
         "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}, "max_rate": 60}},

@@ -1,15 +1,17 @@
 """The whole DAG on a tiny survey: planned before a pixel is read, run, run again, with other choices."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from plans import planned
 
 from diaflow.image.exposure import Exposure
-from diaflow.store import tables
+from diaflow.store import provenance, tables
 
 BEYOND_BEST = "not among the best 2 in seeing"
 TABLES = ["visit", "source", "dia_source", "dia_object", "dia_forced_source"]
@@ -83,6 +85,36 @@ def test_changing_a_key_reruns_only_what_depends_on_it(tiny_run, snakemake, tiny
     done = snakemake(tiny_run, tiny | {section: change}, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert set(job_counts(done.stdout)) - {"all", "total"} == expected
+
+
+def exporting(tiny: dict, *formats: str, **options: dict) -> dict:
+    return tiny | {"lightcurves": {"formats": list(formats)} | options}
+
+
+def test_every_format_of_light_curves_is_a_job_of_its_own(tmp_path, root, tiny_run, snakemake, tiny):
+    folder = shutil.copytree(tiny_run, tmp_path / "run")
+    done = snakemake(folder, exporting(tiny, "snana"), "--dry-run")
+    assert done.returncode != 0 and "lightcurves.snana.bands: no name for the band 'g'" in done.stdout + done.stderr
+    snana = {"bands": {"g": "g"}}
+    done = snakemake(folder, exporting(tiny, "snana", "nested_parquet", snana=snana))
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert job_counts(done.stdout)["total"] == 3
+    made = folder / "results/tiny/lightcurves"
+    objects = tables.read("dia_object", folder / "results/tiny/tables/dia_object.parquet")
+    said = json.loads((made / "snana/metadata.json").read_text())
+    with_points = said["objects"] - said["objects_without_points"]
+    assert said["objects"] == len(objects) and len(list(made.glob("snana/DIAFLOW/*.DAT"))) == with_points > 0
+    assert provenance.read(made / "nested_parquet").inputs == (
+        "results/tiny/tables/dia_object.parquet",
+        "results/tiny/tables/dia_forced_source.parquet",
+    )
+
+    def jobs(*formats: str, **options: dict) -> list[list[str]]:
+        return [job.output for job in planned(root, folder, exporting(tiny, *formats, **options))]
+
+    assert jobs("snana", "nested_parquet", snana=snana) == []
+    assert jobs("snana", "nested_parquet", "csv", snana=snana) == [["results/tiny/lightcurves/csv"]]
+    assert jobs("nested_parquet", "snana", snana=snana | {"zero_point": 31.4}) == [["results/tiny/lightcurves/snana"]]
 
 
 def test_a_single_product_is_made_by_its_path(tmp_path, snakemake, tiny):

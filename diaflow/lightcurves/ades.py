@@ -1,0 +1,98 @@
+"""Positions of moving objects for the Minor Planet Center: ADES in its form of separated columns (PSV, version 2022).
+
+The identifier of a tracklet is longer than the 8 characters of a trkSub: tracklets are numbered, and the numbers given
+back.  Times become UTC.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from astropy.time import Time
+
+from diaflow.errors import InputError
+
+VERSION = 2022  # that the Minor Planet Center accepts
+PREFIX, DIGITS = "df", 6  # of a trkSub: with them 8 characters
+MODE = "CCD"
+STATION = r"[A-Z0-9]{3,4}"  # code of an observatory
+FAINTEST, BRIGHTEST = 35.0, -5.0  # magnitudes that the schema allows [mag]
+FIELDS = (
+    "trkSub", "mode", "stn", "obsTime", "ra", "dec", "rmsRA", "rmsDec", "astCat", "mag", "rmsMag", "band",
+)  # fmt: skip
+OWN_ASTROMETRY = "refcat"  # what the WCS of an image must rest on
+
+
+def psv(observations: np.ndarray, about: Mapping) -> tuple[str, dict[str, int]]:
+    """The observations of tracklets as a file to submit.
+
+    Parameters
+    ----------
+    observations : structured array
+        A row for each: `tracklet` (identifier), `midpointMjdTai` [d], `ra`, `dec` [deg], their errors `raErr` (times
+        cos dec), `decErr` [deg], `mag`, `magErr` [mag] (NaN where there is none), `band` in MPC's code, `astrometry` as
+        in the visit table.
+    about : mapping
+        `station` (MPC's code of the observatory), `submitter`, `observers`, `measurers` (a name; names), `telescope`
+        (`design`, `aperture` [m], `detector`), `catalogue` (MPC's code of the reference catalogue).
+
+    Returns
+    -------
+    text : str
+    tracklets : dict of str to int
+        Identifier by trkSub.
+
+    Raises
+    ------
+    InputError
+        When the station is no code, there are too many tracklets, or a position does not rest on the catalogue.
+    """
+    if not re.fullmatch(STATION, about["station"]):
+        raise InputError(f"ades: {about['station']!r} is no code of an observatory")
+    other = observations[observations["astrometry"] != OWN_ASTROMETRY]
+    if len(other):
+        raise InputError(
+            f"ades: tracklet {other['tracklet'][0]} has positions that rest on {other['astrometry'][0]!r} and not on a "
+            "reference catalogue"
+        )
+    identifiers, number = np.unique(observations["tracklet"], return_inverse=True)
+    if len(identifiers) >= 10**DIGITS:
+        raise InputError(f"ades: {len(identifiers)} tracklets are more than there are numbers for")
+    names = [f"{PREFIX}{i:0{DIGITS}d}" for i in range(len(identifiers))]
+    order = np.lexsort((observations["midpointMjdTai"], number))
+    rows = _rows(observations[order], [names[i] for i in number[order]], about)
+    widths = [max(map(len, column)) for column in zip(FIELDS, *rows)]
+    lines = ["|".join(map(str.ljust, row, widths)) for row in (FIELDS, *rows)]
+    return "\n".join([*_header(about), *lines, ""]), dict(zip(names, identifiers.tolist()))
+
+
+def _header(about: Mapping) -> list[str]:
+    lines = [f"# version={VERSION}", "# observatory", f"! mpcCode {about['station']}"]
+    lines += ["# submitter", f"! name {about['submitter']}", "# telescope"]
+    lines += [f"! {key} {about['telescope'][key]}" for key in ("design", "aperture", "detector")]
+    for group in ("observers", "measurers"):
+        lines += [f"# {group}", *(f"! name {name}" for name in about[group])]
+    return lines
+
+
+def _rows(observations: np.ndarray, names: list[str], about: Mapping) -> list[tuple[str, ...]]:
+    """The fields of each observation as text."""
+    times = Time(observations["midpointMjdTai"], format="mjd", scale="tai", precision=3).utc.isot
+    known = np.isfinite(observations["mag"]) & (observations["mag"] > BRIGHTEST) & (observations["mag"] < FAINTEST)
+    rows = []
+    for name, time, row, has_magnitude in zip(names, times, observations, known):
+        photometry = (f"{row['mag']:.2f}", f"{row['magErr']:.2f}", row["band"]) if has_magnitude else ("", "", "")
+        fields = (
+            name,
+            MODE,
+            about["station"],
+            f"{time}Z",
+            f"{row['ra'] % 360:.7f}",
+            f"{row['dec']:+.7f}",
+            f"{row['raErr'] * 3600:.3f}",
+            f"{row['decErr'] * 3600:.3f}",
+            about["catalogue"],
+            *photometry,
+        )
+        rows.append(fields)
+    return rows
