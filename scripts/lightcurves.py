@@ -6,7 +6,6 @@ from pathlib import Path
 from diaflow.run import job, methods
 
 from diaflow.lightcurves import curves
-from diaflow.store.files import write_text
 
 
 def main(snakemake):
@@ -16,8 +15,8 @@ def main(snakemake):
     light_curves = curves.read(tables.dia_objects, tables.dia_forced_sources, keep)
     folder.mkdir(parents=True, exist_ok=True)
     written.write(light_curves, folder, params.options)
-    write_text(curves.summary(light_curves), folder / "metadata.json")
-    logging.info("%d points of %d objects", len(light_curves.points), len(light_curves.objects))
+    said = light_curves.metadata()
+    logging.info("%(points)d points of %(objects)d objects, %(objects_without_points)d of them without any", said)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ a positive error has nothing to tell, and poisons fits: it is dropped.  A row wi
 so, and dropped where it would pass for a good one; the configuration may decide otherwise.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +62,13 @@ class LightCurves:
         Returns
         -------
         dict
-            Flux, unit and zero point, time scale, what was dropped and how often, and what made the file.
+            Flux, unit and zero point, time scale, what was dropped and how often, what made the file, and how many
+            objects there are.
         """
         counts = _counts(len(self.points), self.without_flux.sum(), self.flagged.sum())
-        return self._common_metadata() | counts
+        empty = int((np.diff(self.first) == 0).sum())
+        objects = {"objects": len(self.objects), "objects_without_points": empty}
+        return self._common_metadata() | counts | objects
 
     def _common_metadata(self) -> dict[str, str | int | float]:
         return {
@@ -139,20 +141,3 @@ def flag_bits(points: np.ndarray) -> np.ndarray:
         `IN_TEMPLATE` where the visit is part of the template, plus `PIXEL_FLAGS` where a pixel is bad.
     """
     return IN_TEMPLATE * points["visitInTemplate"] + PIXEL_FLAGS * points["pixelFlags"]
-
-
-def summary(curves: LightCurves) -> str:
-    """What a folder of light curves says of all of them.
-
-    Parameters
-    ----------
-    curves : LightCurves
-
-    Returns
-    -------
-    str
-        JSON: their metadata, and the number of objects with and without points.
-    """
-    empty = int((np.diff(curves.first) == 0).sum())
-    said = curves.metadata() | {"objects": len(curves.objects), "objects_without_points": empty}
-    return json.dumps(said, indent=1) + "\n"

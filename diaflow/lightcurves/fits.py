@@ -24,6 +24,8 @@ KEYWORDS = {
     "points": "NPOINTS",
     "dropped_without_flux": "NDROPNOF",
     "dropped_flagged": "NDROPFLG",
+    "objects": "NOBJECTS",
+    "objects_without_points": "NOBJNONE",
 }
 FORMS = {"int64": "K", "int32": "J", "float64": "D", "float32": "E", "bool": "L"}
 

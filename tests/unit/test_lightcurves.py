@@ -122,7 +122,7 @@ def test_rows_that_tell_nothing_are_dropped_and_counted(paths):
     assert (kept.points["psfFlux"] < 0).sum() == 6
     assert kept.metadata()["dropped_flags"] == "psfFlux_flag"
     assert dropped.metadata() | {"zero_point": 31.4, "time_scale": "TAI", "dropped_flagged": 2} == dropped.metadata()
-    assert json.loads(curves.summary(dropped))["objects_without_points"] == 1
+    assert (dropped.metadata()["objects"], dropped.metadata()["objects_without_points"]) == (4, 1)
 
 
 def test_a_row_of_no_object_is_an_error_that_names_it(paths, tmp_path):
@@ -155,6 +155,8 @@ def test_csv(written):
     assert found["diaObjectId"].dtype == np.int64
     same_table(found)
     same_table(Table.read(path))
+    said = json.loads((path.parent / "metadata.json").read_text())
+    assert said["time_scale"] == "TAI" and said["dropped_without_flux"] == 11
 
 
 def test_fits(written):
