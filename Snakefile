@@ -40,4 +40,5 @@ rule all:
     input:
         [product(f"tables/{name}.parquet") for name in [*TABLES, *EXTRA_TABLES]],
         [product(f"lightcurves/{name}") for name in config["lightcurves"]["formats"]],
+        product("lightcurves/ades") if config["lightcurves"]["ades"] else [],
         product("report/index.html"),

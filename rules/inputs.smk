@@ -166,6 +166,8 @@ def patch_sources(wildcards):
 
 
 # The nights in which what moves is linked: their first visits, and that of each visit.
+if config["lightcurves"]["ades"] and not config["associate"]["max_rate"]:
+    raise WorkflowError("lightcurves.ades: there are no tracklets without associate.max_rate")
 NIGHTS = plan.nights if config["associate"]["max_rate"] else {}
 NIGHT_OF = {visit: first for first, visits in NIGHTS.items() for visit in visits}
 

@@ -23,3 +23,24 @@ if FORMATS := config["lightcurves"]["formats"]:
             code=lambda wildcards: CODE.digest("lightcurves", lightcurves=wildcards.format),
         script:
             "../scripts/lightcurves.py"
+
+
+if config["lightcurves"]["ades"]:
+
+    rule ades:
+        input:
+            dia_sources=product("tables/dia_source.parquet"),
+            visits=product("tables/visit.parquet"),
+        output:
+            folder=directory(product("lightcurves/ades")),
+        log:
+            log_of("lightcurves/ades"),
+        conda:
+            "../envs/diaflow.yaml"
+        resources:
+            mem_mb=2000,
+        params:
+            about=config["lightcurves"]["ades"],
+            code=CODE.digest("ades"),
+        script:
+            "../scripts/ades.py"

@@ -11,6 +11,8 @@ import numpy as np
 from astropy.time import Time
 
 from diaflow.errors import InputError
+from diaflow.lightcurves import bands
+from diaflow.units import MAG_PER_RELATIVE_ERROR, magnitude
 
 VERSION = 2022  # that the Minor Planet Center accepts
 PREFIX, DIGITS = "df", 6  # of a trkSub: with them 8 characters
@@ -21,6 +23,47 @@ FIELDS = (
     "trkSub", "mode", "stn", "obsTime", "ra", "dec", "rmsRA", "rmsDec", "astCat", "mag", "rmsMag", "band",
 )  # fmt: skip
 OWN_ASTROMETRY = "refcat"  # what the WCS of an image must rest on
+OBSERVATION = [
+    ("tracklet", np.int64),
+    *((name, float) for name in ("midpointMjdTai", "ra", "dec", "raErr", "decErr", "mag", "magErr")),
+    ("band", object),
+    ("astrometry", object),
+]
+
+
+def observations(sources: np.ndarray, visits: np.ndarray, names: Mapping[str, str]) -> np.ndarray:
+    """The observations of all tracklets.
+
+    Parameters
+    ----------
+    sources : "dia_source" table
+        With trackletId; those of no tracklet are left out.
+    visits : "visit" table
+        Tells what the positions rest on.
+    names : mapping of str to str
+        MPC's code of each band.
+
+    Returns
+    -------
+    structured array
+        As `psv` takes it.  What moves is in no template, so that its magnitude is that of the flux of the difference.
+
+    Raises
+    ------
+    InputError
+        When a band has no name.
+    """
+    sources = sources[sources["trackletId"] != 0]
+    table = np.zeros(len(sources), OBSERVATION)
+    table["tracklet"] = sources["trackletId"]
+    for name in ("midpointMjdTai", "ra", "dec", "raErr", "decErr"):
+        table[name] = sources[name]
+    flux = np.where(sources["psfFlux"] > 0, sources["psfFlux"].astype(float), np.nan)
+    table["mag"], table["magErr"] = magnitude(flux), MAG_PER_RELATIVE_ERROR * sources["psfFluxErr"] / flux
+    table["band"] = bands.named(sources["band"], names, "ades")
+    known = dict(zip(zip(visits["visit"].tolist(), visits["detector"].tolist()), visits["astrometry"].tolist()))
+    table["astrometry"] = [known[key] for key in zip(sources["visit"].tolist(), sources["detector"].tolist())]
+    return table
 
 
 def psv(observations: np.ndarray, about: Mapping) -> tuple[str, dict[str, int]]:
@@ -29,9 +72,8 @@ def psv(observations: np.ndarray, about: Mapping) -> tuple[str, dict[str, int]]:
     Parameters
     ----------
     observations : structured array
-        A row for each: `tracklet` (identifier), `midpointMjdTai` [d], `ra`, `dec` [deg], their errors `raErr` (times
-        cos dec), `decErr` [deg], `mag`, `magErr` [mag] (NaN where there is none), `band` in MPC's code, `astrometry` as
-        in the visit table.
+        A row for each, with the columns of `OBSERVATION`: positions and their errors in degrees (raErr times cos dec),
+        magnitudes that are NaN where there is none, the band in MPC's code, `astrometry` as in the visit table.
     about : mapping
         `station` (MPC's code of the observatory), `submitter`, `observers`, `measurers` (a name; names), `telescope`
         (`design`, `aperture` [m], `detector`), `catalogue` (MPC's code of the reference catalogue).

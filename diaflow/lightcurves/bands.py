@@ -22,6 +22,8 @@ def check(section: Mapping, bands: Iterable[str]) -> None:
     InputError
         When an option is null, or a band has no name in a format that needs one; the message names the key.
     """
+    if section["ades"]:
+        named(np.array(sorted(set(bands)), object), section["ades"]["bands"], "ades")
     for name in section["formats"]:
         options = section.get(name, {})
         missing = [key for key, value in options.items() if value is None]

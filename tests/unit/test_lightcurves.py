@@ -417,8 +417,6 @@ def test_what_made_a_file_is_in_it(written):
     assert provenance.read(folder / "light_curves.parquet").code == "c0de"
 
 
-NUMBERS = ("midpointMjdTai", "ra", "dec", "raErr", "decErr", "mag", "magErr")
-OBSERVED = [("tracklet", np.int64), *((name, float) for name in NUMBERS), ("band", object), ("astrometry", object)]
 ABOUT = {
     "station": "X05",
     "submitter": "A. Observer",
@@ -438,7 +436,7 @@ def observations() -> np.ndarray:
             (IDS[0], time + 0.01, 359.9999999, *place[1:], 21.53, 0.05, "r", "refcat"),
             (IDS[1], time, *place, 21.53, 0.05, "r", "refcat"),
         ],
-        OBSERVED,
+        ades.OBSERVATION,
     )
 
 
@@ -455,6 +453,17 @@ def test_tracklets_for_the_minor_planet_center():
     widths = {len(line) for line in rows.splitlines()[1:]}
     assert len(widths) == 1 and text.isascii() and "\t" not in text
     assert all(a["obsTime"] <= b["obsTime"] for a, b in pairwise(lines[1:]))
+
+
+def test_observations_are_the_sources_of_tracklets_with_what_their_visit_says():
+    sources = tables.from_columns("dia_source", trackletId=np.array([0, IDS[0], IDS[0]]), visit=np.array([1, 1, 2]))
+    sources["band"], sources["psfFlux"], sources["psfFluxErr"] = "r", [1.0, 36307.8055, -5.0], 100.0
+    visits = tables.from_columns("visit", visit=np.array([1, 2]), astrometry=np.array(["refcat", "header"], object))
+    seen = ades.observations(sources, visits, {"r": "Lr"})
+    assert seen["tracklet"].tolist() == [IDS[0]] * 2 and seen["astrometry"].tolist() == ["refcat", "header"]
+    assert seen["mag"][0] == pytest.approx(20) and np.isnan(seen["mag"][1]) and set(seen["band"]) == {"Lr"}
+    with pytest.raises(InputError, match="ades"):
+        ades.observations(sources, visits, {"g": "Lg"})
 
 
 @pytest.mark.parametrize(("change", "words"), [("header", "rest on 'header'"), (None, "'Xyz' is no code")])

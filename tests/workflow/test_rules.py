@@ -43,6 +43,14 @@ PRIVATE = {
 }
 
 
+ADES = dict.fromkeys(("station", "submitter", "catalogue"), "X05") | {
+    "observers": ["A. Observer"],
+    "measurers": ["A. Observer"],
+    "telescope": {"design": "Reflector", "aperture": 1.0, "detector": "CCD"},
+    "bands": {"g": "g"},
+}
+
+
 @pytest.fixture(scope="module")
 def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
     """Rules of a simulated survey, of the same in batches, with measured seeing and all forced; of raw frames."""
@@ -53,10 +61,10 @@ def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
     forced = {"variants": list(request.TABLES), "positions": {"path": "visits.csv"}}
     configs = {
         "simulated": tiny,
-        "exported": tiny | {"lightcurves": {"formats": ["csv"]}},
+        "exported": tiny | {"lightcurves": {"formats": ["csv"], "ades": ADES}, "associate": {"max_rate": 60}},
         "batches": tiny | {"visits_per_job": 2},
         "measured": tiny | {"template": tiny["template"] | {"best": 2}},
-        "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}, "max_rate": 60}},
+        "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}}},
         "raw": visits | {"instrument": "cafos"},
         "raw batches": visits | {"instrument": "cafos", "visits_per_job": 2},
     }
