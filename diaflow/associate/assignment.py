@@ -63,14 +63,17 @@ def _assign(points, allowance, starts, radius, errors2, floor2, alone):
     owner = np.full(n, -1, np.int64)  # source that has the object in this visit
     price = np.zeros(n)  # of the objects in this visit
     length, before, final = np.full(n, np.inf), np.empty(n, np.int64), np.zeros(n, np.bool_)
-    found, distance = np.empty(8, np.int64), np.empty(8)
+    found, distance = np.empty(64, np.int64), np.empty(64)
     edges, costs = np.empty(8, np.int64), np.empty(8)  # objects possible for each source of a visit
     n_objects = 0
     for visit in range(len(starts) - 1):
         begin, end = starts[visit], starts[visit + 1]
         first, n_edges = np.zeros(end - begin + 1, np.int64), 0
         for i in range(begin, end):
-            n_near, found, distance = neighbours.near(points[i], farthest, hash_, found, distance)
+            n_near = neighbours.near(points[i], farthest, hash_, found, distance)
+            if n_near > len(found):
+                found, distance = np.empty(2 * n_near, np.int64), np.empty(2 * n_near)
+                n_near = neighbours.near(points[i], farthest, hash_, found, distance)
             for j in range(n_near):
                 k = found[j]
                 if distance[j] < radius * radius + spread[k] / count[k] ** 2 + allowance[i]:

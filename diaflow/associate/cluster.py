@@ -56,12 +56,18 @@ def _friends(points, allowance, radius):
         return parent
     farthest = np.sqrt(radius * radius + 2 * allowance.max())
     hash_ = neighbours.cells(points, radius)
-    found, distance = np.empty(8, np.int64), np.empty(8)
+    found, distance = np.empty(64, np.int64), np.empty(64)
     for i in range(n):
-        n_near, found, distance = neighbours.near(points[i], farthest, hash_, found, distance)
+        n_near = neighbours.near(points[i], farthest, hash_, found, distance)
+        if n_near > len(found):
+            found, distance = np.empty(2 * n_near, np.int64), np.empty(2 * n_near)
+            n_near = neighbours.near(points[i], farthest, hash_, found, distance)
+        root = i
         for j in range(n_near):
             if distance[j] < radius * radius + (allowance[i] + allowance[found[j]]):
-                parent[_root(found[j], parent)] = i
+                other = _root(found[j], parent)
+                parent[root] = other  # the older root stays, so that the way to it stays short
+                root = other
         neighbours.link(i, hash_)
     for i in range(n):
         parent[i] = _root(i, parent)
@@ -111,14 +117,17 @@ def _split(points, allowance, visit, radius):
     total, spread, count = points.copy(), allowance.copy(), np.ones(n)
     following = np.full(n, -1, np.int64)  # next source of the same cluster, in the order of visits
     partner = np.full(n, -1, np.int64)
-    found, distance = np.empty(8, np.int64), np.empty(8)
+    found, distance = np.empty(64, np.int64), np.empty(64)
     for k in range(n):
         neighbours.link(k, hash_)
     growing = np.arange(n)
     while len(growing):
         for k in growing:
             partner[k], closest = -1, np.inf
-            n_near, found, distance = neighbours.near(hash_.points[k], farthest, hash_, found, distance)
+            n_near = neighbours.near(hash_.points[k], farthest, hash_, found, distance)
+            if n_near > len(found):
+                found, distance = np.empty(2 * n_near, np.int64), np.empty(2 * n_near)
+                n_near = neighbours.near(hash_.points[k], farthest, hash_, found, distance)
             _closest_first(k, n_near, found, distance)  # so that it is often the only one to be looked at
             for j in range(n_near):
                 other = found[j]

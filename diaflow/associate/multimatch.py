@@ -59,11 +59,14 @@ def _match(points, allowance, starts, radius):
     hash_ = neighbours.cells(np.empty((n, 3)), radius)
     limit = np.empty(n)  # square of the radius with the allowance of the first source
     last_visit = np.full(n, -1, np.int64)  # in which the object was matched
-    found, distance = np.empty(8, np.int64), np.empty(8)
+    found, distance = np.empty(64, np.int64), np.empty(64)
     n_objects = 0
     for visit in range(len(starts) - 1):
         for i in range(starts[visit], starts[visit + 1]):
-            n_near, found, distance = neighbours.near(points[i], farthest, hash_, found, distance)
+            n_near = neighbours.near(points[i], farthest, hash_, found, distance)
+            if n_near > len(found):
+                found, distance = np.empty(2 * n_near, np.int64), np.empty(2 * n_near)
+                n_near = neighbours.near(points[i], farthest, hash_, found, distance)
             closest, first = np.inf, -1
             for j in range(n_near):
                 k = found[j]

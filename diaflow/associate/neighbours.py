@@ -165,14 +165,13 @@ def near(point, radius, hash_, found, distance):
     radius : float
     hash_ : Cells
     found, distance : int64 and float arrays of one length
-        For the results; they are replaced by longer ones where they are too short.
+        Take the rows of the points and the squares of their distances, as many as there is room for: where more are
+        found, the caller brings longer ones.  To return arrays would take as long as the search.
 
     Returns
     -------
-    n : int
+    int
         Number of points.
-    found, distance : arrays
-        Rows of the points, and the squares of their distances, in the first n places.
     """
     n = 0
     x0, x1 = _cell(point[0] - radius, hash_.size), _cell(point[0] + radius, hash_.size)
@@ -188,12 +187,11 @@ def near(point, radius, hash_, found, distance):
                     if hash_.keys[k] == key:
                         distance2 = chord2(hash_.points, k, point)
                         if distance2 < radius * radius:
-                            if n == len(found):
-                                found, distance = np.append(found, found), np.append(distance, distance)
-                            found[n], distance[n] = k, distance2
+                            if n < len(found):
+                                found[n], distance[n] = k, distance2
                             n += 1
                     k = hash_.following[k]
-    return n, found, distance
+    return n
 
 
 @njit(**EXACT)

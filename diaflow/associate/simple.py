@@ -61,7 +61,7 @@ def pair_visits(points, allowance, starts, radius, follows):
     limit = np.empty(n)  # square of the radius with the allowance of the mean
     claimed = np.full(n, np.inf)  # squared distance of the source that holds the object in this visit
     claimant = np.full(n, -1, np.int64)
-    found, distance = np.empty(8, np.int64), np.empty(8)
+    found, distance = np.empty(64, np.int64), np.empty(64)
     n_objects = 0
 
     for visit in range(len(starts) - 1):
@@ -71,7 +71,10 @@ def pair_visits(points, allowance, starts, radius, follows):
             # as the preference of both sides, this ends in the pairing that takes the closest pairs first.
             source = i
             while source >= 0:
-                n_near, found, distance = neighbours.near(points[source], farthest, hash_, found, distance)
+                n_near = neighbours.near(points[source], farthest, hash_, found, distance)
+                if n_near > len(found):
+                    found, distance = np.empty(2 * n_near, np.int64), np.empty(2 * n_near)
+                    n_near = neighbours.near(points[source], farthest, hash_, found, distance)
                 best, closest = -1, np.inf
                 for j in range(n_near):
                     k = found[j]
