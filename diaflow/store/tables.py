@@ -188,7 +188,8 @@ def to_arrow(name: str, table: np.ndarray) -> pa.Table:
         The declared columns that there are, in their order.
     """
     names = table.dtype.names or ()
-    present = {c: entry for c, entry in columns(name, _bands(name, names)).items() if c in names}
+    declared = columns(name, _bands(name, names), options_of(name, names))
+    present = {column: entry for column, entry in declared.items() if column in names}
     fields = [pa.field(c, _TYPES[e["type"]][1], metadata=_field_metadata(e)) for c, e in present.items()]
     arrays = [pa.array(np.ascontiguousarray(table[c]), _TYPES[e["type"]][1]) for c, e in present.items()]
     return pa.table(arrays, schema=pa.schema(fields))
