@@ -139,7 +139,18 @@ def patch_objects(
 
 
 def in_outer_box(sources: np.ndarray, tract: Tract, patch: str) -> np.ndarray:
-    """Which sources lie in the outer box of a patch; lets a caller drop the others visit by visit."""
+    """Which sources lie in the outer box of a patch; lets a caller drop the others visit by visit.
+
+    Parameters
+    ----------
+    sources : "dia_source" table, shape (n,)
+    tract : Tract
+    patch : str
+
+    Returns
+    -------
+    (n,) bool array
+    """
     x0, y0, x1, y1 = tract.outer_box(patch)
     x, y = tract.pixels(sources["ra"], sources["dec"])
     return (x >= x0 - 0.5) & (x < x1 + 0.5) & (y >= y0 - 0.5) & (y < y1 + 0.5)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "diaflow"
 
 # Rooms in which something is missing.  The list only gets shorter: a room that is complete must leave it.
-INCOMPLETE = ["associate", "run"]
+INCOMPLETE = ["run"]
 
 # Algorithms that take the place of each other are described once.
 SAME_AS = r"Parameters, results and errors are those of\s+`[\w.]+`"
