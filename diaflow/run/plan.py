@@ -122,7 +122,7 @@ class Plan:
     @functools.cached_property
     def reference_visits(self) -> dict[int, int | None]:
         """The visit that each is aligned to without a catalogue."""
-        return _reference_visits(self.bands, dict(_tuples(self.usable, "visit", "exptime")))
+        return select.reference_visits(self.bands, dict(_tuples(self.usable, "visit", "exptime")))
 
     @functools.cached_property
     def visits(self) -> list[int]:
@@ -363,22 +363,6 @@ def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[in
     for tract, patch, band, visit in _tuples(rows, "tract", "patch", "band", "visit"):
         visits[tract, patch, band].append(visit)
     return dict(visits)
-
-
-def _reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
-    """The visit that each is aligned to without a catalogue: the leader of its band, and for that the leader of all.
-
-    Leaders are the longest exposures, the first of them: their stars are the most and the best measured.
-    """
-    ranked = sorted(bands, key=lambda visit: (-exptimes[visit], visit))
-    leaders: dict[str, int] = {}
-    for visit in ranked:
-        leaders.setdefault(bands[visit], visit)
-    reference = {}
-    for visit, band in bands.items():
-        leader = leaders[band]
-        reference[visit] = leader if visit != leader else (ranked[0] if visit != ranked[0] else None)
-    return reference
 
 
 def check_selection(plan: Plan) -> None:

@@ -121,6 +121,32 @@ def science_visits(exposures: np.ndarray, config_science: dict) -> list[int]:
     return visits["visit"][reason == ""].tolist()
 
 
+def reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[int, int | None]:
+    """The visit that each is aligned to without a catalogue: the leader of its band, and for that the leader of all.
+
+    Leaders are the longest exposures, the first of them: their stars are the most and the best measured.
+
+    Parameters
+    ----------
+    bands, exptimes : dicts of int
+        Band and exposure time [s] of each visit.
+
+    Returns
+    -------
+    dict of int to int or None
+        None for the leader of all.
+    """
+    ranked = sorted(bands, key=lambda visit: (-exptimes[visit], visit))
+    leaders: dict[str, int] = {}
+    for visit in ranked:
+        leaders.setdefault(bands[visit], visit)
+    reference = {}
+    for visit, band in bands.items():
+        leader = leaders[band]
+        reference[visit] = leader if visit != leader else (ranked[0] if visit != ranked[0] else None)
+    return reference
+
+
 def _exclude(reason: np.ndarray, out: np.ndarray, why: str) -> None:
     reason[out & (reason == "")] = why
 

@@ -17,6 +17,7 @@ from plans import planned, snakemake_rules
 from snakemake.api import WorkflowApi
 from snakemake.checkpoints import CheckpointsProxy
 from snakemake.jobs import Reason
+from snakemake.persistence.file import FilePersistence
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.settings.types import ResourceSettings
 from snakemake.workflow import Workflow
@@ -32,6 +33,7 @@ PRIVATE = {
         "_parsed_overwrite_resources": ResourceSettings,
         "_parsed_overwrite_threads": ResourceSettings,
         "_schedule_reevalutation": JobScheduler,
+        "_io_read": FilePersistence,
     },
     "planner/graph.py": {
         "_workflow": WorkflowApi,

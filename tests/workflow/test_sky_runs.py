@@ -24,7 +24,9 @@ AFTER_COADDS = {"diffim", "associate", "forced_diffim", "tables", "validate"}
 
 def shrunk(root: Path, name: str) -> dict:
     config = yaml.safe_load((root / f"config/skies/{name}.yaml").read_text())
-    return config | {"simulate": config["simulate"] | SHRUNK}
+    # a tracklet has three sources in a night
+    visits = {"science_visits": 3} if name == "movers" else {}
+    return config | {"simulate": config["simulate"] | SHRUNK | visits}
 
 
 @pytest.fixture(scope="module", params=SKIES)
