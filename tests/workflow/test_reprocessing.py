@@ -166,7 +166,8 @@ def test_an_intermediate_that_is_missing_is_listed_and_made_anew_as_the_docs_say
     assert [kept["output"] for kept in answer["missing"]] == [[product]]
     assert f"missing, not needed now: {product}" in text
     assert completed(code, run, targets=[product])[1] == {"diffim"}
-    assert {rule["rule"] for rule in copies.ask(code, run, tiny)[0]["rules"]} == AFTER_DIFFIM
+    # its DIASources are the same byte for byte, which Snakemake sees
+    assert {rule["rule"] for rule in copies.ask(code, run, tiny)[0]["rules"]} == AFTER_DIFFIM - {"associate"}
     copies.touch(code, run, tiny)
     assert completed(code, run)[1] == set()
 
