@@ -31,6 +31,8 @@ try:
     planning.check_selection(plan)
     refraction.check(config["template"], plan.bands.values())
     bands.check(config["lightcurves"], (plan.bands[visit] for visit in plan.science))
+    if config["lightcurves"]["ades"] and not config["associate"]["max_rate"]:
+        raise InputError("lightcurves.ades: there are no tracklets without associate.max_rate")
     if config["refcat"]:
         convert.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]
@@ -165,9 +167,7 @@ def patch_sources(wildcards):
     return [product(f"dia_source/{visit}.parquet") for visit in visits]
 
 
-# The nights in which what moves is linked: their first visits, and that of each visit.
-if config["lightcurves"]["ades"] and not config["associate"]["max_rate"]:
-    raise WorkflowError("lightcurves.ades: there are no tracklets without associate.max_rate")
+# The nights in which what moves is linked, by their first visits; and that of each visit.
 NIGHTS = plan.nights if config["associate"]["max_rate"] else {}
 NIGHT_OF = {visit: first for first, visits in NIGHTS.items() for visit in visits}
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -64,8 +65,9 @@ def _written(run: Path, config: dict) -> Path:
 
 
 def _with_library_of(code: Path, function: Callable, *arguments):
-    with multiprocessing.get_context("fork").Pool(1, _use_library_of, (code,)) as pool:
-        return pool.apply(function, arguments)
+    # no pool that ends its workers by a signal: Snakemake catches it
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _use_library_of, (code,)) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _use_library_of(code: Path) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -53,8 +54,9 @@ def snakemake_rules(root: Path, folder: Path, config: dict) -> list[dict]:
 def _in_own_process(function: Callable, root: Path, folder: Path, config: dict, *arguments):
     path = folder / "asked.yaml"
     path.write_text(yaml.safe_dump(config))
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(function, (root / "Snakefile", folder, path, *arguments))
+    # no pool that ends its workers by a signal: Snakemake catches it
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(function, root / "Snakefile", folder, path, *arguments).result()
 
 
 def _jobs(snakefile: Path, folder: Path, configfile: Path, targets: list[str]) -> list[graph.Job]:
