@@ -151,7 +151,8 @@ class Cluster:
 
     def _is_on(self, step: psutil.Process, node: str) -> bool:
         """A slurmstepd is titled ``slurmstepd: [job.step]``; the jobs of a node are known to the controller."""
-        return any(f"[{job}." in " ".join(step.info["cmdline"]) for job in self.jobs_on(node))
+        title = " ".join(step.info["cmdline"] or ())  # none of a process that has just ended
+        return any(f"[{job}." in title for job in self.jobs_on(node))
 
     def _start(self, program: str, *arguments: str, name: str = "") -> None:
         with open(self.folder / f"{name or program}.out", "wb") as out:
