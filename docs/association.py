@@ -15,7 +15,7 @@ from diaflow.run import methods
 from diaflow.run.config import validated
 from diaflow.store import tables
 from diaflow.validate.detections import FALSE_MATCH
-from diaflow.validate.matching import nearest, row_of
+from diaflow.validate.matching import nearest
 
 ROOT = Path(__file__).parent.parent
 VARIANTS = [{"algorithm": name} for name in methods.listed("associate")]
@@ -34,7 +34,7 @@ def true_ids(sources: np.ndarray, survey: Path) -> np.ndarray:
     objects = tables.read("truth_object", survey / "truth_object.parquet")
     distance, index = nearest(sources, truth, by_image=True)
     ids = truth["objectId"][np.minimum(index, len(truth) - 1)]
-    lasting = objects["type"][row_of(objects["objectId"], ids)] != "asteroid"
+    lasting = objects["type"][ids.rows_of(objects["objectId"], ids)] != "asteroid"
     return np.where((distance < FALSE_MATCH) & lasting, ids, 0)
 
 

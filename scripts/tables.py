@@ -17,7 +17,7 @@ def main(snakemake):
     collect.sources(parts.sources, out.source)
     names = [partial(known.columns, known=tables.read("position", path), radius=params.radius) for path in parts.known]
     moving = [tables.read("tracklet_link", path) for path in parts.tracklet_links]
-    links = [partial(tracklets.columns, links=np.sort(np.concatenate(moving), order="diaSourceId"))] if moving else []
+    links = [partial(tracklets.columns, links=np.concatenate(moving))] if moving else []
     collect.dia_sources(parts.dia_sources, parts.links, out.dia_source, *names, *links)
     collect.dia_objects(parts.dia_objects, parts.forced, out.dia_object, *names)
     objects = tables.read("dia_object", out.dia_object)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diaflow.sky import sphere
-from diaflow.store import tables
+from diaflow.store import ids, tables
 from diaflow.units import ARCSEC
 
 SIGMAS = 3.0  # of the position of a source about where a motion has it, and of one place about another
@@ -122,10 +122,7 @@ class _Night:
         """The source of a visit that is nearest to where each pair would be then, or -1."""
         rows = self.visits[visit]
         part = (self.mjd[rows[0]] - self.mjd[i]) / (self.mjd[j] - self.mjd[i])
-        angle = sphere.separation(self.points[i], self.points[j])
-        begin, end = np.sin((1 - part) * angle) / np.sin(angle), np.sin(part * angle) / np.sin(angle)
-        there = begin[:, None] * self.points[i] + end[:, None] * self.points[j]
-        distance, k = self.trees[visit].query(there)
+        distance, k = self.trees[visit].query(sphere.between(self.points[i], self.points[j], part))
         k = rows[k]
         error2 = (1 - part) ** 2 * self.error2[i] + part**2 * self.error2[j] + self.error2[k]
         fits = (distance**2 <= SIGMAS**2 * 2 * error2) & self._alike(i, k) & self._alike(j, k)
@@ -178,16 +175,11 @@ def columns(rows: np.ndarray, links: np.ndarray) -> dict[str, np.ndarray]:
     ----------
     rows : "dia_source" table
     links : "tracklet_link" table
-        Sorted by diaSourceId.
 
     Returns
     -------
     dict of str to (n,) array
         Column trackletId: 0 for none.
     """
-    place = np.minimum(np.searchsorted(links["diaSourceId"], rows["diaSourceId"]), len(links) - 1)
-    tracklet = np.zeros(len(rows), np.int64)
-    if len(links):
-        linked = links["diaSourceId"][place] == rows["diaSourceId"]
-        tracklet[linked] = links["trackletId"][place[linked]]
-    return {"trackletId": tracklet}
+    row = ids.rows_of(links["diaSourceId"], rows["diaSourceId"])
+    return {"trackletId": np.append(links["trackletId"], 0)[row]}  # -1 is the last

@@ -13,7 +13,7 @@ from diaflow.forced import measure
 from diaflow.forced.positions import Positions
 from diaflow.image.exposure import Exposure
 from diaflow.sky.skymap.maps import SkyMap
-from diaflow.store import tables
+from diaflow.store import ids, tables
 
 NAME = "dia_source_on_template"
 
@@ -41,7 +41,7 @@ def forced_photometry(sources: np.ndarray, templates: Sequence[str | Path], skym
     tract, patch = skymap.owner(positions.ra, positions.dec)
     parts = [_on_patch(positions, Path(path)) for path in templates]
     measured = tables.concatenate(NAME, parts)
-    row = _rows_of(sources["diaSourceId"], measured["diaSourceId"])
+    row = ids.rows_of(sources["diaSourceId"], measured["diaSourceId"])
     measured["detect_isPrimary"] = (measured["tract"] == tract[row]) & (measured["patch"] == patch[row])
     without = ~np.isin(sources["diaSourceId"], measured["diaSourceId"][measured["detect_isPrimary"]])
     missing = tables.from_columns(
@@ -55,7 +55,7 @@ def forced_photometry(sources: np.ndarray, templates: Sequence[str | Path], skym
         detect_isPrimary=True,
     )
     table = tables.concatenate(NAME, [measured, missing[: without.sum()]])
-    row = _rows_of(sources["diaSourceId"], table["diaSourceId"])
+    row = ids.rows_of(sources["diaSourceId"], table["diaSourceId"])
     for column in ("visit", "detector", "band"):
         table[column] = sources[column][row]
     return table[np.lexsort((table["patch"].astype(str), table["tract"], table["diaSourceId"]))]
@@ -69,9 +69,3 @@ def _on_patch(positions: Positions, path: Path) -> np.ndarray:
     table = measure.at_positions(NAME, template, positions)
     table["tract"], table["patch"] = int(path.parent.parent.name), path.parent.name
     return table
-
-
-def _rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each of the wanted identifiers is among `ids`, which has them all."""
-    order = np.argsort(ids)
-    return order[np.searchsorted(ids, wanted, sorter=order)]

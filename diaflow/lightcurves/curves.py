@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from diaflow.errors import InputError
-from diaflow.store import provenance, tables
+from diaflow.store import ids, provenance, tables
 from diaflow.units import NANOJANSKY_ZERO_POINT
 
 COLUMNS = (
@@ -109,9 +109,8 @@ def read(dia_objects: str | Path, dia_forced_sources: str | Path, keep_flagged: 
     objects = objects[np.argsort(objects["diaObjectId"])]
     rows = tables.read("dia_forced_source", dia_forced_sources, [*COLUMNS, "psfFlux_flag"])
     rows = rows[np.lexsort((rows["diaForcedSourceId"], rows["midpointMjdTai"], rows["diaObjectId"]))]
-    place = np.searchsorted(objects["diaObjectId"], rows["diaObjectId"])
-    strange = place == len(objects)
-    strange[~strange] = objects["diaObjectId"][place[~strange]] != rows["diaObjectId"][~strange]
+    place = ids.rows_of(objects["diaObjectId"], rows["diaObjectId"])
+    strange = place < 0
     if strange.any():
         raise InputError(f"{dia_forced_sources}: diaObjectId {rows['diaObjectId'][strange][0]} is not in {dia_objects}")
 

@@ -137,11 +137,8 @@ def _between_dates(table: np.ndarray, mjd: float) -> np.ndarray:
     before = before[there]
     after = np.minimum(before + 1, end[there] - 1)
     gap = table["mjd"][after] - table["mjd"][before]
-    part = np.divide(mjd - table["mjd"][before], gap, out=np.zeros(len(gap)), where=gap > 0)[:, None]
+    part = np.divide(mjd - table["mjd"][before], gap, out=np.zeros(len(gap)), where=gap > 0)
     v, w = (sphere.unit_vectors(table["ra"][rows], table["dec"][rows]) for rows in (before, after))
-    angle = np.maximum(sphere.separation(v, w), np.finfo(float).tiny)[:, None]
     now = table[before]
-    now["ra"], now["dec"] = sphere.sky_position(
-        (np.sin((1 - part) * angle) * v + np.sin(part * angle) * w) / np.sin(angle)
-    )
+    now["ra"], now["dec"] = sphere.sky_position(sphere.between(v, w, part))
     return now

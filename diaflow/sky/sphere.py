@@ -72,6 +72,25 @@ def separation(v: np.ndarray, w: np.ndarray) -> np.ndarray:
     return 2 * np.arcsin(np.clip(np.linalg.norm(v - w, axis=-1) / 2, 0, 1))
 
 
+def between(v: np.ndarray, w: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Unit vectors on the great circle through pairs of others, at a part of the way from the first to the second.
+
+    Parameters
+    ----------
+    v, w : (n, 3) arrays
+    part : (n,) array
+        Below 0 and above 1 it is beyond one of them.
+
+    Returns
+    -------
+    (n, 3) array
+        The first one where both are the same.
+    """
+    angle = np.maximum(separation(v, w), np.finfo(float).tiny)[:, None]
+    part = np.asarray(part)[:, None]
+    return (np.sin((1 - part) * angle) * v + np.sin(part * angle) * w) / np.sin(angle)
+
+
 def gnomonic(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float) -> tuple[np.ndarray, np.ndarray]:
     """Position in the plane that touches the sky at (ra_0, dec_0), xi to the east, eta to the north.
 

@@ -55,12 +55,8 @@ def dia_sources(dia_source_paths: Paths, dia_link_paths: Paths, out: str | Path,
     links = links[np.lexsort((links["diaObjectId"], links["diaSourceId"]))]
 
     def with_objects(part: pa.Table) -> pa.Table:
-        wanted = part["diaSourceId"].to_numpy()
-        place = np.searchsorted(links["diaSourceId"], wanted)
-        linked = place < len(links)
-        linked[linked] = links["diaSourceId"][place[linked]] == wanted[linked]
-        objects = np.zeros(len(wanted), np.int64)
-        objects[linked] = links["diaObjectId"][place[linked]]
+        row = ids.rows_of(links["diaSourceId"], part["diaSourceId"].to_numpy())
+        objects = np.append(links["diaObjectId"], 0)[row]  # -1 is the last
         return _with_columns("dia_source", _set(part, "diaObjectId", objects), columns)
 
     _stream("dia_source", dia_source_paths, out, "diaSourceId", with_objects)
@@ -153,7 +149,7 @@ def dia_objects(paths: Paths, dia_forced_source_paths: Paths, out: str | Path, *
     objects = tables.concatenate("dia_object", [tables.read("dia_object", path) for path in sorted(map(str, paths))])
     # Should two patches own an object, the first has it.
     objects = objects[np.unique(objects["diaObjectId"], return_index=True)[1]]
-    if len(objects) and FORCED_MEANS in tables.options_of("dia_object", objects.dtype.names):
+    if FORCED_MEANS in tables.options_of("dia_object", objects.dtype.names):
         objects = _with_forced_means(objects, dia_forced_source_paths)
     for name, values in _filled(objects, columns).items():
         objects[name] = values
@@ -166,9 +162,9 @@ def _with_forced_means(objects: np.ndarray, paths: Paths) -> np.ndarray:
     columns = ("diaObjectId", "band", "psfFlux", "psfFluxErr", "psfFlux_flag", "pixelFlags")
     for path in sorted(map(str, paths)):
         rows = tables.read("dia_forced_source", path, columns)
-        place = np.minimum(np.searchsorted(objects["diaObjectId"], rows["diaObjectId"]), len(objects) - 1)
+        place = ids.rows_of(objects["diaObjectId"], rows["diaObjectId"])
         good = np.isfinite(rows["psfFlux"]) & (rows["psfFluxErr"] > 0) & ~rows["psfFlux_flag"] & ~rows["pixelFlags"]
-        good &= objects["diaObjectId"][place] == rows["diaObjectId"]
+        good &= place >= 0
         for band in np.unique(rows["band"][good].astype(str)):
             mine = good & (rows["band"] == band)
             weight = rows["psfFluxErr"][mine].astype(float) ** -2
@@ -222,10 +218,8 @@ def visits(
 def _join(joined: np.ndarray, name: str, paths: Paths, renamed: dict[str, str]) -> None:
     """Fill the columns of `joined` that table `name` has, under their own or a new name."""
     rows = tables.concatenate(name, [tables.read(name, path) for path in paths])
-    rows = rows[np.argsort(_data_id(rows), kind="stable")]
-    place = np.searchsorted(_data_id(rows), _data_id(joined))
-    present = (place < len(rows)) & (joined["ingest_status"] == "ok")
-    present[present] = _data_id(rows)[place[present]] == _data_id(joined)[present]
+    place = ids.rows_of(_data_id(rows), _data_id(joined))
+    present = (place >= 0) & (joined["ingest_status"] == "ok")
     joined[renamed["status"]] = NOT_RUN
     of_exposures = {"visit", "detector", "band", "mjd", "exptime", "ra", "dec"}
     for column in rows.dtype.names:

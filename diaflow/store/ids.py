@@ -47,3 +47,24 @@ def data_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     ids = np.asarray(ids, np.int64)
     return ids >> (DETECTOR_BITS + NUMBER_BITS), (ids >> NUMBER_BITS) & (2**DETECTOR_BITS - 1)
+
+
+def rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Row of each wanted identifier in a column, the first of equal ones.
+
+    Parameters
+    ----------
+    ids : (n,) array
+        In any order.
+    wanted : (m,) array
+
+    Returns
+    -------
+    (m,) int array
+        -1 where the column has it not.
+    """
+    if not len(ids):
+        return np.full(len(wanted), -1)
+    order = np.argsort(ids, kind="stable")
+    rows = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
+    return np.where(ids[rows] == wanted, rows, -1)

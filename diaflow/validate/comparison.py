@@ -20,7 +20,7 @@ from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.psf.stampfield import fwhm, major_sigma, moments_sigma
 from diaflow.sky.wcs import sky_to_pixel
-from diaflow.store import tables
+from diaflow.store import ids, tables
 from diaflow.validate import matching
 from diaflow.validate.difference_flux import Template, expected_flux, read_template
 from diaflow.validate.efficiency import noise_peaks
@@ -113,7 +113,7 @@ class Comparison:
             tables.read(name, products / f"tables/{name}.parquet")
             for name in ("dia_source", "dia_object", "dia_forced_source")
         )
-        of_truth = objects[matching.row_of(objects["objectId"], truth["objectId"])]
+        of_truth = objects[ids.rows_of(objects["objectId"], truth["objectId"])]
         templates = [read_template(path) for path in sorted(products.glob("coadd/template/*/*/*.fits"))]
         lasting = ~np.isin(of_truth["type"].astype(str), FLEETING)
         return cls(

@@ -5,11 +5,11 @@ from collections import Counter
 
 import numpy as np
 
-from diaflow.store import tables
+from diaflow.store import ids, tables
 from diaflow.validate import calibration
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.figures import Figure, rms
-from diaflow.validate.matching import data_ids, row_of
+from diaflow.validate.matching import data_ids
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 WCS_SEEING = 2.0  # width of the PSF up to which the WCS is as good as in good seeing [arcsec]
@@ -105,6 +105,6 @@ def _share(of: str, count: int, total: int) -> Figure:
 
 def _truth_of(run: Comparison, rows: np.ndarray) -> np.ndarray:
     """Rows of the truth of some images."""
-    ids = np.array([f"{visit} {detector}" for visit, detector in data_ids(run.truth_images)])
-    wanted = np.array([f"{visit} {detector}" for visit, detector in data_ids(rows)], ids.dtype)
-    return run.truth_images[row_of(ids, wanted)]
+    known = np.array([f"{visit} {detector}" for visit, detector in data_ids(run.truth_images)])
+    wanted = np.array([f"{visit} {detector}" for visit, detector in data_ids(rows)], known.dtype)
+    return run.truth_images[ids.rows_of(known, wanted)]

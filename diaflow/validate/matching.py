@@ -1,4 +1,4 @@
-"""Which row of one table is which row of another: by place on the sky, by image, by identifier."""
+"""Which row of one table is which row of another: by place on the sky, by image."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -54,22 +54,6 @@ def close_pairs(table: np.ndarray, radius: float, by_image: bool = False) -> np.
         return np.zeros((0, 2), int)
     chord = 2 * np.sin(radius * ARCSEC / 2)
     return cKDTree(_places(table, by_image)).query_pairs(chord, output_type="ndarray")
-
-
-def row_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Row of each wanted identifier in a column that has them all.
-
-    Parameters
-    ----------
-    ids : (n,) array
-    wanted : (m,) array
-
-    Returns
-    -------
-    (m,) int array
-    """
-    order = np.argsort(ids, kind="stable")
-    return order[np.searchsorted(ids[order], wanted)]
 
 
 def rows_of_image(table: np.ndarray, visit: int, detector: int) -> np.ndarray:

@@ -7,10 +7,10 @@ In come a run and its truth side by side (`comparison`).  Every class of sources
 import numpy as np
 
 from diaflow.statistics import robust_width
-from diaflow.store import tables
+from diaflow.store import ids, tables
 from diaflow.validate import calibration
 from diaflow.validate.comparison import FLEETING, Comparison
-from diaflow.validate.matching import nearest, row_of, rows_of_image
+from diaflow.validate.matching import nearest, rows_of_image
 
 # All of these are chosen.  True S/N that must be found, and true S/N from which a detection is real.
 COMPLETE_SNR, REAL_SNR = 6.0, 3.0
@@ -205,7 +205,7 @@ def dia_object_fluxes(
         return forced_sources[:0], np.empty(0)
     distance, place = nearest(dia_objects, places)
     match = np.where(distance < MATCH, places["objectId"][place], 0)
-    true_id = match[row_of(dia_objects["diaObjectId"], forced_sources["diaObjectId"])]
+    true_id = match[ids.rows_of(dia_objects["diaObjectId"], forced_sources["diaObjectId"])]
     true_flux = dict(zip(truth[["objectId", "visit", "detector"]].tolist(), expected))
     data_ids = zip(true_id.tolist(), forced_sources["visit"].tolist(), forced_sources["detector"].tolist())
     return forced_sources, np.array([true_flux.get(data_id, np.nan) for data_id in data_ids])

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 from builders import constant_psf, exposure, gaussian, tan_header, tan_wcs
 
-from diaflow.store import tables
+from diaflow.store import ids, tables
 from diaflow.validate import efficiency
 from diaflow.validate.comparison import IMAGE, Comparison
-from diaflow.validate.matching import row_of
 
 THRESHOLD, RADIUS = 5.0, 0.5  # of detection [sigma] and association [arcsec]
 N_VISITS, FWHM, SCALE, ERROR = 10, 4.0, 0.5, 20.0  # visits, pixel, arcsec, nJy
@@ -24,7 +23,7 @@ def perfect(folder: Path) -> Comparison:
     """Truth, products and measurements that differ from it by noise alone."""
     rng = np.random.default_rng(2)
     objects, truth, snr = sky(rng)
-    of_truth = objects[row_of(objects["objectId"], truth["objectId"])]
+    of_truth = objects[ids.rows_of(objects["objectId"], truth["objectId"])]
     sources = dia_sources(truth, snr, rng)
     images = np.zeros(N_VISITS, IMAGE)
     images["visit"] = np.arange(N_VISITS) + 1

@@ -40,3 +40,9 @@ def test_what_does_not_fit_is_refused_by_name(visit, detector, count):
 def test_numpy_integers_do_not_overflow():
     made = ids.source_ids(np.int32(2**31 - 1), np.int32(511), 1)
     assert ids.data_ids(made)[0][0] == 2**31 - 1
+
+
+def test_rows_of_identifiers_in_any_order_the_first_of_equal_ones_and_none_of_others():
+    known = np.array([2**60 + 1, 5, 9, 5])
+    assert ids.rows_of(known, np.array([5, 2**60 + 1, 2**60, 9, 10**18])).tolist() == [1, 0, -1, 2, -1]
+    assert ids.rows_of(known[:0], np.array([5, 6])).tolist() == [-1, -1]
