@@ -108,6 +108,7 @@ def read(dia_objects: str | Path, dia_forced_sources: str | Path, keep_flagged: 
     objects = tables.read("dia_object", dia_objects)
     objects = objects[np.argsort(objects["diaObjectId"])]
     rows = tables.read("dia_forced_source", dia_forced_sources, [*COLUMNS, "psfFlux_flag"])
+    rows = rows[rows["diaObjectId"] != 0]  # without the user's positions
     rows = rows[np.lexsort((rows["diaForcedSourceId"], rows["midpointMjdTai"], rows["diaObjectId"]))]
     place = ids.rows_of(objects["diaObjectId"], rows["diaObjectId"])
     strange = place < 0

@@ -200,6 +200,7 @@ def dia_object_fluxes(
     expected : (n,) array
         True flux on the difference image [nJy]; NaN for rows without truth.
     """
+    forced_sources = forced_sources[forced_sources["diaObjectId"] != 0]  # without the user's positions
     places = truth[np.unique(truth["objectId"], return_index=True)[1]]
     if not (len(places) and len(dia_objects) and len(forced_sources)):
         return forced_sources[:0], np.empty(0)

@@ -132,6 +132,15 @@ def test_a_row_of_no_object_is_an_error_that_names_it(paths, tmp_path):
         curves.read(tmp_path / "fewer.parquet", paths[1], True)
 
 
+def test_positions_of_the_users_are_no_light_curves_of_objects(paths, tmp_path):
+    rows = tables.read("dia_forced_source", paths[1])
+    own = rows[:3].copy()
+    own["diaObjectId"], own["positionId"] = 0, [1, 2, 3]
+    tables.write("dia_forced_source", np.concatenate([own, rows]), tmp_path / "with_positions.parquet")
+    found = curves.read(paths[0], tmp_path / "with_positions.parquet", True)
+    np.testing.assert_array_equal(found.points, curves.read(*paths, True).points)
+
+
 def test_without_objects_every_format_of_tables_is_written_empty(tmp_path):
     empty = [tmp_path / "o.parquet", tmp_path / "f.parquet"]
     for path, name in zip(empty, ("dia_object", "dia_forced_source")):

@@ -8,7 +8,7 @@ from perfectrun import ERROR, RADIUS, THRESHOLD, perfect, with_sources
 from scipy.stats import norm
 
 from diaflow.store import tables
-from diaflow.validate import figures, scorecard
+from diaflow.validate import figures, scorecard, scores
 from diaflow.validate.bars import BARS, DESCRIPTIONS, bar_of
 from diaflow.validate.figures import Figure
 
@@ -126,6 +126,14 @@ def test_fluxes_of_sources_one_per_cent_too_large_are_a_bias(run):
     sources = run.sources.copy()
     sources["psfFlux"] *= 1.01
     assert unmet(with_sources(run, sources)) == {"detected_bias", "detected_pull_median"}
+
+
+def test_positions_of_the_users_are_of_no_true_object(run):
+    own = run.forced.copy()
+    own["diaObjectId"], own["positionId"], own["psfFlux"] = 0, 1, 1e6
+    every = np.concatenate([run.forced, own])
+    rows, _ = scores.dia_object_fluxes(run.dia_objects, every, run.truth, run.expected)
+    np.testing.assert_array_equal(rows["diaObjectId"], run.forced["diaObjectId"])
 
 
 def test_forced_fluxes_one_per_cent_too_large_are_a_bias(run):
