@@ -168,6 +168,25 @@ def pixels(hdu: fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) -> tuple[np
     return (_other_sign(stored) if zero else stored), undefined
 
 
+def step(hdu: fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) -> float:
+    """By how much pixels that were equal may differ, since a lossy compression rounded them.
+
+    Parameters
+    ----------
+    hdu : HDU of `opened`
+
+    Returns
+    -------
+    float
+        The coarsest step of its tiles, with or without dither (Pence et al. 2010, PASP 122, 1065); 0 where none
+        was rounded.
+    """
+    table = hdu.compressed_data if isinstance(hdu, fits.CompImageHDU) else None
+    if table is None or "ZSCALE" not in table.names or hdu.data.dtype.kind != "f":
+        return 0.0
+    return float(np.max(np.abs(np.nan_to_num(table["ZSCALE"])), initial=0.0))
+
+
 def _number(header: fits.Header, key: str, default: float) -> float:
     """A card that says what the stored numbers mean."""
     value = only_value(header, key)

@@ -38,6 +38,8 @@ class Pixels:
         file's numbers.
     saturation : float or None
         Pixel value from which those of SAT in the mask are saturated [DN]; None where that of the row is.
+    step : float
+        By how much pixels that were equal may differ, since a lossy compression rounded them [DN].
     """
 
     image: np.ndarray
@@ -46,6 +48,7 @@ class Pixels:
     mask: np.ndarray | None = None
     unit: float = 1.0
     saturation: float | None = None
+    step: float = 0.0
 
     def row(self, row: np.void) -> np.void:
         """A row of the exposure table in the unit of the pixels.
@@ -98,6 +101,7 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
     with fits_files.readable(f"unreadable image {path}"), fits_files.opened(path) as hdus:
         header = headers.located(path, hdus[number].header, hdus[0].header, recipe)
         stored, undefined = fits_files.pixels(hdus[number])
+        step = fits_files.step(hdus[number])
         unit = _unit(stored, undefined)
         image = np.array(stored if unit == 1 else stored / unit, np.float32)
     image[undefined] = np.nan
@@ -108,7 +112,7 @@ def read_image(row: np.void, instrument: str = "generic") -> Pixels:
     place = path, header, number, image.shape
     variance = delivered.variance(recipe["variance"], *place, unit) if recipe["variance"] else None
     mask = delivered.mask(recipe["masks"], *place) if recipe["masks"] else None
-    return Pixels(image, header, variance, mask, unit)
+    return Pixels(image, header, variance, mask, unit, step=step / unit)
 
 
 def _unit(stored: np.ndarray, undefined: np.ndarray) -> float:

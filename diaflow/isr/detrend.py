@@ -42,7 +42,7 @@ def detrend(pixels: Pixels, row: np.void, edge: int = 5, cosmic_rays: bool = Tru
         When hardly any pixel is usable, or the sky has no noise.
     """
     if pixels.variance is None:
-        image, variance, mask, sky, model, saturation = noise.from_counts(pixels.image, row, pixels.mask)
+        image, variance, mask, sky, model, saturation = noise.from_counts(pixels, row)
     else:
         image, variance, mask, sky, model, saturation = noise.as_delivered(pixels, row)
     bad = noise.unusable(mask)

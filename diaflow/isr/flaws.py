@@ -4,9 +4,11 @@ What fills the pixels that a camera did not see is not always NaN: a constant, s
 pixels larger than noise makes them.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import njit
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
 from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, pixels_where, row_blocks
@@ -26,7 +28,9 @@ ACCIDENTS = 1e-3  # squares of equal pixels that noise may make in an image, cho
 HOT = 0.9  # saturated fraction of a row or column from which it is a defect, chosen
 
 
-def mask_of(counts: np.ndarray, saturated: np.ndarray, equal: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+def mask_of(
+    counts: np.ndarray, saturated: np.ndarray, equal: np.ndarray | None = None, step: float = 0.0
+) -> tuple[np.ndarray, float]:
     """Mask of saturated pixels with their neighbours, of what holds no light, and of flawed rows and columns.
 
     Those are dead, hot, or filled in from their neighbours.
@@ -42,6 +46,8 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray, equal: np.ndarray | None 
         As far as it is known; changed in place where stars show that the detector saturates earlier.
     equal : (ny, nx) bool array, optional
         Squares that were of one value as read, and so dead unless they are saturated.
+    step : float
+        By how much pixels that were equal may differ.
 
     Returns
     -------
@@ -52,14 +58,15 @@ def mask_of(counts: np.ndarray, saturated: np.ndarray, equal: np.ndarray | None 
     """
     mask = np.zeros(counts.shape, np.int32)
     mask[absurd(counts)] = bits("BAD")
+    tolerance = _tolerance(counts, mask != 0, step)
     for lines, axis in ((mask.T, 0), (mask, 1)):
         hot = saturated.mean(axis) > HOT
-        lines[hot | (np.ptp(counts, axis=axis) == 0)] = bits("BAD")
+        lines[hot | (np.ptp(counts, axis=axis) <= tolerance)] = bits("BAD")
     plateau = saturation.plateau(counts, saturated | (mask != 0))
     saturated |= (counts >= plateau) & (mask == 0)
     if equal is not None:
         mask[equal & ~saturated] = bits("BAD")
-    mask[constant(counts, saturated | (mask != 0))] = bits("BAD")
+    mask[constant(counts, saturated | (mask != 0), step)] = bits("BAD")
     mask[filled.pixels(counts, saturated | (mask != 0))] = bits("BAD")
     y, x = pixels_where(saturated & (mask == 0))
     for dy in (-1, 0, 1):
@@ -88,41 +95,63 @@ def absurd(counts: np.ndarray) -> np.ndarray:
     return out
 
 
-def constant(counts: np.ndarray, unusable: np.ndarray) -> np.ndarray:
+def constant(counts: np.ndarray, unusable: np.ndarray, step: float = 0.0) -> np.ndarray:
     """Squares of equal pixels that noise does not make.
 
-    Where a part p of neighbours are equal, a square of n pixels is of one value by chance with a probability of at most
-    p**(n / 2), however the values are distributed (norms of a distribution decrease with their order).
+    Where a part p of neighbours are equal, a square of n pixels is so by chance with a probability of at most
+    p**(n / 2), that of its separate pairs, however the values are distributed.
 
     Parameters
     ----------
     counts : (ny, nx) array
     unusable : (ny, nx) bool array
         Pixels that do not count.
+    step : float
+        By how much pixels that were equal may differ.
 
     Returns
     -------
     (ny, nx) bool array
     """
+    step = _tolerance(counts, unusable, step)
     found = np.zeros(counts.shape, bool)
     while True:
-        equal, pairs = _equal_neighbours(counts, unusable | found)
+        equal, pairs = _equal_neighbours(counts, unusable | found, step)
         if equal in (0, pairs):
             return found
         needed = 2 * np.log(counts.size / ACCIDENTS) / np.log(pairs / equal)
         # With a constant region found, what is left is noisier, and smaller ones show.
-        if not _mark_squares(counts, unusable, max(2, int(np.ceil(np.sqrt(needed)))), found):
+        side = max(2, int(np.ceil(np.sqrt(needed))))
+        mark = partial(_mark_alike, step=step) if step else _mark_squares
+        if not mark(counts, unusable, side, found):
             return found
 
 
+def _tolerance(counts: np.ndarray, unusable: np.ndarray, step: float) -> float:
+    """The step with what single precision rounds, 0 where there is none."""
+    return step and step + float(np.spacing(np.max(np.abs(counts), where=~unusable, initial=0.0)))
+
+
+def _mark_alike(counts: np.ndarray, unusable: np.ndarray, side: int, found: np.ndarray, step: float) -> bool:
+    """The same as `_mark_squares` of pixels that differ by a step at most, in squares of an odd side."""
+    side |= 1
+    highest = maximum_filter(np.where(unusable, np.inf, counts), side, mode="constant", cval=np.inf)
+    lowest = minimum_filter(np.where(unusable, -np.inf, counts), side, mode="constant", cval=-np.inf)
+    squares = maximum_filter(highest - lowest <= step, side)
+    new = bool(np.any(squares & ~found))
+    found |= squares
+    return new
+
+
 @njit(**EXACT)
-def _equal_neighbours(counts, unusable):
-    """Number of usable pixels that are equal to their usable left neighbour, and that have one.
+def _equal_neighbours(counts, unusable, step):
+    """Number of usable pixels that are equal to their usable left neighbour within a step, and that have one.
 
     Parameters
     ----------
     counts : (ny, nx) array
     unusable : (ny, nx) bool array
+    step : float
 
     Returns
     -------
@@ -133,7 +162,7 @@ def _equal_neighbours(counts, unusable):
         for x in range(1, counts.shape[1]):
             if not unusable[y, x] and not unusable[y, x - 1]:
                 pairs += 1
-                equal += counts[y, x] == counts[y, x - 1]
+                equal += abs(counts[y, x] - counts[y, x - 1]) <= step
     return equal, pairs
 
 

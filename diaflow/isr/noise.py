@@ -55,18 +55,14 @@ class NoiseModel:
     flat: float | np.ndarray = 0.0
 
 
-def from_counts(
-    image: np.ndarray, row: np.void, delivered_mask: np.ndarray | None = None
-) -> tuple[*Planes, NoiseModel, float]:
+def from_counts(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, float]:
     """What flat-fielded counts tell of their noise and flaws.
 
     Parameters
     ----------
-    image : (ny, nx) array
-        [DN]
+    pixels : Pixels
     row : row of the "exposure" table
         gain, read_noise, saturation and bias may be NaN (unknown).
-    delivered_mask : (ny, nx) int32 array, optional
 
     Returns
     -------
@@ -85,19 +81,19 @@ def from_counts(
     BadData
         When hardly any pixel is usable, or there is no noise.
     """
-    counts, bias = np.array(image, np.float32), _known(row["bias"], 0.0)
+    counts, bias = np.array(pixels.image, np.float32), _known(row["bias"], 0.0)
     counts -= bias
     saturated = counts >= _known(row["saturation"], np.inf) - bias
-    if delivered_mask is not None:
-        saturated |= (delivered_mask & bits("SAT")) != 0
-    mask, plateau = flaws.mask_of(counts, saturated)
+    if pixels.mask is not None:
+        saturated |= in_planes(pixels.mask, "SAT")
+    mask, plateau = flaws.mask_of(counts, saturated, step=pixels.step)
     saturation = float(row["saturation"])
     if np.isfinite(plateau):
         saturation = plateau + bias
         told = row["visit"], row["detector"], saturation, row["saturation"]
         _log.info("visit %d detector %d: saturated from %.5g DN on, not %.5g: stars share that peak", *told)
-    if delivered_mask is not None:
-        mask |= delivered_mask
+    if pixels.mask is not None:
+        mask |= pixels.mask
     sky = fill_with_sky(counts, mask, saturated)
     level, scatter, step = _level_and_scatter(counts, sky, mask)
     model = noise_model(level, scatter, float(row["gain"]), float(row["read_noise"]), step)
@@ -130,7 +126,7 @@ def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, flo
     told = variance > 0
     typical = np.median(sparse(variance)[sparse(told)]) if sparse(told).any() else np.inf
     mask[~(told & (variance < flaws.ABSURD * typical)) | flaws.absurd(image)] |= bits("BAD")
-    mask[flaws.constant(image, unusable(mask))] |= bits("BAD")
+    mask[flaws.constant(image, unusable(mask), pixels.step)] |= bits("BAD")
     mask[filled.pixels(image, unusable(mask))] |= bits("BAD")
     saturated = in_planes(mask, "SAT")
     flaws.require_good(mask, saturated)

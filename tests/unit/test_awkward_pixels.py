@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import starfield
 from astropy.io import fits
+from astropy.io.fits.hdu.compressed import NO_DITHER, SUBTRACTIVE_DITHER_1, SUBTRACTIVE_DITHER_2
 from test_awkward_headers import image_header, write
 
 from diaflow.calibrate import calexp
@@ -157,6 +158,21 @@ def test_small_filled_regions_are_seen_beside_large_ones():
     counts[:300], counts[400:404, 100:110] = 0, 5
     found = flaws.constant(counts, np.zeros(counts.shape, bool))
     assert found[:300].all() and found[400:404, 100:110].all() and found.sum() == 300 * 600 + 40
+
+
+@pytest.mark.parametrize("dither", [NO_DITHER, SUBTRACTIVE_DITHER_1, SUBTRACTIVE_DITHER_2])
+def test_filled_regions_are_seen_through_a_lossy_compression(tmp_path, dither):
+    """It rounds pixels by steps of each row's noise, so that those that were equal are so no more."""
+    image = np.random.default_rng(1).normal(1200, 10, (300, 320)).astype(np.float32)
+    filled = np.zeros(image.shape, bool)
+    filled[40:130, 60:160], filled[:, 200:204] = True, True
+    image[filled] = 1234
+    fits.CompImageHDU(image, image_header(), quantize_method=dither).writeto(tmp_path / "lossy.fits.fz")
+    row = ingest_images([str(tmp_path / "lossy.fits.fz")], "generic")[0]
+    pixels = read_image(row)
+    assert np.ptp(pixels.image[40:130, 60:160]) > 0
+    bad = (detrend(pixels, row).mask & UNUSABLE) != 0
+    assert bad[filled].all() and not bad[~filled].any()
 
 
 # --- units ---
