@@ -218,7 +218,8 @@ def forced_parts(variant):
 
 # --- tables that not every run has: their parts ---
 
-EXTRA_TABLES = {request.TABLES[variant]: forced_parts(variant) for variant in FORCED if variant != "diffim"}
+FORCED_TABLES = {request.TABLES[variant]: forced_parts(variant) for variant in FORCED if variant != "diffim"}
+EXTRA_TABLES = dict(FORCED_TABLES)
 if NIGHTS:
     EXTRA_TABLES["tracklet"] = [product(f"tracklet/{first}.parquet") for first in NIGHTS]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from diaflow.run import job
 
-from diaflow.store import files
+from diaflow.store import files, tables
 from diaflow.validate import scorecard, scores
 from diaflow.validate.comparison import Comparison
 
@@ -14,7 +14,9 @@ def main(snakemake):
     truth = snakemake.input.objects, snakemake.input.fluxes, snakemake.input.truth_images
     threshold, radius = snakemake.params.threshold, snakemake.params.radius
     run = Comparison.read(*truth, Path(snakemake.output.figures).parent, threshold)
-    figures, card = scores.validate(run), scorecard.score(run, threshold, radius)
+    forced = {"dia_forced_source": run.forced}
+    forced |= {Path(path).stem: tables.read(Path(path).stem, path) for path in snakemake.input.forced}
+    figures, card = scores.validate(run), scorecard.score(run, threshold, radius, forced)
     files.write_text(scores.text(figures) + card.text(), snakemake.output.text)
     files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
     files.write_text(json.dumps(card.as_dict(), indent=1) + "\n", snakemake.output.scores)

@@ -3,7 +3,7 @@
 `comparison` reads both and measures at the true places; `difference_flux` says what a true source has left there,
 `matching` which row is which.  `scores` gives the figures in short.  `scorecard` judges every class with errors
 (`figures`) against the table of `bars`: `images` and `calibration`, `detections` and the theory of their `efficiency`,
-`fluxes`, `objects`.
+`fluxes`, `positions`, `objects`.
 """
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "matching",
     "moving",
     "objects",
+    "positions",
     "scorecard",
     "scores",
 ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from diaflow.validate import detections, fluxes, images, moving, objects
+from diaflow.validate import detections, fluxes, images, moving, objects, positions
 from diaflow.validate.bars import DESCRIPTIONS, bar_of
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.figures import Figure
@@ -72,7 +72,7 @@ class Scorecard:
         return "".join(lines)
 
 
-def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
+def score(run: Comparison, threshold: float, radius: float, forced: dict[str, np.ndarray]) -> Scorecard:
     """Judge a run.
 
     Parameters
@@ -82,6 +82,8 @@ def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
         Of the detection [sigma].
     radius : float
         Of the association [arcsec].
+    forced : dict
+        Collected tables of forced photometry by name; those with positions of the user's choice are judged there.
 
     Returns
     -------
@@ -104,6 +106,7 @@ def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
         *detections.false_sources(run, kinds),
         *fluxes.forced(run),
         *fluxes.detected(run, matches),
+        *(figure for name, table in forced.items() for figure in positions.at_positions(name, table, run.objects)),
         *objects.purity(run, max(radius, width.max(initial=0))),
         *objects.pairs(run, radius),
         *moving.tracklets(run),

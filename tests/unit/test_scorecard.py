@@ -12,7 +12,8 @@ from diaflow.validate import figures, scorecard, scores
 from diaflow.validate.bars import BARS, DESCRIPTIONS, bar_of
 from diaflow.validate.figures import Figure
 
-OF_TRACKLETS = {"tracklets_linked", "tracklets_false"}  # figures of runs that link what moves
+# Figures of runs that link what moves, and of those with positions of the user's.
+OPTIONAL = {"tracklets_linked", "tracklets_false", "position_pull_median", "position_pull_width"}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def run(tmp_path_factory):
 
 
 def card(run) -> scorecard.Scorecard:
-    return scorecard.score(run, THRESHOLD, RADIUS)
+    return scorecard.score(run, THRESHOLD, RADIUS, {})
 
 
 def unmet(run) -> set[str]:
@@ -31,7 +32,7 @@ def unmet(run) -> set[str]:
 
 def test_a_perfect_run_meets_all_bars(run):
     rows = card(run).rows()
-    assert {row["name"] for row in rows if row["met"] is not None} == {bar.figure for bar in BARS} - OF_TRACKLETS
+    assert {row["name"] for row in rows if row["met"] is not None} == {bar.figure for bar in BARS} - OPTIONAL
     assert unmet(run) == set()
 
 
@@ -205,7 +206,7 @@ def test_a_bar_is_three_standard_errors_where_that_is_larger(value, error, met):
 
 def test_every_figure_is_described_and_printed(run):
     scored = card(run)
-    assert {figure.name for figure in scored.figures} == set(DESCRIPTIONS) - OF_TRACKLETS
+    assert {figure.name for figure in scored.figures} == set(DESCRIPTIONS) - OPTIONAL
     assert {bar.figure for bar in BARS} <= set(DESCRIPTIONS)
     lines = scored.text().splitlines()
     assert len(lines) == len(scored.figures)
