@@ -49,6 +49,12 @@ LARGE = {
         "galaxies": 170000,
     },
 }
+# What runs only when it is asked for; forced photometry at the stars of the reference catalogue.
+ASKED_FOR = {
+    "associate": {"max_rate": 10},
+    "forced": {"variants": ["diffim", "calexp", "dia_source_on_template", "dia_object_on_template"]},
+    "lightcurves": {"formats": ["csv"]},
+}
 # Upstream last: what a choice makes anew, the next ones have not to make again.
 CHOICES = (
     "subtract.algorithm",
@@ -136,17 +142,33 @@ def figures(rule: str, fields: list[tuple[list[dict], dict]], start_up: float) -
     return dict(zip(names, fitted + parts(images, took["mb"])))
 
 
+def changed(folder: Path, field: str, config: Path, sections: dict) -> Path:
+    """The configuration of a field with keys of some sections changed."""
+    usual, path = yaml.safe_load(config.read_text()), folder / f"{field}_changed.yaml"
+    path.write_text(yaml.safe_dump(usual | {name: usual.get(name, {}) | keys for name, keys in sections.items()}))
+    return path
+
+
+def asked_for(folder: Path, fields: dict[str, Path], usual: set[str], starts: dict[str, float]) -> dict:
+    """The costs of the rules that are not among the usual ones, by rule."""
+    runs = []
+    for field, config in fields.items():
+        stars = yaml.safe_load(config.read_text())["refcat"]["path"]
+        forced = ASKED_FOR["forced"] | {"positions": {"path": stars, "id": "id", "ra": "ra", "dec": "dec"}}
+        path = changed(folder, field, config, ASKED_FOR | {"forced": forced})
+        run(folder / field, path)
+        runs.append((plan(path), measured(folder / field, path)))
+    rules = {job["rule"] for jobs, _ in runs for job in jobs} - usual
+    return {rule: figures(rule, runs, starts[f"{rule}.py"]) for rule in sorted(rules)}
+
+
 def choice(folder: Path, fields: dict[str, Path], name: str, value: object, starts: dict[str, float]) -> dict:
     """The costs of the rules that a choice is one of, by rule."""
     section, key = name.split(".")
     rules = [rule for rule, names in cost.CHOICES.items() if name in names]
     runs = []
     for field, config in fields.items():
-        usual = yaml.safe_load(config.read_text())
-        path = folder / f"{field}_choice.yaml"
-        path.write_text(
-            yaml.safe_dump(usual | {section: usual.get(section, {}) | OPTIONS.get(section, {}) | {key: value}})
-        )
+        path = changed(folder, field, config, {section: OPTIONS.get(section, {}) | {key: value}})
         run(folder / field, path, "--until", *rules)
         runs.append((plan(path), measured(folder / field, path)))
     return {rule: figures(rule, runs, starts[f"{rule}.py"]) for rule in rules}
@@ -166,6 +188,7 @@ def write(folder: Path) -> None:
     of_fields = [(plans[name], took[name]) for name in fields]
     launch = (cpu_s - sum(rule["cpu_s"] for rule in took["demo"].values())) / len(plans["demo"])
     rules = {rule: figures(rule, of_fields, starts[f"{rule}.py"]) for rule in took["large"]}
+    rules |= asked_for(folder, fields, set(rules), starts)
     content: dict = {"launch": round(launch, 3), "rules": rules, "choices": {}}
     del fields["demo"]  # two are enough for what choices add
     for name in CHOICES:

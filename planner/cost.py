@@ -205,7 +205,7 @@ def figures(rule: str, chosen: dict[str, object]) -> Cost | None:
 
 
 def not_modelled(config: dict, found: dict[str, Cost]) -> list[str]:
-    """Choices of which neither earlier jobs nor the figures tell the cost.
+    """Rules, and choices, of which neither earlier jobs nor the figures tell the cost.
 
     Parameters
     ----------
@@ -219,7 +219,8 @@ def not_modelled(config: dict, found: dict[str, Cost]) -> list[str]:
     list of str
         A line for each.
     """
-    return [
+    unknown = [rule for rule, cost in found.items() if not cost.earlier_jobs and rule not in FIGURES["rules"]]
+    return [f"cost of {rule} is not modelled: figures are guessed" for rule in unknown] + [
         f"cost of {name} {value!r} in {rule} is not modelled: figures are of {values(name)[0]!r}"
         for rule, cost in found.items()
         if not cost.earlier_jobs

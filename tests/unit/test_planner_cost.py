@@ -156,6 +156,16 @@ def test_what_was_measured_changes_the_cost_and_the_rest_is_said_not_to_be_model
             assert said == [f"cost of {name} {value!r} in {rule} is not modelled: figures are of {usual!r}"]
 
 
+def test_rules_that_were_never_measured_are_said_to_be_so(tmp_path):
+    config = validated({"images": "simulated"})
+    known = cost.costs(tmp_path, config, {"warp": WORK, "isr": WORK, "no_such_rule": WORK})
+    said = cost.not_modelled(config, known)
+    assert [line.split(":")[0] for line in said] == [
+        "cost of isr is not modelled",
+        "cost of no_such_rule is not modelled",
+    ]
+
+
 def test_no_choice_of_a_method_is_forgotten():
     """A new method of a room is asked for its cost, and one more key that chooses methods as well.
 
