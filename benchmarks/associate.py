@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diaflow.associate import patches
-from diaflow.run import methods, usage
+from diaflow.run import job, methods, usage
 from diaflow.run.config import validated
 from diaflow.sky import sphere
 from diaflow.store import tables
@@ -75,6 +75,7 @@ def tree_per_visit(sources: np.ndarray) -> int:
 
 
 def _measure(method, n_sources: int, queue) -> None:
+    job.keep_freed_memory()  # as jobs do
     sources = survey(n_sources)
     method(sources[:1000])
     start = time.process_time()

@@ -36,7 +36,7 @@ def associate(sources: np.ndarray, rows: np.ndarray, config: dict) -> np.ndarray
     visit = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     labels = np.empty(len(rows), np.int64)
     order = np.argsort(neighbours.keys(points, radius), kind="stable")  # what is near on the sky is near in memory
-    groups = _friends(points[order], allowance[order], radius)
+    groups = _friends(np.take(points, order, axis=0), allowance[order], radius)
     first = np.full(len(rows), len(rows))
     np.minimum.at(first, groups, order)
     labels[order] = first[groups]
