@@ -86,7 +86,7 @@ def _refuse_what_is_no_configuration(paths: list[Path]) -> None:
 
 
 def main() -> None:
-    """Print the answer, and write it where asked; after the word `compare`, how two runs differ; after `sky`, the map."""
+    """Print the answer, and write it where asked; or, after a word: `compare`, how two runs differ; `sky`, the map."""
     if sys.argv[1:2] == ["compare"]:
         compare.main(sys.argv[2:])
     elif sys.argv[1:2] == ["sky"]:

@@ -74,20 +74,20 @@ rule patches:
         "../scripts/patches.py"
 
 
-rule coverage:
+rule coverage_maps:
     input:
         summary=product("visit_summary.parquet"),
     output:
         mocs=[product(f"maps/{band}_moc.fits") for band in BANDS],
         depths=[product(f"maps/{band}_depth.fits") for band in BANDS],
     log:
-        log_of("coverage"),
+        log_of("coverage_maps"),
     conda:
         "../envs/diaflow.yaml"
     resources:
         mem_mb=2000,
     params:
         bands=BANDS,
-        code=CODE.digest("coverage"),
+        code=CODE.digest("coverage_maps"),
     script:
-        "../scripts/coverage.py"
+        "../scripts/coverage_maps.py"

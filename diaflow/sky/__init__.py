@@ -3,4 +3,4 @@
 Nothing else in diaflow computes with right ascension and declination by itself.
 """
 
-__all__ = ["healpix", "localplane", "overlaps", "refraction", "skymap", "sphere", "wcs", "wcs_cards"]
+__all__ = ["coverage", "healpix", "localplane", "overlaps", "refraction", "skymap", "sphere", "wcs", "wcs_cards"]

@@ -13,6 +13,7 @@ from diaflow.run import config
 from diaflow.sky import healpix as pixelisation
 from diaflow.sky import overlaps, sphere
 from diaflow.sky.skymap import healpix, maps, rings
+from diaflow.sky.wcs import header_wcs
 
 KINDS = {"rings": rings, "healpix": healpix}
 # The maps of DC2 and HSC.
@@ -300,3 +301,64 @@ def test_a_map_of_the_whole_sky_needs_a_pixel_scale():
             module.every_tract(section(type=kind))
     with pytest.raises(InputError, match="discrete does not cover the whole sky"):
         maps.whole_sky(section())
+
+
+@pytest.fixture(scope="module")
+def pointings():
+    """200 images anywhere, at RA 0 and over both poles, on the tracts of both kinds."""
+    rng = np.random.default_rng(18)
+    ra, dec = everywhere(200, seed=18)
+    ra[:40], dec[40:60], dec[60:80] = (
+        rng.normal(0, 0.2, 40) % 360,
+        90 - rng.uniform(0, 1, 20),
+        rng.uniform(0, 1, 20) - 90,
+    )
+    angle, parity = rng.uniform(0, 360, 200), rng.choice([-1.0, 1.0], 200)
+    # 0.6 deg x 0.4 deg
+    return [tan_header(*each, shape=(1000, 700)) for each in zip(ra, dec, np.full(200, 2.0), angle, parity)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overlaps_are_those_of_the_pixels_of_200_pointings(kind, pointings):
+    """Against all tracts near and every patch: pixels of the image on it, and the areas that they cover.
+
+    Pixels are sampled in steps of 20, 40 arcsec: what they do not hit are slivers, narrower than a step.
+    """
+    options = section(**DC2 | {"type": kind, "pixel_scale": 1.0, "patch_size": 1500, "patch_border": 60})
+    whole = maps.whole_sky(options)
+    sky, found = overlaps.lay_out(options, exposure_table(pointings), KINDS[kind], 0.0)
+    centres = sphere.unit_vectors(*np.array([(tract.ra, tract.dec) for tract in whole.tracts.values()]).T)
+    reach = np.arctan(max(tract.half_diagonal for tract in whole.tracts.values())) + np.radians(0.4)
+    x, y = (grid.ravel() for grid in np.meshgrid(np.arange(-0.5, 700, 20), np.arange(-0.5, 1000, 20)))
+    for visit, header in enumerate(pointings, 1):
+        rows = found[found["visit"] == visit]
+        areas = {(row["tract"].item(), row["patch"]): row["area"].item() for row in rows}
+        ra, dec = header_wcs(header).all_pix2world(x, y, 0)
+        away = sphere.separation(centres, sphere.unit_vectors(header["CRVAL1"], header["CRVAL2"]))
+        brute = {}
+        for number in np.flatnonzero(away < reach).tolist():
+            for patch, share in shares(whole.tracts[number], ra, dec).items():
+                brute[number, patch] = share * 700 * 1000 * 4 / 3600
+        assert brute.keys() <= areas.keys()
+        for key, area in areas.items():
+            # Edges of a rectangle on an image of 50 x 35 steps hit or miss one step in each direction.
+            assert brute.get(key, 0.0) == pytest.approx(area, abs=(1 / 50 + 1 / 35) * 700 * 1000 * 4 / 3600)
+            assert key in brute or narrow(sky.tracts[key[0]], key[1], ra, dec)
+
+
+def shares(tract, ra, dec):
+    """The part of some positions that is on each patch of a tract with its border, by its name."""
+    px, py = (steps.ravel() for steps in np.indices(tract.n_patches))
+    low, high = tract.outer_edges(px, py)
+    x, y = tract.pixels(ra, dec)
+    on = [(low[:, [k]] <= each) & (each < high[:, [k]]) for k, each in enumerate((x, y))]
+    parts = (on[0] & on[1]).mean(axis=1)
+    return {f"{px[k]}_{py[k]}": parts[k] for k in np.flatnonzero(parts)}
+
+
+def narrow(tract, patch, ra, dec):
+    """Whether positions come within a step, and its diagonal, of a patch."""
+    x0, y0, x1, y1 = tract.outer_box(patch)
+    x, y = tract.pixels(ra, dec)
+    away = np.maximum(np.maximum(x0 - x, x - x1), np.maximum(y0 - y, y - y1))
+    return np.nanmin(away) < 40 * np.sqrt(2) * tract.stretch
