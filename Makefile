@@ -5,7 +5,7 @@ FUZZ_TRIES ?= 10000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test fuzz lint benchmarks figures skies plan clean clean-run
+.PHONY: demo test fuzz lint benchmarks figures skies plan sky clean clean-run
 
 demo: $(INSTALLED)  ## simulate the demo survey and process it
 	$(BIN)/snakemake --cores $(CORES)
@@ -35,6 +35,9 @@ skies: $(INSTALLED)  ## simulate, process and score every sky of config/skies; m
 
 plan: $(INSTALLED)  ## what would run and why, for how long and on how much disk; e.g. make plan ARGS="--configfile my.yaml"
 	$(BIN)/python -m planner $(ARGS)
+
+sky: $(INSTALLED)  ## tracts and patches that have images; e.g. make sky ARGS="--configfile my.yaml --picture sky.png"
+	$(BIN)/python -m planner sky $(ARGS)
 
 clean:  ## products and logs of all runs; the environment stays
 	rm -rf results demo simulated logs .snakemake

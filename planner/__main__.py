@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from diaflow.errors import InputError
 from diaflow.run.config import read
 from diaflow.store import yamltext
-from planner import compare, graph, page
+from planner import compare, graph, page, sky
 from planner.answer import answer
 
 YAML = (".yaml", ".yml", ".json")  # what configuration files are called; Snakemake reads others too
@@ -86,9 +86,11 @@ def _refuse_what_is_no_configuration(paths: list[Path]) -> None:
 
 
 def main() -> None:
-    """Print the answer, and write it where asked; or, after the word `compare`, how two runs differ."""
+    """Print the answer, and write it where asked; or, after a word: `compare`, how two runs differ; `sky`, the map."""
     if sys.argv[1:2] == ["compare"]:
         compare.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["sky"]:
+        sky.main(sys.argv[2:])
     else:
         plan()
 

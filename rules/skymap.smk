@@ -1,4 +1,6 @@
-# Tracts, patches and which images touch them; the visits of each template patch.
+# Tracts, patches and which images touch them; the visits of each template patch; maps of where images are.
+
+BANDS = sorted(set(plan.bands.values()))
 
 
 rule skymap:
@@ -47,3 +49,45 @@ rule select_template:
 if MEASURED_SEEING:
     rules.select_template.rule.is_checkpoint = True
     checkpoints.register(rules.select_template.rule)
+
+
+# What only a user asks for: where images are.
+
+
+rule patches:
+    input:
+        exposures=product("exposures.parquet"),
+        skymap=product("skymap.json"),
+        overlaps=product("overlaps.parquet"),
+    output:
+        text=product("maps/patches.txt"),
+        picture=product("maps/patches.png"),
+    log:
+        log_of("patches"),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        code=CODE.digest("patches"),
+    script:
+        "../scripts/patches.py"
+
+
+rule coverage_maps:
+    input:
+        summary=product("visit_summary.parquet"),
+    output:
+        mocs=[product(f"maps/{band}_moc.fits") for band in BANDS],
+        depths=[product(f"maps/{band}_depth.fits") for band in BANDS],
+    log:
+        log_of("coverage_maps"),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        bands=BANDS,
+        code=CODE.digest("coverage_maps"),
+    script:
+        "../scripts/coverage_maps.py"

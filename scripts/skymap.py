@@ -4,17 +4,15 @@ import logging
 
 from diaflow.run import job, methods, plan
 
-from diaflow.sky.overlaps import patch_overlaps
-from diaflow.sky.skymap.maps import make_skymap
+from diaflow.sky.overlaps import lay_out
 from diaflow.store import tables
 
 
 def main(snakemake):
     exposures = tables.read("exposure", snakemake.input.exposures)
     config = snakemake.params.skymap
-    sky = make_skymap(config, exposures, methods.load("sky.skymap", config["type"]).tracts)
+    sky, overlaps = lay_out(config, exposures, methods.load("sky.skymap", config["type"]), plan.MARGIN_ARCSEC)
     sky.write(snakemake.output.skymap)
-    overlaps = patch_overlaps(exposures, sky, plan.MARGIN_ARCSEC)
     tables.write("overlap", overlaps, snakemake.output.overlaps)
     logging.info("%d tracts, %d overlaps of images and patches", len(sky.tracts), len(overlaps))
 

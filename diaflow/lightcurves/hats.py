@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from diaflow.lightcurves import nested_parquet
 from diaflow.lightcurves.curves import LightCurves
-from diaflow.refcat import healpix
+from diaflow.sky import healpix
 from diaflow.store.files import replacing, write_text
 
 OPTIONS = {}

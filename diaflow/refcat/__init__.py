@@ -2,7 +2,7 @@
 
 In comes the `refcat` section of the configuration, which names the files and their columns.  `convert` streams the
 files (`formats`), brings the columns to AB magnitudes and degrees (`standard`) and writes them in the order of their
-HEALPix pixels (`healpix`, `store`); `store.stars_around` reads the stars around one image, moved to its date.
+HEALPix pixels (`store`); `store.stars_around` reads the stars around one image, moved to its date.
 `positions` reads tables of the user's that are no catalogues of stars: where to measure, what is known.
 """
 
@@ -11,7 +11,6 @@ __all__ = [
     "columns",
     "convert",
     "formats",
-    "healpix",
     "identifiers",
     "positions",
     "standard",

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diaflow.errors import InputError
-from diaflow.refcat import healpix
-from diaflow.sky import sphere
+from diaflow.sky import healpix, sphere
 from diaflow.store import provenance, tables
 from diaflow.store.files import replacing
 

@@ -1,3 +1,3 @@
-"""The page that users look at: one self-contained HTML file."""
+"""The page that users look at, one self-contained HTML file; and which tracts and patches have images."""
 
-__all__ = ["page", "plots", "refusals"]
+__all__ = ["page", "plots", "refusals", "sky_map"]

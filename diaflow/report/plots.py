@@ -48,7 +48,7 @@ def conditions(visits: np.ndarray) -> bytes:
         axes[0].legend(ncols=len(bands), **ABOVE)
     for ax in axes:
         _plain(ax)
-    return _png(figure)
+    return png(figure)
 
 
 def dia_object(forced: np.ndarray, stamps: Sequence[np.ndarray | None]) -> bytes:
@@ -93,7 +93,7 @@ def dia_object(forced: np.ndarray, stamps: Sequence[np.ndarray | None]) -> bytes
             continue
         low, high = _symmetric(difference) if title == "difference" else sky_range
         panel.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    return _png(figure)
+    return png(figure)
 
 
 def colours(bands: Sequence[str]) -> list[str]:
@@ -131,8 +131,18 @@ def _plain(ax: Axes) -> None:
     ax.ticklabel_format(useOffset=False, axis="x")
 
 
-def _png(figure: Figure) -> bytes:
-    """The picture as the bytes of a file."""
+def png(figure: Figure) -> bytes:
+    """A picture as the bytes of a file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
     buffer = io.BytesIO()
     # Without the version of matplotlib, so that the same run gives the same bytes.
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

@@ -223,14 +223,7 @@ def source_of(path: Path, tables: Iterable[str]) -> Source:
     tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
     nodes = list(ast.walk(tree))
     words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    rooms = {
-        node.args[0].value
-        for node in nodes
-        if isinstance(node, ast.Call)
-        and ast.unparse(node.func) in ("methods.load", "load")
-        and node.args
-        and isinstance(node.args[0], ast.Constant)
-    }
+    rooms = {room for node in nodes if isinstance(node, ast.Call) and node.args for room in _rooms(node)}
     imports = {name for node in nodes for name in _imported(node)}
     return Source(_digest(tree), sorted(imports), sorted(rooms), sorted(words & set(tables)))
 
@@ -302,6 +295,15 @@ def _imported(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom):
         yield node.module
         yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module.startswith(PACKAGE))
+
+
+def _rooms(call: ast.Call) -> Iterator[str]:
+    """The room of which a call loads a method: of `methods`, or inside the room itself by the name of the file."""
+    function, name = ast.unparse(call.func), call.args[0]
+    if function in ("methods.load", "load") and isinstance(name, ast.Constant):
+        yield name.value
+    if function == "import_module" and isinstance(name, ast.JoinedStr):
+        yield name.values[0].value.removeprefix(f"{PACKAGE}.").removesuffix(".")
 
 
 def _digest(tree: ast.AST) -> str:

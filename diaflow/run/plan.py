@@ -11,7 +11,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import exists, islink
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from diaflow.instruments.ingest import all_images, leave_out
 from diaflow.run import methods, select, visitlist
 from diaflow.simulate import pointing
 from diaflow.sky import sphere
-from diaflow.sky.overlaps import patch_overlaps
-from diaflow.sky.skymap.maps import SkyMap, make_skymap, strays
+from diaflow.sky.overlaps import lay_out
+from diaflow.sky.skymap.maps import SkyMap, strays
 from diaflow.store import files, tables
 from diaflow.units import NIGHT
 
@@ -168,9 +168,9 @@ class Plan:
         tracts = self.skymap.tracts
         centres = sphere.unit_vectors(*np.array([(other.ra, other.dec) for other in tracts.values()]).T)
         distance = np.min([sphere.separation(centres, centres[list(tracts).index(one)]) for one in around], axis=0)
-        reach = 2 * np.sqrt(2) * np.radians([other.radius for other in tracts.values()]).max()
+        reach = 2 * np.arctan(max(other.half_diagonal for other in tracts.values()))
         near = {number: tracts[number] for number, apart in zip(tracts, distance) if apart <= reach}
-        return SkyMap(self.skymap.kind, near).to_dict()
+        return replace(self.skymap, tracts=near).to_dict()
 
     def joint_visits(self, number: int) -> list[int]:
         """The first visits of each band, in order of the visits.
@@ -222,8 +222,8 @@ def make(config: dict, exposures_path: str | Path, summary_path: str | Path = ""
     """
     exposures = exposure_table(config, exposures_path)
     exposures = exposures[exposures["imagetype"] != "other"]
-    sky = make_skymap(config["skymap"], exposures, methods.load("sky.skymap", config["skymap"]["type"]).tracts)
-    overlaps = patch_overlaps(exposures, sky, MARGIN_ARCSEC)
+    kind_of_map = methods.load("sky.skymap", config["skymap"]["type"])
+    sky, overlaps = lay_out(config["skymap"], exposures, kind_of_map, MARGIN_ARCSEC)
     fwhm, seeing = _seeing(config["template"], exposures, summary_path)
     candidates = select.candidates(overlaps, exposures, fwhm)
     science = select.science_visits(exposures[exposures["status"] == "ok"], config["science"])

@@ -1,6 +1,6 @@
-"""The sphere and what lies on it: unit vectors and the gnomonic plane, WCS, refraction, sky maps, overlaps.
+"""The sphere and what lies on it: unit vectors, the gnomonic plane, HEALPix, WCS, refraction, sky maps, overlaps.
 
 Nothing else in diaflow computes with right ascension and declination by itself.
 """
 
-__all__ = ["localplane", "overlaps", "refraction", "skymap", "sphere", "wcs", "wcs_cards"]
+__all__ = ["coverage", "healpix", "localplane", "overlaps", "refraction", "skymap", "sphere", "wcs", "wcs_cards"]

@@ -1,19 +1,47 @@
-"""Which image touches which patch.
+"""Which image touches which patch, and how much of it is on it.
 
 Great circles are straight lines in the gnomonic (TAN) plane of a tract, so an image is a quadrangle and a patch a
 rectangle there, and the separating-axis theorem says whether two convex polygons meet: they do unless their
 shadows on the normal of some edge are apart.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 
+from diaflow.sky.skymap.maps import SkyMap, make_skymap
+from diaflow.sky.skymap.tract import Tract
 from diaflow.store import tables
 
-if TYPE_CHECKING:
-    from diaflow.sky.skymap.maps import SkyMap
-    from diaflow.sky.skymap.tract import Tract
+
+def lay_out(config: dict, exposures: np.ndarray, kind: ModuleType, margin_arcsec: float) -> tuple[SkyMap, np.ndarray]:
+    """The sky map of a set of images, with the tracts that they touch, and the patches.
+
+    Parameters
+    ----------
+    config : dict
+        Section `skymap` of the configuration.
+    exposures : table "exposure"
+    kind : module
+        The kind of sky map that `config` names.
+    margin_arcsec : float
+        As in `patch_overlaps`.
+
+    Returns
+    -------
+    SkyMap
+    table "overlap"
+
+    Raises
+    ------
+    InputError
+        When there is no usable image, or the kind cannot hold all of them.
+    """
+    sky = make_skymap(config, exposures, kind)
+    overlaps = patch_overlaps(exposures, sky, margin_arcsec)
+    touched = np.unique(overlaps["tract"]).tolist()
+    return replace(sky, tracts={number: sky.tracts[number] for number in touched}), overlaps
 
 
 def boxes_touch(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -41,14 +69,43 @@ def boxes_touch(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray)
     return ~apart
 
 
-def patch_overlaps(exposures: np.ndarray, skymap: "SkyMap", margin_arcsec: float) -> np.ndarray:
+def common_area(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The area that quadrangles and upright rectangles have in common, pair by pair.
+
+    It is the sum over the edges of the quadrangle of the area between each and the lower side of the rectangle, with
+    the edge pushed into the rectangle where it is above or below it; areas under edges to the left count negative.
+
+    Parameters
+    ----------
+    x, y, low, high : arrays
+        As in `boxes_touch`.
+
+    Returns
+    -------
+    (n,) array
+    """
+    total = np.zeros(len(x))
+    for k in range(4):
+        start, end = np.stack([x[:, k - 1], y[:, k - 1]]), np.stack([x[:, k], y[:, k]])
+        step = end - start
+        step[step == 0] = np.finfo(float).tiny
+        # Parts of the edge between which it enters or leaves one of the two stripes that cross in the rectangle.
+        parts = np.clip((np.stack([low.T, high.T]) - start) / step, 0, 1)
+        parts = np.sort(np.concatenate([parts.reshape(4, -1), [np.zeros(len(x)), np.ones(len(x))]]), axis=0)
+        edge = np.clip(start + parts[:, None] * step, low.T, high.T)
+        height = edge[:, 1] - low[:, 1]
+        total += (np.diff(edge[:, 0], axis=0) * (height[1:] + height[:-1]) / 2).sum(axis=0)
+    return np.abs(total)
+
+
+def patch_overlaps(exposures: np.ndarray, skymap: SkyMap, margin_arcsec: float) -> np.ndarray:
     """Which detector images may touch which patches (with their borders).
 
     Parameters
     ----------
     exposures : table "exposure" or "visit_summary"
         Corners ra_1 ... dec_4 [deg]; rows whose status is not "ok" are left out.
-    skymap : diaflow.sky.skymap.maps.SkyMap
+    skymap : SkyMap
     margin_arcsec : float
         Largest error of the positions in the headers [arcsec]; patches are grown by it on every side.  It also has
         to cover the bow of image edges between their corners.
@@ -65,7 +122,7 @@ def patch_overlaps(exposures: np.ndarray, skymap: "SkyMap", margin_arcsec: float
 
 
 def _tract_overlaps(
-    usable: np.ndarray, ra: np.ndarray, dec: np.ndarray, tract: "Tract", margin_arcsec: float
+    usable: np.ndarray, ra: np.ndarray, dec: np.ndarray, tract: Tract, margin_arcsec: float
 ) -> np.ndarray:
     x, y = tract.pixels(ra, dec)
     near = np.flatnonzero(np.all(np.isfinite(x), axis=1))
@@ -73,18 +130,19 @@ def _tract_overlaps(
     margin = margin_arcsec / tract.pixel_scale * tract.stretch
     image, px, py = _candidates(x, y, tract, margin)
     low, high = tract.outer_edges(px, py)
-    touch = boxes_touch(x[image], y[image], low - margin, high + margin)
+    x, y = x[image], y[image]
+    touch = boxes_touch(x, y, low - margin, high + margin)
+    pixel_area = tract.pixel_area(*(low + high).T / 2)
     image, px, py = near[image[touch]], px[touch], py[touch]
     rows = usable[image]
     order = np.lexsort((rows["detector"], rows["visit"], px, py))
     patch = np.array([f"{i}_{j}" for i, j in zip(px[order].tolist(), py[order].tolist())], dtype=object)
     columns = {name: rows[name][order] for name in ("visit", "detector", "band")}
+    columns["area"] = (common_area(x[touch], y[touch], low[touch], high[touch]) * pixel_area[touch])[order]
     return tables.from_columns("overlap", tract=np.full(len(order), tract.id), patch=patch, **columns)
 
 
-def _candidates(
-    x: np.ndarray, y: np.ndarray, tract: "Tract", margin: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _candidates(x: np.ndarray, y: np.ndarray, tract: Tract, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs (image, px, py) whose upright bounding boxes can meet."""
     reach = tract.border + 0.5 + margin
     first, last = [], []

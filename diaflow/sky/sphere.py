@@ -98,18 +98,17 @@ def gnomonic(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float) -> tupl
 
     Parameters
     ----------
-    ra, dec, ra_0, dec_0 : [deg]
+    ra, dec, ra_0, dec_0 : arrays or floats [deg]
 
     Returns
     -------
     xi, eta : arrays [rad]; NaN for positions 84 deg or more from the tangent point.
     """
     a, d, d0 = np.radians(np.asarray(ra, float) - ra_0), np.radians(dec), np.radians(dec_0)
-    cosine = np.sin(d0) * np.sin(d) + np.cos(d0) * np.cos(d) * np.cos(a)
+    sin_d, cos_d, sin_d0, cos_d0, cos_a = np.sin(d), np.cos(d), np.sin(d0), np.cos(d0), np.cos(a)
+    cosine = sin_d0 * sin_d + cos_d0 * cos_d * cos_a
     cosine = np.where(cosine > LEAST_COSINE, cosine, np.nan)
-    xi = np.cos(d) * np.sin(a) / cosine
-    eta = (np.cos(d0) * np.sin(d) - np.sin(d0) * np.cos(d) * np.cos(a)) / cosine
-    return xi, eta
+    return cos_d * np.sin(a) / cosine, (cos_d0 * sin_d - sin_d0 * cos_d * cos_a) / cosine
 
 
 def from_gnomonic(

@@ -15,9 +15,9 @@ from astropy.time import Time
 
 from diaflow.errors import InputError
 from diaflow.lightcurves import ades, bands, curves, tns
-from diaflow.refcat import healpix
 from diaflow.run import methods
 from diaflow.run.config import method_options, validated
+from diaflow.sky import healpix
 from diaflow.store import provenance, tables
 
 AB20 = 36307.8055  # nJy

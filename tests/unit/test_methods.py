@@ -49,7 +49,7 @@ def test_every_choice_of_the_schema_is_a_room_with_methods():
     ]  # fmt: skip
     assert list(methods.listed("subtract")) == ["alard_lupton", "zogy"]
     assert list(methods.listed("associate")) == ["assignment", "cluster", "multimatch", "simple"]
-    assert list(methods.listed("sky.skymap")) == ["discrete"]
+    assert list(methods.listed("sky.skymap")) == ["discrete", "healpix", "rings"]
     assert list(methods.listed("lightcurves")) == [
         "csv", "fits", "hats", "nested_parquet", "snana", "sncosmo", "tns", "votable",
     ]  # fmt: skip

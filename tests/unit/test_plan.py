@@ -156,6 +156,7 @@ def test_rows_of_a_visit_are_its_part_of_the_exposure_table(tmp_path):
 def test_sky_around_a_tract_holds_what_its_corners_can_reach(tmp_path):
     plan = planning.make(simulated(), tmp_path / "absent")
     (tract,) = plan.skymap.tracts.values()
-    near, far = (replace(tract, id=k, ra=tract.ra + k * tract.radius) for k in (2, 4))
+    step = np.degrees(tract.half_diagonal) / np.cos(np.radians(tract.dec))
+    near, far = (replace(tract, id=k, ra=tract.ra + k * step) for k in (1, 3))
     neighbours = replace(plan, skymap=SkyMap("rings", {each.id: each for each in (tract, near, far)}))
     assert [entry["id"] for entry in neighbours.sky_around(tract.id)["tracts"]] == [tract.id, near.id]

@@ -12,10 +12,10 @@ from astropy.io import fits
 from astropy.time import Time
 
 from diaflow.errors import InputError
-from diaflow.refcat import healpix, standard, store
+from diaflow.refcat import standard, store
 from diaflow.refcat.convert import check, convert
 from diaflow.run.config import validated
-from diaflow.sky import sphere
+from diaflow.sky import healpix, sphere
 from diaflow.store import tables
 from diaflow.units import ARCSEC
 

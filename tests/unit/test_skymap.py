@@ -22,7 +22,7 @@ def section(**changes):
 
 
 def make_skymap(section, table):
-    return maps.make_skymap(section, table, discrete.tracts)
+    return maps.make_skymap(section, table, discrete)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_configured_centre_alone_reaches_the_farthest_corner(table):
 
 def test_no_images_is_an_input_error(table):
     for rows in (table[:0], table[table["status"] == "failed"]):
-        with pytest.raises(InputError, match="no images to make a sky map"):
+        with pytest.raises(InputError, match="no images found: .*convex hull"):
             make_skymap(section(), rows)
 
 

@@ -10,7 +10,7 @@ from scipy.spatial import ConvexHull
 
 from diaflow.errors import InputError
 from diaflow.sky import sphere
-from diaflow.sky.skymap.tract import Tract
+from diaflow.sky.skymap.tract import MAX_RADIUS, Tract, check_size
 
 OPTIONS = {
     "center": {
@@ -32,8 +32,6 @@ OPTIONS = {
     },
 }
 
-MAX_RADIUS = 20.0  # of a tract [deg]; TAN stretches the sky by 1/cos**2 of the distance, 13 % here
-MAX_PATCHES = 1000  # along a side, chosen: three times what that radius has at 0.2 arcsec and 2000 pixels
 # Keeps the farthest corner inside the tract whatever its rounding [deg].
 ROUNDING = 1e-9
 
@@ -69,18 +67,9 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, pixel_scale: float) ->
     radius = config["radius"]
     if radius is None:
         radius = float(np.degrees(sphere.separation(vectors, sphere.unit_vectors(*centre)).max())) + ROUNDING
-    if radius > MAX_RADIUS:
-        raise InputError(
-            f"skymap: a tract of {radius:.1f} deg radius is too large for one plane (at most {MAX_RADIUS:g} deg); "
-            "run fields that are far apart separately, or set skymap.center and skymap.radius"
-        )
+    remedy = "run fields that are far apart separately, or set skymap.center and skymap.radius"
+    check_size(radius, pixel_scale, config["patch_size"], remedy)
     size, border = config["patch_size"], config["patch_border"]
-    n_patches = 2 * radius * 3600 / pixel_scale / size
-    if n_patches > MAX_PATCHES:
-        raise InputError(
-            f"skymap: {n_patches:.0f} patches of {size} pixels of {pixel_scale:g} arcsec along each side of the tract "
-            f"(at most {MAX_PATCHES}): set skymap.pixel_scale or skymap.patch_size"
-        )
     return [Tract(0, float(centre[0]), float(centre[1]), float(radius), pixel_scale, size, border)]
 
 

@@ -1,38 +1,53 @@
 """Sky maps: tracts (TAN planes on the sky) cut into patches, made from the exposure table and kept as JSON.
 
-A kind of sky map is a file beside this one with `OPTIONS` and ``tracts(config, ra, dec, pixel_scale)``.
+The kinds are the files beside this one, as the face of the room says.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from diaflow.errors import InputError
 from diaflow.sky import sphere
-from diaflow.sky.skymap.tract import Tract
+from diaflow.sky.skymap.tract import Tract, patch_names
+from diaflow.sky.skymap.whole_sky import rows
+from diaflow.store import ids
 from diaflow.store.files import write_text
+
+# Of the tracts nearest to a position that no tract owns by its number, those that are asked whether they reach it.
+NEAREST = 8
 
 
 @dataclass(frozen=True)
 class SkyMap:
-    """Tracts by id.
+    """Tracts by id, and which of them owns a position.
 
     Attributes
     ----------
     kind : str
         `skymap.type` of the configuration.
     tracts : dict of int to Tract
+        All that there are, or those that a run uses.
+    options : dict
+        What the kind numbers its tracts by, as in the section `skymap` of the configuration.
     """
 
     kind: str
     tracts: dict[int, Tract]
+    options: dict = field(default_factory=dict)
 
     def find_tract(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        """The tract whose centre is nearest to each position.
+        """The tract that each position belongs to.
+
+        It is the one that the numbering of the kind says, where its pixels reach there: near the poles those of some
+        tracts do not reach the corners of their share of the sky.  Else, and in a kind without a numbering, it is the
+        one of those that reach there whose centre is nearest.
 
         Parameters
         ----------
@@ -42,37 +57,60 @@ class SkyMap:
         Returns
         -------
         (n,) int array
-            Its id; -1 where it does not reach there.
+            Its id; -1 where no tract reaches.
         """
-        ra, dec = np.atleast_1d(ra), np.atleast_1d(dec)
-        centres = np.array([(tract.ra, tract.dec) for tract in self.tracts.values()])
-        cosine = sphere.unit_vectors(ra, dec) @ sphere.unit_vectors(*centres.T).T
-        nearest = np.array(list(self.tracts))[np.argmax(cosine, axis=-1)]
-        found = np.full(ra.shape, -1)
-        for tract in self.tracts.values():
-            found[(nearest == tract.id) & tract.contains(ra, dec)] = tract.id
-        return found
+        return self._owners(ra, dec)[0]
 
     def owner(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The patch that each position belongs to.
 
         Parameters
         ----------
-        ra, dec : (n,) arrays
+        ra, dec : (n,) arrays or floats
             [deg]
 
         Returns
         -------
         tract : (n,) int array
-            -1 where no tract reaches.
+            As `find_tract` has it.
         patch : (n,) object array
             Names "x_y", empty where no tract reaches.
         """
-        tract, patch = self.find_tract(ra, dec), np.full(len(ra), "", object)
-        for number in np.unique(tract[tract >= 0]).tolist():
-            mine = tract == number
-            patch[mine] = self.tracts[number].find_patch(ra[mine], dec[mine])
-        return tract, patch
+        tract, px, py = self._owners(ra, dec)
+        return tract, patch_names(px, py)
+
+    def _owners(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        """Tract and indices of the patch, (3, n); -1 where no tract reaches."""
+        ra, dec = np.atleast_1d(ra), np.atleast_1d(dec)
+        found = np.full((3, *ra.shape), -1)
+        known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+        kind = import_module(f"diaflow.sky.skymap.{self.kind}")
+        if hasattr(kind, "find_tract"):
+            number = kind.find_tract(self.options, ra[known], dec[known])
+            found[:, known] = self._in_tracts(number, ra[known], dec[known])
+            known = known[found[0, known] < 0]
+        if len(known):
+            found[:, known] = self._in_nearest(ra[known], dec[known])
+        return found
+
+    def _in_nearest(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        """The same of the tract, of those that reach each position, whose centre is nearest."""
+        tree = cKDTree(sphere.unit_vectors(self._columns.ra, self._columns.dec))
+        rows = tree.query(sphere.unit_vectors(ra, dec), range(1, min(NEAREST, len(self.tracts)) + 1))[1]
+        found = self._in_tracts(self._columns.id[rows], ra[:, None], dec[:, None])
+        return found[:, np.arange(len(ra)), np.argmax(found[0] >= 0, axis=1)]
+
+    def _in_tracts(self, tract: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        """The same of the given tract for each position; -1 where the map does not have it or it does not reach."""
+        rows = ids.rows_of(self._columns.id, tract.ravel()).reshape(tract.shape)
+        each = Tract(*(getattr(self._columns, one.name)[rows] for one in fields(Tract)))
+        px, py = each.patch_indices(ra, dec)
+        return np.where((rows >= 0) & (px >= 0), (tract, px, py), -1)
+
+    @cached_property
+    def _columns(self) -> Tract:
+        """All tracts, their fields as arrays."""
+        return Tract(*(np.array([getattr(each, one.name) for each in self.tracts.values()]) for one in fields(Tract)))
 
     def to_dict(self) -> dict:
         """The map in plain types that JSON can hold.
@@ -81,7 +119,8 @@ class SkyMap:
         -------
         dict
         """
-        return {"type": self.kind, "tracts": [asdict(tract) for tract in self.tracts.values()]}
+        tracts = [asdict(tract) for tract in self.tracts.values()]
+        return {"type": self.kind, "options": self.options, "tracts": tracts}
 
     @classmethod
     def from_dict(cls, content: dict) -> "SkyMap":
@@ -102,7 +141,7 @@ class SkyMap:
         """
         types = {field.name: field.type for field in fields(Tract)}
         tracts = [Tract(**{name: kind(entry[name]) for name, kind in types.items()}) for entry in content["tracts"]]
-        return cls(content["type"], {tract.id: tract for tract in tracts})
+        return cls(content["type"], {tract.id: tract for tract in tracts}, dict(content["options"]))
 
     def write(self, path: str | Path) -> None:
         """Write the map as JSON; the file appears under its name only when it is complete.
@@ -114,17 +153,13 @@ class SkyMap:
         write_text(json.dumps(self.to_dict(), indent=1) + "\n", path)
 
 
-def make_skymap(config: dict, exposures: np.ndarray, tracts: Callable[..., list[Tract]]) -> SkyMap:
-    """The sky map of a set of images.
+def whole_sky(config: dict) -> SkyMap:
+    """A map of all tracts of the sky, to look up tracts and patches without any images.
 
     Parameters
     ----------
     config : dict
-        Section `skymap` of the configuration.
-    exposures : table "exposure"
-        Rows whose status is not "ok" are left out.
-    tracts : callable
-        Function `tracts` of the kind that `config` names.
+        Section `skymap` of the configuration, with a type that covers the whole sky.
 
     Returns
     -------
@@ -133,16 +168,50 @@ def make_skymap(config: dict, exposures: np.ndarray, tracts: Callable[..., list[
     Raises
     ------
     InputError
+        When the type does not cover the whole sky, or lacks what it needs.
+    """
+    kind = import_module(f"diaflow.sky.skymap.{config['type']}")
+    if not hasattr(kind, "every_tract"):
+        raise InputError(f"skymap.type: {config['type']} does not cover the whole sky")
+    every = kind.every_tract(config)
+    return _of_tracts(config, kind, rows(every, every.id))
+
+
+def make_skymap(config: dict, exposures: np.ndarray, kind: ModuleType) -> SkyMap:
+    """The sky map of a set of images.
+
+    Parameters
+    ----------
+    config : dict
+        Section `skymap` of the configuration.
+    exposures : table "exposure"
+        Rows whose status is not "ok" are left out.
+    kind : module
+        The kind that `config` names.
+
+    Returns
+    -------
+    SkyMap
+        With the tracts that images may reach; of a kind that covers the whole sky, some more.
+
+    Raises
+    ------
+    InputError
         When there is no usable image, or the kind cannot hold all of them.
     """
     usable = exposures[exposures["status"] == "ok"]
     if len(usable) == 0:
-        raise InputError("there are no images to make a sky map from")
+        raise InputError("no images found: there is nothing to compute the convex hull of a sky map from")
     ra, dec = _corners(usable)
     pixel_scale = config["pixel_scale"]
     if pixel_scale is None:
         pixel_scale = np.median(usable["pixel_scale"].astype(float))
-    return SkyMap(config["type"], {tract.id: tract for tract in tracts(config, ra, dec, float(pixel_scale))})
+    return _of_tracts(config, kind, kind.tracts(config, ra, dec, float(pixel_scale)))
+
+
+def _of_tracts(config: dict, kind: ModuleType, tracts: list[Tract]) -> SkyMap:
+    options = {key: config[key] for key in kind.OPTIONS}
+    return SkyMap(config["type"], {tract.id: tract for tract in tracts}, options)
 
 
 def strays(config: dict, exposures: np.ndarray, kind: ModuleType) -> tuple[np.ndarray, str]:

@@ -2,6 +2,7 @@
 
 Inner boxes of patches tile the tract; outer boxes add a border shared with the neighbours and end at the edge of
 the tract.  The grid is that of the "legacy" tract builder of lsst/skymap for explicit tracts (centre and radius).
+Functions of positions also take a `Tract` whose fields are arrays: a tract for each position.
 """
 
 from dataclasses import dataclass
@@ -14,38 +15,92 @@ from diaflow.errors import InputError
 from diaflow.sky import sphere
 from diaflow.units import ARCSEC
 
+MAX_RADIUS = 20.0  # of a tract [deg]; TAN stretches the sky by 1/cos**2 of the distance, 13 % here
+MAX_PATCHES = 1000  # along a side, chosen: three times what that radius has at 0.2 arcsec and 2000 pixels
+MAX_SIDE = 1 << 31  # patches along a side for which two indices fit in one number
 
-def patch_grid(radius: float, pixel_scale: float, patch_size: int) -> tuple[int, int, int]:
+
+def patch_grid(
+    radius: np.ndarray, pixel_scale: np.ndarray, patch_size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pixel grid of a tract of the given radius, as the legacy builder of lsst/skymap lays it out.
 
     Parameters
     ----------
-    radius : float
+    radius : float or array
         Of the tract, overlap with its neighbours included [deg].
-    pixel_scale : float
+    pixel_scale : float or array
         At the centre [arcsec].
-    patch_size : int
+    patch_size : int or array
         Side of a patch without its border [pixel].
 
     Returns
     -------
-    needed : int
+    needed : int or array
         Side of the square that holds the circle [pixel].
-    n : int
+    n : int or array
         Patches along a side.
-    centre : int
+    centre : int or array
         Pixel index of the centre of the tract, along both axes.
     """
     half = np.tan(np.radians(radius)) / (pixel_scale * ARCSEC)
-    lowest, highest = int(np.floor(-half + 0.5)), int(np.ceil(half - 0.5))
+    lowest, highest = np.floor(-half + 0.5).astype(int), np.ceil(half - 0.5).astype(int)
     needed = highest - lowest + 1
     n = -(-needed // patch_size)
     return needed, n, (n * patch_size - needed) // 2 - lowest
 
 
+def check_size(radius: float, pixel_scale: float, patch_size: int, remedy: str) -> None:
+    """Refuse a tract that is too large for a plane, or that has more patches than anything can need.
+
+    Parameters
+    ----------
+    radius : float
+        [deg]
+    pixel_scale : float
+        [arcsec]
+    patch_size : int
+        [pixel]
+    remedy : str
+        What makes tracts smaller.
+
+    Raises
+    ------
+    InputError
+    """
+    if radius > MAX_RADIUS:
+        too_large = f"skymap: a tract of {radius:.1f} deg radius is too large for one plane"
+        raise InputError(f"{too_large} (at most {MAX_RADIUS:g} deg); {remedy}")
+    n_patches = 2 * radius * 3600 / pixel_scale / patch_size
+    if n_patches > MAX_PATCHES:
+        raise InputError(
+            f"skymap: {n_patches:.0f} patches of {patch_size} pixels of {pixel_scale:g} arcsec along each side of the "
+            f"tract (at most {MAX_PATCHES}): set skymap.pixel_scale or skymap.patch_size"
+        )
+
+
+def patch_names(px: np.ndarray, py: np.ndarray) -> np.ndarray:
+    """Names of patches.
+
+    Parameters
+    ----------
+    px, py : (n,) int arrays
+        Indices; negative where there is none.
+
+    Returns
+    -------
+    (n,) object array
+        "x_y", or empty.
+    """
+    number = np.where(px >= 0, py * MAX_SIDE + px, -1)
+    used, which = np.unique(number, return_inverse=True)
+    names = [f"{one % MAX_SIDE}_{one // MAX_SIDE}" if one >= 0 else "" for one in used.tolist()]
+    return np.array(names, dtype=object)[which]
+
+
 @dataclass(frozen=True)
 class Tract:
-    """One TAN plane with its patches; `ra`, `dec` [deg] is its centre, north is up, east is left.
+    """One TAN plane with its patches; `ra`, `dec` [deg] is its centre; unless rotated, north is up, east is left.
 
     Attributes
     ----------
@@ -56,6 +111,8 @@ class Tract:
         At the centre [arcsec].
     patch_size, border : int
         Side of a patch without its border, and the border [pixel].
+    rotation : float
+        Position angle of the y axis, from north through east [deg].
     """
 
     id: int
@@ -65,10 +122,16 @@ class Tract:
     pixel_scale: float
     patch_size: int
     border: int
+    rotation: float = 0.0
 
     @cached_property
-    def _grid(self) -> tuple[int, int, int]:
+    def _grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return patch_grid(self.radius, self.pixel_scale, self.patch_size)
+
+    @cached_property
+    def _turn(self) -> tuple[float, float]:
+        """Cosine and sine of the rotation."""
+        return np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
 
     @property
     def n_patches(self) -> tuple[int, int]:
@@ -81,10 +144,14 @@ class Tract:
         return self.n_patches[1] * self.patch_size, self.n_patches[0] * self.patch_size
 
     @property
+    def half_diagonal(self) -> float:
+        """From the centre to a corner in the plane [rad]."""
+        return np.hypot(*self.shape) / 2 * self.pixel_scale * ARCSEC
+
+    @property
     def stretch(self) -> float:
         """Pixels at the corner of the tract per pixel at its centre, along the radius (TAN: 1/cos**2)."""
-        half_diagonal = np.hypot(*self.shape) / 2 * self.pixel_scale * ARCSEC
-        return float(1 + half_diagonal**2)
+        return 1 + self.half_diagonal**2
 
     @property
     def wcs(self) -> WCS:
@@ -201,8 +268,40 @@ class Tract:
             NaN far from the tract.
         """
         xi, eta = sphere.gnomonic(ra, dec, self.ra, self.dec)
+        scale, centre, (cosine, sine) = self.pixel_scale * ARCSEC, self._grid[2], self._turn
+        return centre + (sine * eta - cosine * xi) / scale, centre + (cosine * eta + sine * xi) / scale
+
+    def pixel_area(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Solid angles of pixels: smaller by the cube of the cosine away from the centre of a TAN plane.
+
+        Parameters
+        ----------
+        x, y : arrays
+            [pixel]
+
+        Returns
+        -------
+        array
+            [arcmin**2]
+        """
         scale, centre = self.pixel_scale * ARCSEC, self._grid[2]
-        return centre - xi / scale, centre + eta / scale
+        return (self.pixel_scale / 60) ** 2 * (1 + scale**2 * ((x - centre) ** 2 + (y - centre) ** 2)) ** -1.5
+
+    def patch_area(self, patch: str) -> float:
+        """Solid angle of a patch with its border.
+
+        Parameters
+        ----------
+        patch : str
+            "x_y".
+
+        Returns
+        -------
+        float
+            [arcmin**2]
+        """
+        x0, y0, x1, y1 = self.outer_box(patch)
+        return float((x1 - x0 + 1) * (y1 - y0 + 1) * self.pixel_area((x0 + x1) / 2, (y0 + y1) / 2))
 
     def contains(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Whether positions are on the tract's pixels.
@@ -216,7 +315,7 @@ class Tract:
         -------
         bool array
         """
-        return self._rounded(ra, dec)[2]
+        return self.patch_indices(ra, dec)[0] >= 0
 
     def find_patch(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """The patch whose inner box holds each position.
@@ -231,16 +330,25 @@ class Tract:
         (n,) object array
             Names "x_y"; empty outside the tract.
         """
-        x, y, inside = self._rounded(np.atleast_1d(ra), np.atleast_1d(dec))
-        px, py = x // self.patch_size, y // self.patch_size
-        names = np.array(self.patches() + [""], dtype=object)
-        return names[np.where(inside, py * self.n_patches[0] + px, len(names) - 1)]
+        return patch_names(*self.patch_indices(np.atleast_1d(ra), np.atleast_1d(dec)))
 
-    def _rounded(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixel indices, rounded half up, and whether they are on the tract."""
+    def patch_indices(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The patch whose inner box holds each position, by its indices.
+
+        Parameters
+        ----------
+        ra, dec : arrays
+            [deg]
+
+        Returns
+        -------
+        px, py : int arrays
+            -1 outside the tract.
+        """
         x, y = (np.floor(position + 0.5) for position in self.pixels(ra, dec))
         inside = (x >= 0) & (y >= 0) & (x < self.shape[1]) & (y < self.shape[0])
-        return np.where(inside, x, 0).astype(int), np.where(inside, y, 0).astype(int), inside
+        px, py = (np.where(inside, position, -1).astype(int) // self.patch_size for position in (x, y))
+        return px, py
 
     def _index(self, patch: str) -> tuple[int, int]:
         px, _, py = patch.partition("_")
@@ -256,6 +364,7 @@ class Tract:
         wcs.wcs.radesys = "ICRS"
         wcs.wcs.crval = [self.ra, self.dec]
         wcs.wcs.crpix = [self._grid[2] - x0 + 1, self._grid[2] - y0 + 1]
-        wcs.wcs.cd = np.diag([-self.pixel_scale, self.pixel_scale]) / 3600
+        cosine, sine = self._turn
+        wcs.wcs.cd = np.array([[-cosine, sine], [sine, cosine]]) * self.pixel_scale / 3600
         wcs.wcs.set()
         return wcs
