@@ -55,11 +55,19 @@ ENTRIES = ["", "nan", "NULL", "--", "abc", "1e", "12:30:00", "1,5", "-", "N/A", 
 NAMES = ["RA", "ra (deg)", "ra,deg", "α", " ra", "'ra'", '"ra"', "", "1", "#ra"]
 
 rows = st.integers(0, 35)  # of 36 stars
+
+
+def entry_of(change: tuple) -> tuple:
+    """Column and row of a changed value."""
+    (name, _), row = change
+    return name, row
+
+
 CHANGES = {
     "units": (STATING_UNITS, st.sampled_from(UNITS)),
     "unknown unit": (STATING_UNITS, st.tuples(st.sampled_from(COLUMNS[1:]), st.sampled_from(UNKNOWN))),
     "identifiers": (FORMATS, st.sampled_from(IDENTIFIERS)),
-    "values": (FORMATS, st.lists(st.tuples(st.sampled_from(VALUES), rows), min_size=1, max_size=3)),
+    "values": (FORMATS, st.lists(st.tuples(st.sampled_from(VALUES), rows), min_size=1, max_size=3, unique_by=entry_of)),
     "masked": (FORMATS, st.tuples(st.sampled_from(COLUMNS[1:4]), rows)),
     "everywhere": (FORMATS, st.tuples(st.sampled_from(COLUMNS[1:4]), st.sampled_from([np.nan, 99.0, -9999.0, 0.0]))),
     "as text": (FORMATS, st.sampled_from(COLUMNS[1:])),
