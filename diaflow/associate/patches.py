@@ -123,8 +123,8 @@ def patch_objects(
     objects["tract"], objects["patch"] = tract, patch
 
     def owned(table: np.ndarray) -> np.ndarray:
-        own_patch = skymap.tracts[tract].find_patch(table["ra"], table["dec"]) == patch
-        return own_patch & (skymap.find_tract(table["ra"], table["dec"]) == tract)
+        owner_tract, owner_patch = skymap.owner(table["ra"], table["dec"])
+        return (owner_tract == tract) & (owner_patch == patch)
 
     own = owned(objects)
     linked = index >= 0

@@ -9,10 +9,13 @@ from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
+from scipy.spatial import cKDTree
 
+from diaflow.sky import sphere
 from diaflow.sky.skymap.maps import SkyMap, make_skymap
 from diaflow.sky.skymap.tract import Tract
 from diaflow.store import tables
+from diaflow.units import ARCSEC
 
 
 def lay_out(config: dict, exposures: np.ndarray, kind: ModuleType, margin_arcsec: float) -> tuple[SkyMap, np.ndarray]:
@@ -88,9 +91,8 @@ def common_area(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray)
     for k in range(4):
         start, end = np.stack([x[:, k - 1], y[:, k - 1]]), np.stack([x[:, k], y[:, k]])
         step = end - start
-        step[step == 0] = np.finfo(float).tiny
         # Parts of the edge between which it enters or leaves one of the two stripes that cross in the rectangle.
-        parts = np.clip((np.stack([low.T, high.T]) - start) / step, 0, 1)
+        parts = np.clip((np.stack([low.T, high.T]) - start) / np.where(step == 0, 1, step), 0, 1)
         parts = np.sort(np.concatenate([parts.reshape(4, -1), [np.zeros(len(x)), np.ones(len(x))]]), axis=0)
         edge = np.clip(start + parts[:, None] * step, low.T, high.T)
         height = edge[:, 1] - low[:, 1]
@@ -117,7 +119,14 @@ def patch_overlaps(exposures: np.ndarray, skymap: SkyMap, margin_arcsec: float) 
     usable = exposures[exposures["status"] == "ok"]
     ra = np.stack([usable[f"ra_{k}"] for k in (1, 2, 3, 4)], axis=1)
     dec = np.stack([usable[f"dec_{k}"] for k in (1, 2, 3, 4)], axis=1)
-    parts = [_tract_overlaps(usable, ra, dec, tract, margin_arcsec) for tract in skymap.tracts.values()]
+    corners = sphere.unit_vectors(ra, dec)
+    middles = corners.mean(axis=1)
+    slack = np.linalg.norm(corners - middles[:, None], axis=2).max(initial=0) + margin_arcsec * ARCSEC
+    tree, parts = cKDTree(middles), []
+    for tract in skymap.tracts.values():
+        reach = np.arctan(tract.half_diagonal) + slack
+        near = np.sort(tree.query_ball_point(sphere.unit_vectors(tract.ra, tract.dec), reach)).astype(int)
+        parts.append(_tract_overlaps(usable[near], ra[near], dec[near], tract, margin_arcsec))
     return tables.concatenate("overlap", parts)
 
 

@@ -20,7 +20,7 @@ RINGS = {
     "patch_size": 1230,
     "patch_border": 50,
 }
-TRACTS = 6773, 6774
+TRACTS = 8496, 8497
 
 
 @pytest.fixture(scope="module")

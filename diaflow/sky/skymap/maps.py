@@ -11,12 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diaflow.errors import InputError
 from diaflow.sky import sphere
-from diaflow.sky.skymap.tract import Tract, patch_names
-from diaflow.sky.skymap.whole_sky import rows
+from diaflow.sky.skymap.tract import Tract, one_by_one, patch_names
 from diaflow.store import ids
 from diaflow.store.files import write_text
 
@@ -95,6 +93,10 @@ class SkyMap:
 
     def _in_nearest(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """The same of the tract, of those that reach each position, whose centre is nearest."""
+        if len(self.tracts) == 1:
+            return self._in_tracts(np.broadcast_to(self._columns.id, ra.shape), ra, dec)
+        from scipy.spatial import cKDTree  # a third of a second, which most jobs do without
+
         tree = cKDTree(sphere.unit_vectors(self._columns.ra, self._columns.dec))
         rows = tree.query(sphere.unit_vectors(ra, dec), range(1, min(NEAREST, len(self.tracts)) + 1))[1]
         found = self._in_tracts(self._columns.id[rows], ra[:, None], dec[:, None])
@@ -174,7 +176,7 @@ def whole_sky(config: dict) -> SkyMap:
     if not hasattr(kind, "every_tract"):
         raise InputError(f"skymap.type: {config['type']} does not cover the whole sky")
     every = kind.every_tract(config)
-    return _of_tracts(config, kind, rows(every, every.id))
+    return _of_tracts(config, kind, one_by_one(every, every.id))
 
 
 def make_skymap(config: dict, exposures: np.ndarray, kind: ModuleType) -> SkyMap:

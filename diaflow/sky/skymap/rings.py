@@ -37,7 +37,7 @@ OPTIONS = {
     },
     "tract_overlap": {
         "type": "number",
-        "minimum": 0,
+        "minimum": 4,
         "maximum": 36000,
         "default": 60.0,
         "description": "how far tracts reach beyond their share of the sky [arcsec]",

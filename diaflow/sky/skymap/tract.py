@@ -5,7 +5,7 @@ the tract.  The grid is that of the "legacy" tract builder of lsst/skymap for ex
 Functions of positions also take a `Tract` whose fields are arrays: a tract for each position.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -368,3 +368,20 @@ class Tract:
         wcs.wcs.cd = np.array([[-cosine, sine], [sine, cosine]]) * self.pixel_scale / 3600
         wcs.wcs.set()
         return wcs
+
+
+def one_by_one(every: Tract, which: np.ndarray) -> list[Tract]:
+    """Some of many tracts, one by one.
+
+    Parameters
+    ----------
+    every : Tract
+        Its fields are arrays.
+    which : (n,) int array
+
+    Returns
+    -------
+    list of Tract
+    """
+    columns = (getattr(every, field.name)[which].tolist() for field in fields(Tract))
+    return [Tract(*values) for values in zip(*columns)]

@@ -1,13 +1,10 @@
 """What kinds of sky maps have in common whose tracts cover the whole sky and do not depend on the images."""
 
-from dataclasses import fields
-
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diaflow.errors import InputError
 from diaflow.sky import sphere
-from diaflow.sky.skymap.tract import Tract, check_size
+from diaflow.sky.skymap.tract import Tract, check_size, one_by_one
 
 
 def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray, rotation: float, remedy: str) -> Tract:
@@ -42,23 +39,6 @@ def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray, ro
     return Tract(np.arange(len(ra)), ra, dec, radius, *same)
 
 
-def rows(every: Tract, which: np.ndarray) -> list[Tract]:
-    """Some of many tracts, one by one.
-
-    Parameters
-    ----------
-    every : Tract
-        Its fields are arrays.
-    which : (n,) int array
-
-    Returns
-    -------
-    list of Tract
-    """
-    columns = (getattr(every, field.name)[which].tolist() for field in fields(Tract))
-    return [Tract(*values) for values in zip(*columns)]
-
-
 def near(every: Tract, ra: np.ndarray, dec: np.ndarray) -> list[Tract]:
     """The tracts that images may reach.
 
@@ -74,8 +54,10 @@ def near(every: Tract, ra: np.ndarray, dec: np.ndarray) -> list[Tract]:
     list of Tract
         And some more: each is taken twice as large as it is, whatever the positions in the headers are worth.
     """
+    from scipy.spatial import cKDTree  # jobs that only look up do without
+
     corners = sphere.unit_vectors(ra, dec)
     middle = corners.mean(1)
     image = np.linalg.norm(corners - middle[:, None], axis=2).max()
     away, _ = cKDTree(middle).query(sphere.unit_vectors(every.ra, every.dec))
-    return rows(every, np.flatnonzero(away < 2 * every.half_diagonal + image))
+    return one_by_one(every, np.flatnonzero(away < 2 * every.half_diagonal + image))
