@@ -17,6 +17,7 @@ from diaflow.errors import InputError
 from diaflow.lightcurves import ades, bands, curves, tns
 from diaflow.run import methods
 from diaflow.run.config import method_options, validated
+from diaflow.simulate.lightcurves import supernova
 from diaflow.sky import healpix
 from diaflow.store import provenance, tables
 
@@ -272,11 +273,11 @@ def test_ecsv_has_types_units_and_metadata(written):
 @pytest.mark.parametrize("kind", ["ascii", "ecsv"])
 def test_sncosmo_fits_what_is_written(written, paths, tmp_path, kind):
     sncosmo = pytest.importorskip("sncosmo", reason="sncosmo is not installed")
-    wave, phase = np.linspace(3000, 9000, 61), np.linspace(-20, 60, 41)
+    wave, phase = np.linspace(3000, 9000, 61), np.linspace(-20, 60, 81)
     for name, low, high in (("lsstg", 4000, 5500), ("lsstr", 5500, 7000)):
         # the real ones would be downloaded
         sncosmo.register(sncosmo.Bandpass([low, high], [1.0, 1.0], name=name), force=True)
-    shape = np.exp(-0.5 * (phase / 10) ** 2)[:, None] * (wave / 5000)[None, :]
+    shape = supernova(phase, 30.0)[:, None] * (wave / 5000)[None, :]  # as those of the demo
     model = sncosmo.Model(sncosmo.TimeSeriesSource(phase, wave, shape))
     truth = {"t0": 60410.0, "amplitude": 3e-17}
     model.set(**truth)
