@@ -14,6 +14,7 @@ from diaflow.errors import BadData, Kind
 from diaflow.image.planes import bits, in_planes, row_blocks
 from diaflow.instruments.images import Pixels
 from diaflow.isr import filled, flaws
+from diaflow.isr.saturation import level_and_deviation
 from diaflow.jit import EXACT
 from diaflow.pixels import background
 from diaflow.statistics import COARSE, clipped_std, median_width, step_of
@@ -28,6 +29,8 @@ MIN_QUIET = 1000  # pixels without sources that measure it to 5 %
 # Variance in steps of the counts below which rounding hides the level of the sky: of noise of a third of a step, which
 # leaves the mean of rounded values up to 0.1 of it off (exp(-2 pi**2 / 9) / pi steps), and of the rounding.
 LEAST_IN_STEPS = 1 / 9 + 1 / 12
+# Steps of single precision at the level of the counts, over their typical deviation: more adds 0.5 % to the noise.
+COARSEST = 0.5
 STILL_IN = 5.0  # sky, in sigma of a pixel, from which it cannot have been subtracted: chosen
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -82,6 +85,7 @@ def from_counts(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, floa
         When hardly any pixel is usable, or there is no noise.
     """
     counts, bias = np.array(pixels.image, np.float32), _known(row["bias"], 0.0)
+    _require_precision(counts, bias)
     counts -= bias
     saturated = counts >= _known(row["saturation"], np.inf) - bias
     if pixels.mask is not None:
@@ -122,6 +126,7 @@ def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, flo
         When hardly any pixel is usable, or there is no noise.
     """
     image, variance = np.array(pixels.image, np.float32), np.array(pixels.variance, np.float32)
+    _require_precision(image, 0.0)
     mask = np.zeros(image.shape, np.int32) if pixels.mask is None else np.array(pixels.mask, np.int32)
     told = variance > 0
     typical = np.median(sparse(variance)[sparse(told)]) if sparse(told).any() else np.inf
@@ -138,6 +143,13 @@ def as_delivered(pixels: Pixels, row: np.void) -> tuple[*Planes, NoiseModel, flo
     model = NoiseModel(float(row["gain"]) if row["gain"] > 0 else np.inf, 0.0, "delivered")
     saturation = float(row["saturation"]) if pixels.saturation is None else pixels.saturation
     return image, variance, mask, sky, model, saturation
+
+
+def _require_precision(counts: np.ndarray, bias: float) -> None:
+    """Refuse counts that single precision rounds too coarsely, before or after the bias is subtracted."""
+    level, scatter = level_and_deviation(counts)
+    if np.spacing(np.float32(max(abs(level), abs(level - bias)))) > COARSEST * scatter:
+        raise BadData(f"counts of {level:g} DN, bias {bias:g} DN: too far from 0 for their noise", Kind.PIXELS)
 
 
 def unusable(mask: np.ndarray) -> np.ndarray:

@@ -200,7 +200,7 @@ def assert_as_written(row: np.void, cards: list[tuple[str, object]]) -> None:
             first.get(key),
         )
     assert row["band"] == first["FILTER"].strip()
-    start, exposure = start_utc(first), row["exptime"] / 2 / 86400
+    start, exposure = start_utc(first), float(row["exptime"]) / 2 / 86400
     assert start is not None and abs(row["mjd"] - start - exposure) < 0.01 / 86400 + 1e-9, (row["mjd"], start)
 
 

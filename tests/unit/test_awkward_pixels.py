@@ -175,6 +175,23 @@ def test_filled_regions_are_seen_through_a_lossy_compression(tmp_path, dither):
     assert bad[filled].all() and not bad[~filled].any()
 
 
+@pytest.mark.parametrize(
+    ("pedestal", "bias", "right"), [(0, 1e6, True), (0, 2**31, False), (2**31, 0, False), (1e5, 1e5, True)]
+)
+def test_counts_that_single_precision_cannot_hold_are_refused(field, pedestal, bias, right):
+    """A bias of 2 billion DN, or counts on such a pedestal, would leave steps of 128 DN for noise."""
+    row = field.row.copy()
+    row["bias"] += bias
+    row["saturation"] += pedestal
+    image = (field.image + pedestal).astype(np.float32)
+    if right:
+        noise = np.sqrt(np.median(detrend(Pixels(image), row).variance))
+        assert noise == pytest.approx(SKY_NOISE, rel=0.1)
+    else:
+        with pytest.raises(BadData, match="too far from 0 for their noise|too coarse"):
+            detrend(Pixels(image), row)
+
+
 # --- units ---
 
 
