@@ -187,3 +187,11 @@ def test_a_record_keeps_what_the_code_was(checkout, tmp_path):
     known = recorded(path)
     assert known[words[0]] == first.parts("warp") != known[words[1]]
     assert json.loads(path.read_text())["environment"]["numpy"]
+
+
+def test_what_asks_who_owns_a_position_depends_on_the_kind_of_sky_map_alone_that_is_chosen():
+    """The map loads its kind by name, inside the room."""
+    for kind, other in (("rings", "healpix"), ("healpix", "rings"), ("discrete", "rings")):
+        for script in ("associate", "skymap", "forced_dia_source_on_template"):
+            parts = Code(METHODS | {"sky.skymap": kind}).parts(script)
+            assert f"sky/skymap/{kind}.py" in parts and f"sky/skymap/{other}.py" not in parts
