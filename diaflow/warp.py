@@ -135,9 +135,7 @@ class _Paste:
                 image, variance, _grow(mask, SPOILING), *grid.arguments(), kernel_table(), *_planes(out)
             )
             scale = float(np.sqrt(np.median(grid.area)))
-        ny, nx = exposure.shape
-        visit, detector = (exposure.metadata.get(key, -1) for key in ("visit", "detector"))
-        self.psf_input = PsfInput(visit, detector, 1.0, exposure.psf, exposure.wcs, (0, 0, nx - 1, ny - 1))
+        self.psf_input = PsfInput.whole(exposure.psf, exposure.wcs, exposure.shape, exposure.metadata)
         self.noise = exposure.noise.resampled(white_ratio)
         known = exposure.metadata.keys() & {"psf_fwhm", "psf_sigma"}
         self.metadata = {name: exposure.metadata[name] / scale for name in sorted(known)}

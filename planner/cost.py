@@ -29,6 +29,7 @@ UNITS = {
     "warp": "patches",
     "warp_matched": "patches",
     "coadd_template": "inputs, each of a patch",
+    "coadd_deep": "inputs, each of a patch",
     "associate": "inputs",
     "tables": "inputs",
 }
@@ -38,6 +39,7 @@ CHOICES = {
     "calexp": ("calexp.cosmic_rays", "storage.compress"),
     "skymap": ("skymap.type",),
     "coadd_template": ("template.method",),
+    "coadd_deep": ("deep.method",),
     "diffim": ("subtract.algorithm", "subtract.mode", "subtract.basis", "storage.compress"),
     "associate": ("associate.algorithm",),
 }
