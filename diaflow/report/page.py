@@ -16,7 +16,7 @@ from astropy.io import fits
 
 from diaflow.errors import InputError
 from diaflow.instruments.ingest import LEFT_OUT
-from diaflow.report import plots, refusals
+from diaflow.report import plots, refusals, repeatability
 from diaflow.store import tables
 from diaflow.store.files import write_text
 
@@ -98,6 +98,7 @@ def write(
             plots.conditions(visits[visits["ingest_status"] == "ok"]),
             "Seeing, depth and noise of every image against time",
         ),
+        *_repeatability(visits, collected["source"]),
         _figures(validation) if validation else "",
         "<h2>Most significant DIAObjects</h2>",
         *_dia_objects(collected, Path(products)),
@@ -157,6 +158,23 @@ def _visit_row(row: np.void, step: str) -> str:
     cells = "".join(f"<td>{escape(value)}</td>" for value in [*values, status])
     failed = step and row[f"{step}_status"] == "failed"
     return f'<tr class="failed">{cells}</tr>' if failed else f"<tr>{cells}</tr>"
+
+
+def _repeatability(visits: np.ndarray, sources: str | Path) -> list[str]:
+    """How well the magnitudes of stars repeat; nothing where none is seen often enough."""
+    stars = repeatability.stars(repeatability.read_sources(sources))
+    if not stars:
+        return []
+    depths = {band: float(np.nanmedian(visits["depth"][visits["band"] == band])) for band in stars}
+    models = {band: repeatability.fit(found, band, depths[band]) for band, found in stars.items()}
+    return [
+        "<h2>Repeatability</h2>",
+        '<p class="note">Standard deviation of the PSF magnitudes of each star that three visits or more have seen, '
+        "its medians in bins, and the model of Ivezić et al. (2008) through those that are at least 0.5 mag above the "
+        "median depth of the images (grey line); dotted: its floor. PA1: median of stars of S/N 200 or more; PF1: "
+        "share of their magnitudes that are more than 15 mmag from the mean of the star.</p>",
+        _image(plots.repeatability(stars, models, depths), "Scatter of the magnitudes of stars against magnitude"),
+    ]
 
 
 def _figures(validation: Mapping[str, float]) -> str:
