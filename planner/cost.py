@@ -29,6 +29,7 @@ UNITS = {
     "warp": "patches",
     "warp_matched": "patches",
     "coadd_template": "inputs, each of a patch",
+    "picture": "inputs, each of a patch",
     "associate": "inputs",
     "tables": "inputs",
 }

@@ -158,6 +158,21 @@ def template_coadds(visit):
     return [product(f"coadd/template/{tract}/{patch}/{band}.fits") for tract, patch, band in patches]
 
 
+# --- colour pictures ---
+
+# Tract, patch and band of the coadds of each kind.
+COADDS = {"template": sorted(plan.template)}
+PICTURES = sorted(
+    {product(f"pictures/{kind}/{tract}") for kind in config["pictures"]["coadds"] for tract, *_ in COADDS[kind]}
+)
+
+
+def tract_coadds(wildcards):
+    """The coadds of a kind on a tract."""
+    keys = [key for key in COADDS[wildcards.kind] if key[0] == int(wildcards.tract)]
+    return [product(f"coadd/{wildcards.kind}/{tract}/{patch}/{band}.fits") for tract, patch, band in keys]
+
+
 # --- what is found on the differences ---
 
 

@@ -1,4 +1,23 @@
-# The page users look at, and the comparison with the truth of a simulated survey.
+# The page users look at, colour pictures of the coadds, and the comparison with the truth of a simulated survey.
+
+
+rule picture:
+    input:
+        coadds=tract_coadds,
+    output:
+        directory(product("pictures/{kind}/{tract}")),
+    log:
+        log_of("picture/{kind}/{tract}"),
+    wildcard_constraints:
+        kind="|".join(COADDS),
+    conda:
+        "../envs/diaflow.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        code=CODE.digest("picture"),
+    script:
+        "../scripts/picture.py"
 
 
 rule report:
@@ -6,6 +25,7 @@ rule report:
         **{name: product(f"tables/{name}.parquet") for name in TABLES},
         validation=product("validation.json") if SIMULATED else [],
         templates=sorted({coadd for visit in plan.science for coadd in template_coadds(visit)}),
+        pictures=PICTURES,
     output:
         page=product("report/index.html"),
     log:

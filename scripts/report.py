@@ -23,9 +23,12 @@ def main(snakemake):
         name: snakemake.input[name] for name in ("visit", "source", "dia_source", "dia_object", "dia_forced_source")
     }
     products = path.parent.parent
-    page.write(
-        path, products.name, collected, products, described(snakemake.input.validation), snakemake.input.templates
+    validation, coadds, pictures = (
+        described(snakemake.input.validation),
+        snakemake.input.templates,
+        snakemake.input.pictures,
     )
+    page.write(path, products.name, collected, products, validation, coadds, pictures)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def write(
     products: str | Path,
     validation: Mapping[str, float] | None = None,
     templates: Iterable[str | Path] = (),
+    pictures: Iterable[str | Path] = (),
 ) -> None:
     """Write the report of a run.
 
@@ -79,6 +80,8 @@ def write(
         Figures to list, by description.
     templates : iterable of paths
         Template coadds, to list those without inputs.
+    pictures : iterable of paths
+        Folders of colour pictures of tracts (see `colour`), named {kind}/{tract}.
 
     Raises
     ------
@@ -98,6 +101,7 @@ def write(
             plots.conditions(visits[visits["ingest_status"] == "ok"]),
             "Seeing, depth and noise of every image against time",
         ),
+        *_colour_pictures(pictures),
         *_repeatability(visits, collected["source"]),
         _figures(validation) if validation else "",
         "<h2>Most significant DIAObjects</h2>",
@@ -158,6 +162,26 @@ def _visit_row(row: np.void, step: str) -> str:
     cells = "".join(f"<td>{escape(value)}</td>" for value in [*values, status])
     failed = step and row[f"{step}_status"] == "failed"
     return f'<tr class="failed">{cells}</tr>' if failed else f"<tr>{cells}</tr>"
+
+
+def _colour_pictures(folders: Iterable[str | Path]) -> list[str]:
+    """The coadds of each tract in colour."""
+    folders = [Path(folder) for folder in folders]
+    if not folders:
+        return []
+    sections = [
+        "<h2>Coadds in colour</h2>",
+        '<p class="note">The reddest bands, up to three, are red, green and blue, at equal noise (Lupton et al. 2004). '
+        "Black: no data in one of them; white: saturated. Every patch alone is in the folder pictures/.</p>",
+    ]
+    for folder in folders:
+        title = f"{folder.parent.name}, tract {folder.name}"
+        try:
+            picture = Path(folder, "tract.jpg").read_bytes()
+        except OSError as error:
+            raise InputError(f"{folder}/tract.jpg: {error.strerror}") from error
+        sections += [f"<h3>{escape(title)}</h3>", _image(picture, f"The coadds of {title}, in colour", "jpeg")]
+    return sections
 
 
 def _repeatability(visits: np.ndarray, sources: str | Path) -> list[str]:
@@ -284,6 +308,6 @@ def _number(value: object, form: str) -> str:
     return format(value, form) if np.isfinite(value) else "–"
 
 
-def _image(png: bytes, text: str) -> str:
+def _image(data: bytes, text: str, kind: str = "png") -> str:
     """A picture in the page, with a text for those who do not see it."""
-    return f'<img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return f'<img alt="{escape(text)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'

@@ -111,6 +111,19 @@ def test_the_page_is_self_contained(run):
     assert all(picture.startswith(b"\x89PNG") for picture in pictures(html))
 
 
+def test_colour_pictures_are_shown_and_a_missing_one_is_named(run, tmp_path):
+    products, collected, html = run
+    tract = tmp_path / "pictures/template/7"
+    with pytest.raises(InputError, match="tract.jpg"):
+        page.write(tmp_path / "page.html", "run", collected, products, pictures=[tract])
+    tract.mkdir(parents=True)
+    (tract / "tract.jpg").write_bytes(b"a picture")
+    page.write(tmp_path / "page.html", "run", collected, products, pictures=[tract])
+    shown = (tmp_path / "page.html").read_text()
+    assert "template, tract 7" in shown and base64.b64encode(b"a picture").decode() in shown
+    assert "Coadds in colour" in shown and "Coadds in colour" not in html
+
+
 def test_the_summary_counts_what_was_done(run):
     text = re.sub("<[^>]+>", " ", run[2])
     for words in (
