@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from diaflow.associate import simple
 from diaflow.measure.sources import unflagged
 from diaflow.store import tables
-from diaflow.units import magnitude
+from diaflow.units import MAG_PER_RELATIVE_ERROR, magnitude
 
 COLUMNS = ("visit", "band", "ra", "dec", "raErr", "decErr", "psfFlux", "psfFluxErr", "extendedness")
 MAX_ROWS = 1_000_000  # of sources that are read, chosen: of larger tables, cells of the sky are taken at random
@@ -28,7 +28,6 @@ STEADY_SNR, OUTLIER = 200.0, 0.015  # of the stars of PA1 and PF1, and of PF1 [m
 BIN, ABOVE_LIMIT, FEWEST_BINS = 0.5, 0.5, 3
 GAMMA, GAMMA_OF_BAND = 0.039, {"u": 0.038}  # Ivezic et al. (2008), table 2
 MAX_FLOOR, REACH = 0.1, 5.0  # largest floor, and how far from the limit m5 is looked for [mag]
-MAG_PER_RELATIVE = 2.5 / np.log(10)  # of a small relative error of a flux
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Model:
     @property
     def depth(self) -> float:
         """Magnitude of a star of S/N 5."""
-        linear, target = 0.04 - self.gamma, (MAG_PER_RELATIVE / 5) ** 2
+        linear, target = 0.04 - self.gamma, (MAG_PER_RELATIVE_ERROR / 5) ** 2
         x = (np.sqrt(linear**2 + 4 * self.gamma * target) - linear) / (2 * self.gamma)
         return self.m5 + 2.5 * float(np.log10(x))
 
