@@ -137,7 +137,8 @@ class _Paste:
             scale = float(np.sqrt(np.median(grid.area)))
         ny, nx = exposure.shape
         visit, detector = (exposure.metadata.get(key, -1) for key in ("visit", "detector"))
-        self.psf_input = PsfInput(visit, detector, 1.0, exposure.psf, exposure.wcs, (0, 0, nx - 1, ny - 1))
+        box, correction = (0, 0, nx - 1, ny - 1), exposure.metadata.get("aperture_correction", np.nan)
+        self.psf_input = PsfInput(visit, detector, 1.0, exposure.psf, exposure.wcs, box, correction)
         self.noise = exposure.noise.resampled(white_ratio)
         known = exposure.metadata.keys() & {"psf_fwhm", "psf_sigma"}
         self.metadata = {name: exposure.metadata[name] / scale for name in sorted(known)}

@@ -55,6 +55,8 @@ class PsfInput:
         WCS of the image.
     box : (x0, y0, x1, y1)
         Pixels of the image that contribute, x0 <= x <= x1.
+    aperture_correction : float
+        Flux of stars in the calibration aperture over their PSF flux, on the image; NaN where it is not known.
     """
 
     visit: int
@@ -63,6 +65,28 @@ class PsfInput:
     psf: Callable
     wcs: WCS
     box: tuple[float, float, float, float]
+    aperture_correction: float = float("nan")
+
+    def positions(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sky positions on the image.
+
+        Parameters
+        ----------
+        ra, dec : (m, n) arrays
+            [deg]
+
+        Returns
+        -------
+        x, y : (m, n) arrays
+            [pixel]
+        rows : (k,) int array
+            Which of the first n positions the image contains.
+        """
+        x, y = sky_to_pixel(self.wcs, ra, dec, self.box)
+        x0, y0, x1, y1 = self.box
+        within_x = (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING)
+        within_y = (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING)
+        return x, y, np.flatnonzero(within_x & within_y)
 
     def stamps(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
         """The PSF at sky positions, in the pixels of another image.
@@ -81,11 +105,7 @@ class PsfInput:
         stamps : (m, k, k) array
             Unit-sum PSFs there.
         """
-        x, y = sky_to_pixel(self.wcs, ra, dec, self.box)
-        x0, y0, x1, y1 = self.box
-        within_x = (x[0] > x0 - ROUNDING) & (x[0] < x1 + ROUNDING)
-        within_y = (y[0] > y0 - ROUNDING) & (y[0] < y1 + ROUNDING)
-        rows = np.flatnonzero(within_x & within_y)
+        x, y, rows = self.positions(ra, dec)
         if not len(rows):
             return rows, np.empty((0, 1, 1))
         if isinstance(self.psf, CoaddPsf):
@@ -196,7 +216,7 @@ class CoaddPsf:
         Returns
         -------
         fits.BinTableHDU
-            INPUTS: a row for each input, with weight, box, PSF coefficients and WCS header.  Of nested inputs the
+            INPUTS: a row for each input, with weight, box, aperture correction, PSF coefficients and WCS header.  Of nested inputs the
             innermost are listed, once each.
         """
         rows = _innermost(self.inputs)
@@ -207,6 +227,7 @@ class CoaddPsf:
             "detector": ("J", [row.detector for row in rows]),
             "weight": ("D", [row.weight for row in rows]),
             "box": ("4D", [row.box for row in rows]),
+            "aperture_correction": ("D", [row.aperture_correction for row in rows]),
             "psf_order": ("J", [row.psf.order for row in rows]),
             "psf_size": ("J", [row.psf.size for row in rows]),
             "psf_shape": ("2J", [row.psf.shape for row in rows]),
@@ -248,6 +269,7 @@ class CoaddPsf:
                     psf=StampField(terms, order, tuple(int(n) for n in row["psf_shape"])),
                     wcs=_parsed_wcs(row["wcs"]),
                     box=tuple(float(edge) for edge in row["box"]),
+                    aperture_correction=float(row["aperture_correction"]),
                 )
             )
         return cls(inputs, wcs)

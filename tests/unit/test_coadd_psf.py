@@ -75,16 +75,16 @@ def test_nested_coadd_equals_the_flat_one():
 
 def test_table_of_inputs_gives_the_same_psf_back(tmp_path):
     wcs = tan_wcs(SHAPE)
+    maps = {visit: tan_wcs(SHAPE, rotation=visit, sip=quadratic(1e-6)) for visit in (1, 2, 3)}
     inputs = [
-        PsfInput(2**40 + visit, visit, 0.5, gaussian_psf(1.5), tan_wcs(SHAPE, rotation=visit, sip=quadratic(1e-6)), BOX)
-        for visit in (1, 2, 3)
+        PsfInput(2**40 + visit, visit, 0.5, gaussian_psf(1.5), maps[visit], BOX, 0.9 + 0.01 * visit) for visit in maps
     ]
     nested = CoaddPsf([PsfInput(-1, -1, 1.0, CoaddPsf(inputs, wcs), wcs, BOX)], wcs)
     fits.HDUList([fits.PrimaryHDU(), nested.to_hdu()]).writeto(tmp_path / "psf.fits")
     with fits.open(tmp_path / "psf.fits") as hdus:
         back = CoaddPsf.from_hdu(hdus["INPUTS"], wcs)
-    assert [(i.visit, i.detector, i.weight, i.box) for i in back.inputs] == [
-        (i.visit, i.detector, i.weight, i.box) for i in inputs
+    assert [(i.visit, i.detector, i.weight, i.box, i.aperture_correction) for i in back.inputs] == [
+        (i.visit, i.detector, i.weight, i.box, i.aperture_correction) for i in inputs
     ]
     np.testing.assert_allclose(back([100.0], [70.0]), nested([100.0], [70.0]), atol=1e-6)
 

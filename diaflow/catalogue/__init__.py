@@ -1,0 +1,7 @@
+"""The static sky as a catalogue: objects of coadds in several bands, detected, deblended and measured (LSST's Object).
+
+`detection` finds peaks in each band, `merge` makes one list of them, `deblend` shares the pixels of a footprint out to
+its peaks (`blends`), `objects` is the chain for a patch.
+"""
+
+__all__ = ["blends"]
