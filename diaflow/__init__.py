@@ -12,7 +12,7 @@ __all__ = [
     "store", "sky", "psf", "image", "pixels", "measure",
     "instruments", "refcat", "isr", "calibrate",
     "warp", "psfmatch", "coadd",
-    "detect", "subtract", "diasource", "associate", "forced", "lightcurves",
+    "detect", "subtract", "catalogue", "diasource", "associate", "forced", "lightcurves",
     "report", "simulate", "validate", "run",
 ]
 # fmt: on

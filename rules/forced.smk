@@ -34,6 +34,7 @@ for name, visits in batches("forced_calexp", alike=FORCED.get("calexp", []).__co
         name:
             name
         input:
+            of_visits_by_name("objects", calexp_objects, visits),
             positions=positions_of("positions"),
             calexps=[product(f"calexp/{visit}") for visit in visits],
             summaries=[product(f"visit_summary/{visit}.parquet") for visit in visits],
@@ -51,6 +52,32 @@ for name, visits in batches("forced_calexp", alike=FORCED.get("calexp", []).__co
             code=CODE.digest("forced_calexp"),
         script:
             "../scripts/forced_calexp.py"
+
+
+for name, visits in batches(
+    "forced_template_on_diffim", alike=FORCED.get("template_on_diffim", []).__contains__
+).items():
+
+    rule:
+        name:
+            name
+        input:
+            of_visits_by_name("objects", template_objects, visits),
+            diffims=[product(f"diffim/{visit}") for visit in visits],
+            summaries=[product(f"diffim_summary/{visit}.parquet") for visit in visits],
+        output:
+            forced=[product(f"forced/template_on_diffim/{visit}.parquet") for visit in visits],
+        log:
+            log_of(f"forced_template_on_diffim/{visits[0]}"),
+        conda:
+            "../envs/diaflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=1500,
+        params:
+            code=CODE.digest("forced_template_on_diffim"),
+        script:
+            "../scripts/forced_template_on_diffim.py"
 
 
 rule forced_dia_source_on_template:

@@ -28,8 +28,11 @@ try:
         config = read(CONFIGFILES, workflow.config_settings.config)
     config = of_chosen_methods(validated(config))
     plan = planning.make(config, product("exposures.parquet"), product("visit_summary.parquet"))
-    planning.check_selection(plan)
-    refraction.check(config["template"], plan.bands.values())
+    planning.check_selection(plan, config["objects"])
+    # The kinds of coadds of this run, with the planned visits of each.
+    COADDS = {"template": plan.template} | ({"deep": plan.deep} if config["objects"] else {})
+    for kind in COADDS:
+        refraction.check(config[kind], plan.bands.values(), kind)
     bands.check(config["lightcurves"], (plan.bands[visit] for visit in plan.science))
     if config["lightcurves"]["ades"] and not config["associate"]["max_rate"]:
         raise InputError("lightcurves.ades: there are no tracklets without associate.max_rate")
@@ -37,7 +40,9 @@ try:
         convert.check(config["refcat"], plan.bands.values())
         path = config["refcat"]["path"]
         CATALOGUE = path if config["images"] == "simulated" else formats.paths(path)
-    request.check(config["forced"])
+    request.check(config["forced"], config["objects"])
+    if "deep" in config["pictures"]["coadds"] and not config["objects"]:
+        raise InputError("pictures.coadds: there are no deep coadds without objects: true")
     # Tables of the user's: product, section of the configuration that describes it, and its files.
     POSITIONS = {}
     for name, section, entry in (
@@ -113,43 +118,56 @@ def sky_around(wildcards):
     return plan.sky_around(int(wildcards.tract))
 
 
-# --- the template: which visits, and what is made of them ---
+# --- coadds, templates and deep ones: which visits, and what is made of them ---
 
-MEASURED_SEEING = select.needs_measured_seeing(config["template"])
-SELECTION = ["visits", "mjd", "guard", "fwhm", "seeing", "best", "quantile", "min_visits"]
+SELECTION = ["visits", "mjd", "fwhm", "seeing", "best", "quantile", "min_visits"]
+SELECTED = {"template": product("selection.parquet"), "deep": product("selection_deep.parquet")}
+# Those whose visits are selected by their measured seeing.
+MEASURED = [kind for kind in COADDS if select.needs_measured_seeing(config[kind])]
 # Without a guard it does not matter to the template what is differenced.
 GUARDED = {"visits": [], "mjd": None} if config["template"]["guard"] is None else config["science"]
 
 
 @functools.cache
 def measured_selection(path):
-    return planning.template_visits(tables.read("selection", path))
+    return select.selected(tables.read("selection", path))
 
 
-def template_visits(tract, patch, band):
-    """Visits of a template coadd; a dry run takes the planned ones where the run waits for the measured seeing."""
+def coadd_visits(kind, tract, patch, band):
+    """Visits of a coadd; a dry run takes the planned ones where the run waits for the measured seeing."""
     key = int(tract), patch, band
-    if not MEASURED_SEEING or workflow.dryrun:
-        return plan.template.get(key, [])
-    return measured_selection(checkpoints.select_template.get().output.selection).get(key, [])
+    if kind not in MEASURED or workflow.dryrun:
+        return COADDS[kind].get(key, [])
+    selection = getattr(checkpoints, f"select_{kind}").get().output.selection
+    return measured_selection(selection).get(key, [])
 
 
-def coadd_warps(kind):
-    """Input of a template coadd: the warps of its visits."""
+def coadd_warps(kind, folder):
+    """Input of a coadd: the warps of its visits."""
 
     def warps(wildcards):
-        visits = template_visits(wildcards.tract, wildcards.patch, wildcards.band)
-        return [product(f"{kind}/{wildcards.tract}/{visit}") for visit in visits]
+        visits = coadd_visits(kind, wildcards.tract, wildcards.patch, wildcards.band)
+        return [product(f"{folder}/{wildcards.tract}/{visit}") for visit in visits]
 
     return warps
 
 
 @functools.cache
-def template_summaries(tract, band):
-    """Summaries of all template visits of a tract and band."""
-    keys = [key for key in plan.template if key[0] == tract and key[2] == band]
-    visits = sorted({visit for key in keys for visit in template_visits(*key)})
+def warped_summaries(tract, band):
+    """Summaries of all visits of a tract and band that go into coadds."""
+    keys = [(kind, *key) for kind, planned in COADDS.items() for key in planned if key[0] == tract and key[2] == band]
+    visits = sorted({visit for key in keys for visit in coadd_visits(*key)})
     return [product(f"visit_summary/{visit}.parquet") for visit in visits]
+
+
+def coadds_of_patch(kind, bands):
+    """Input of a job of a patch: its coadds in all bands."""
+
+    def coadds(wildcards):
+        tract, patch = int(wildcards.tract), wildcards.patch
+        return [product(f"coadd/{kind}/{tract}/{patch}/{band}.fits") for band in bands.get((tract, patch), [])]
+
+    return coadds
 
 
 def template_coadds(visit):
@@ -158,10 +176,30 @@ def template_coadds(visit):
     return [product(f"coadd/template/{tract}/{patch}/{band}.fits") for tract, patch, band in patches]
 
 
+def mean_mjd(visits):
+    """The mean date of some visits."""
+    return sum(plan.dates[visit] for visit in visits) / max(len(visits), 1)
+
+
+def patch_mjd(kind, bands):
+    """Parameter of a job of a patch: the mean date of the visits of its coadds."""
+
+    def mjd(wildcards):
+        tract, patch = int(wildcards.tract), wildcards.patch
+        return mean_mjd([v for band in bands.get((tract, patch), []) for v in coadd_visits(kind, tract, patch, band)])
+
+    return mjd
+
+
+def visit_patches(folder, bands, visit):
+    """The tables in a folder of all patches that a visit touches and that have coadds."""
+    return [
+        product(f"{folder}/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit] if (tract, patch) in bands
+    ]
+
+
 # --- colour pictures ---
 
-# Tract, patch and band of the coadds of each kind.
-COADDS = {"template": sorted(plan.template)}
 PICTURES = sorted(
     {product(f"pictures/{kind}/{tract}") for kind in config["pictures"]["coadds"] for tract, *_ in COADDS[kind]}
 )
@@ -169,7 +207,7 @@ PICTURES = sorted(
 
 def tract_coadds(wildcards):
     """The coadds of a kind on a tract."""
-    keys = [key for key in COADDS[wildcards.kind] if key[0] == int(wildcards.tract)]
+    keys = sorted(key for key in COADDS[wildcards.kind] if key[0] == int(wildcards.tract))
     return [product(f"coadd/{wildcards.kind}/{tract}/{patch}/{band}.fits") for tract, patch, band in keys]
 
 
@@ -217,8 +255,17 @@ FORCED = {
 
 def template_mjd(wildcards):
     """The mean date of the visits of a template."""
-    visits = template_visits(wildcards.tract, wildcards.patch, wildcards.band)
-    return sum(plan.dates[visit] for visit in visits) / max(len(visits), 1)
+    return mean_mjd(coadd_visits("template", wildcards.tract, wildcards.patch, wildcards.band))
+
+
+def calexp_objects(visit):
+    """The objects of all patches that a visit touches; none where no objects are asked for."""
+    return visit_patches("object", plan.deep_bands, visit)
+
+
+def template_objects(visit):
+    """What is on the templates of all patches that a visit touches."""
+    return visit_patches("template_object", plan.template_bands, visit)
 
 
 def forced_parts(variant):
@@ -234,6 +281,8 @@ def forced_parts(variant):
 # --- tables that not every run has: their parts ---
 
 EXTRA_TABLES = {request.TABLES[variant]: forced_parts(variant) for variant in FORCED if variant != "diffim"}
+if config["objects"]:
+    EXTRA_TABLES["object"] = [product(f"object/{tract}/{patch}.parquet") for tract, patch in plan.deep_bands]
 if NIGHTS:
     EXTRA_TABLES["tracklet"] = [product(f"tracklet/{first}.parquet") for first in NIGHTS]
 
@@ -241,12 +290,15 @@ if NIGHTS:
 # --- what a user should know before the run ---
 
 SEEING = {
-    "header": "template: planned with the header seeing of visits that are not measured yet; the run measures it",
-    "none": "template: planned with all visits, the seeing of some is unknown; the run measures it and selects",
+    "header": "planned with the header seeing of visits that are not measured yet; the run measures it",
+    "none": "planned with all visits, the seeing of some is unknown; the run measures it and selects",
 }
-if plan.seeing in SEEING:
-    logger.info(SEEING[plan.seeing])
-    logger.info("template: measured seeing is the full width at half maximum, a tenth below what earlier versions gave")
+for kind, seeing in (("template", plan.seeing), ("deep", plan.deep_seeing)):
+    if seeing in SEEING:
+        logger.info(f"{kind}: {SEEING[seeing]}")
+        logger.info(
+            f"{kind}: measured seeing is the full width at half maximum, a tenth below what earlier versions gave"
+        )
 
 if DETRENDED:
     for band in sorted(set(plan.bands.values())):

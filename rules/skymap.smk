@@ -26,7 +26,7 @@ rule select_template:
         overlaps=product("overlaps.parquet"),
         summary=product("visit_summary.parquet"),
     output:
-        selection=product("selection.parquet"),
+        selection=SELECTED["template"],
     log:
         log_of("select_template"),
     conda:
@@ -34,16 +34,32 @@ rule select_template:
     resources:
         mem_mb=1000,
     params:
-        template={key: config["template"][key] for key in SELECTION},
+        section="template",
+        coadd={key: config["template"][key] for key in [*SELECTION, "guard"]},
         science=GUARDED,
         code=CODE.digest("select_template"),
     script:
         "../scripts/select_template.py"
 
 
-# The one checkpoint, and only where the graph depends on what it finds: Snakemake loses track of running groups of jobs
-# when a checkpoint ends.  The keyword `checkpoint` does the same as these lines, but would need the rule a second time:
-# what inherits with `use rule` is never a checkpoint.
-if MEASURED_SEEING:
-    rules.select_template.rule.is_checkpoint = True
-    checkpoints.register(rules.select_template.rule)
+if config["objects"]:
+
+    use rule select_template as select_deep with:
+        output:
+            selection=SELECTED["deep"],
+        log:
+            log_of("select_deep"),
+        params:
+            section="deep",
+            coadd={key: config["deep"][key] for key in SELECTION},
+            science={"visits": [], "mjd": None},
+            code=CODE.digest("select_template"),
+
+
+# Checkpoints, and only where the graph depends on what they find: Snakemake loses track of running groups of jobs when
+# a checkpoint ends.  The keyword `checkpoint` does the same as these lines, but would need the rule a second time: what
+# inherits with `use rule` is never a checkpoint.
+for kind in MEASURED:
+    selecting = getattr(rules, f"select_{kind}").rule
+    selecting.is_checkpoint = True
+    checkpoints.register(selecting)

@@ -2,16 +2,16 @@
 
 warp_folder = directory if config["storage"]["keep_warps"] else lambda path: temp(directory(path))
 
-TEMPLATE_VISITS = {visit for visits in plan.template.values() for visit in visits}
+COADD_VISITS = {visit for planned in COADDS.values() for visits in planned.values() for visit in visits}
 
 
 def warped_alike(visit):
     """Visits of a batch are all warped, onto the same tracts."""
-    return visit in TEMPLATE_VISITS, *dict.fromkeys(tract for tract, patch in plan.patches[visit])
+    return visit in COADD_VISITS, *dict.fromkeys(tract for tract, patch in plan.patches[visit])
 
 
 # Where visits are selected by their measured seeing, batches would warp those that are not.
-WARPED_TOGETHER = 1 if MEASURED_SEEING else config["visits_per_job"]
+WARPED_TOGETHER = 1 if MEASURED else config["visits_per_job"]
 
 
 def model_summaries(visits):
@@ -20,7 +20,7 @@ def model_summaries(visits):
     def summaries(wildcards):
         if config["template"]["model_fwhm"]:
             return []
-        return template_summaries(int(wildcards.tract), plan.bands[visits_of(wildcards, visits)[0]])
+        return warped_summaries(int(wildcards.tract), plan.bands[visits_of(wildcards, visits)[0]])
 
     return summaries
 

@@ -1,4 +1,4 @@
-"""Combine the warps of the selected visits into the template of one patch and band."""
+"""Combine the warps of the selected visits into the template, or the deep coadd, of one patch and band."""
 
 import logging
 from pathlib import Path
@@ -17,11 +17,11 @@ def main(snakemake):
     reaching = [pair for pair in pairs if all(path.exists() for path in pair)]
     try:
         warps, matched = [warp for warp, _ in reaching], [match for _, match in reaching]
-        template = combine.combine_warps(warps, matched, method.combine, **snakemake.params.options)
+        coadd = combine.combine_warps(warps, matched, method.combine, **snakemake.params.options)
     except BadData as error:
-        template = combine.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), error)
-    template.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}
-    template.write(snakemake.output.coadd)
+        coadd = combine.failed(*Tract(**snakemake.params.tract).patch_wcs(patch), error)
+    coadd.metadata |= {"tract": int(snakemake.wildcards.tract), "patch": patch, "band": snakemake.wildcards.band}
+    coadd.write(snakemake.output.coadd)
     logging.info("%d of %d visits reach the patch", len(reaching), len(pairs))
 
 

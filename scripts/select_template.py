@@ -1,4 +1,4 @@
-"""Choose the visits of every template patch and write down why others were left out."""
+"""Choose the visits of every template, or of every deep coadd, and write down why others were left out."""
 
 import logging
 
@@ -13,7 +13,7 @@ def main(snakemake):
     fwhm = select.measured_fwhm(tables.read("visit_summary", snakemake.input.summary))
     science = select.science_visits(exposures, snakemake.params.science)
     candidates = select.candidates(overlaps, exposures, fwhm)
-    selection = select.template_visits(candidates, snakemake.params.template, science)
+    selection = select.coadd_visits(candidates, snakemake.params.coadd, science, snakemake.params.section)
     tables.write("selection", selection, snakemake.output.selection)
     logging.info("%d of %d candidates selected", selection["selected"].sum(), len(selection))
 

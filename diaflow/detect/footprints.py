@@ -119,6 +119,26 @@ def find(snr: np.ndarray, threshold: float, sigma: float, mask: np.ndarray) -> F
     return found
 
 
+def grown(pixels: np.ndarray, radius: float) -> np.ndarray:
+    """Pixels within a distance of others.
+
+    Parameters
+    ----------
+    pixels : (ny, nx) bool array
+        These.
+    radius : float
+        [pixel]
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
+    y, x = pixels_where(pixels)
+    out = np.zeros(pixels.shape, np.int32)
+    _paint(x, y, radius, np.int32(1), out)
+    return out != 0
+
+
 def resolved(x: np.ndarray, y: np.ndarray, height: np.ndarray, sigma: float) -> np.ndarray:
     """Which sources stay when, of any two that are closer than the PSF can tell apart, the lower one goes.
 
@@ -205,7 +225,7 @@ def _peaks(snr: np.ndarray, threshold: float, radius: float, mask: np.ndarray) -
     order = np.argsort(-snr[y, x], kind="stable")
     y, x = y[order].astype(np.int32), x[order].astype(np.int32)
     height = snr[y, x]
-    root = _flood(x, y, height, threshold, snr.shape)
+    root = flood(x, y, height, np.full(len(x), threshold), snr.shape)
     planes, box = _extent(x, y, root, radius, mask)
     peak = np.flatnonzero(root == np.arange(len(root)))
     return _Peaks(x[peak], y[peak], height[peak], planes[peak], box[peak], x, y)
@@ -268,11 +288,26 @@ def _root(parent, i):
 
 
 @njit(**EXACT)
-def _flood(x, y, height, least_rise, shape):
-    """Index of its peak for each pixel; pixels come from the highest to the lowest, and a peak is its own.
+def flood(x, y, height, least_rise, shape):
+    """Which peak each pixel of an image belongs to; a peak is its own.
 
     A pixel joins the highest of the basins that it touches.  A lower basin that it connects to that one goes into it
-    unless its peak rises by `least_rise` above the pixel, which is their saddle.
+    unless its peak rises enough above the pixel, which is their saddle.
+
+    Parameters
+    ----------
+    x, y : (n,) int arrays
+        Pixels, from the highest to the lowest.
+    height : (n,) array
+    least_rise : (n,) array
+        How far the peak of a basin must be above each pixel for the two to be separate there.
+    shape : (ny, nx)
+        Of the image.
+
+    Returns
+    -------
+    (n,) int array
+        Index of the peak of each pixel.
     """
     rank = np.full(shape, -1, np.int32)
     parent = np.arange(x.size)
@@ -286,7 +321,7 @@ def _flood(x, y, height, least_rise, shape):
             for xx in range(max(0, x[i] - 1), min(shape[1], x[i] + 2)):
                 if rank[yy, xx] >= 0:
                     other = _root(parent, rank[yy, xx])
-                    if height[other] - height[i] < least_rise:
+                    if height[other] - height[i] < least_rise[i]:
                         parent[other] = highest
         parent[i] = highest
         rank[y[i], x[i]] = i

@@ -12,24 +12,27 @@ TABLES = {
     "calexp": "forced_source",
     "dia_source_on_template": "dia_source_on_template",
     "dia_object_on_template": "dia_object_on_template",
+    "template_on_diffim": "template_on_diffim",
 }
 
 
-def check(config: dict) -> None:
+def check(config: dict, objects: bool = False) -> None:
     """Refuse what cannot be measured.
 
     Parameters
     ----------
     config : dict
         Section `forced` of the configuration.
+    objects : bool
+        Whether there are objects.
 
     Raises
     ------
     InputError
-        When there are no positions for calexp to measure.
+        When there is nothing that calexp could measure.
     """
-    if config["positions"] is None and "calexp" in config["variants"]:
-        raise InputError("forced.variants: calexp measures at forced.positions, which is missing")
+    if config["positions"] is None and not objects and "calexp" in config["variants"]:
+        raise InputError("forced.variants: calexp measures objects and forced.positions, which is missing")
 
 
 def visits(available: Sequence[int], wanted: Sequence[int]) -> list[int]:

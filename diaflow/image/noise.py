@@ -71,6 +71,24 @@ class Noise:
         factor = self.covariance_factor if self.psf_covariance_factor is None else self.psf_covariance_factor
         return error * np.sqrt(factor)
 
+    def sum_factor(self, weights: np.ndarray) -> float:
+        """Variance of a weighted sum of pixels, over the one that the variance plane gives when pixels are independent.
+
+        Parameters
+        ----------
+        weights : (k, k) array
+            k no more than 256.
+
+        Returns
+        -------
+        float
+        """
+        if self.covariance_factor <= 1:
+            return self.covariance_factor
+        squares = np.abs(np.fft.rfft2(weights, (N_FREQUENCIES,) * 2)) ** 2
+        squares[:, 1:-1] *= 2  # half of the frequencies is left out
+        return float(self.covariance_factor * (squares * self.power(N_FREQUENCIES)).sum() / squares.sum())
+
     def scaled(self, factor: float) -> "Noise":
         """The noise of an image whose variance was found to be a multiple of what was said of it.
 

@@ -12,7 +12,16 @@ import numpy as np
 from numba import njit
 
 from diaflow.jit import EXACT, FAST
-from diaflow.measure.subpixel import TAPS, add_core, core_of, filter_columns, filter_rows, gaussian_line, shift_weights
+from diaflow.measure.subpixel import (
+    TAPS,
+    add_core,
+    core_of,
+    filter_columns,
+    filter_rows,
+    gaussian_line,
+    move,
+    shift_weights,
+)
 
 MIN_WEIGHT = 0.1  # smallest share of sum(P**2) on usable pixels: less is extrapolation from the wings
 MAX_ITERATIONS = 40  # of a centroid: at S/N 7 one in some hundred needs more than 20
@@ -23,8 +32,18 @@ LANES = 16  # rows of blocks are filled up to a multiple of this, so that vector
 
 
 @njit(inline="always", **EXACT)
-def _row_length(k):
-    """Columns of a block for a stamp of k x k pixels; those beyond it are never used."""
+def row_length(k):
+    """Columns of a block for a stamp; those beyond it are never used.
+
+    Parameters
+    ----------
+    k : int
+        Side of the stamp [pixel].
+
+    Returns
+    -------
+    int
+    """
     return (k + LANES - 1) // LANES * LANES
 
 
@@ -115,10 +134,9 @@ def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data
     """
     ny, nx = image.shape
     k = stamps.shape[1]
-    h, width = k // 2, _row_length(k)
-    wx, wy, slope = np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1)
+    h, width = k // 2, row_length(k)
     padded = np.zeros((k + 2 * TAPS, width + 2 * TAPS))
-    rows, p, core = np.empty((k + 2 * TAPS, width)), np.empty((1, k, width)), np.empty(5)
+    rows, p = np.empty((k + 2 * TAPS, width)), np.empty((1, k, width))
     data, noise, use = np.empty((k, width)), np.empty((k, width)), np.empty((k, width))
     for stamp, n in zip(stamps, order):
         if not (-0.5 <= x[n] < nx - 0.5 and -0.5 <= y[n] < ny - 0.5):
@@ -129,14 +147,7 @@ def psf_flux(image, variance, good, stamps, order, x, y, flux, err, chi2, n_data
         n_data[n] = _cut_out(image, variance, good, ix, iy, data, noise, use)
         if not math.isfinite(stamp[h, h]):
             continue
-        shift_weights(x[n] - ix, wx, slope)
-        shift_weights(y[n] - iy, wy, slope)
-        padded[TAPS : TAPS + k, TAPS : TAPS + k] = stamp
-        filter_rows(padded, wx, rows)
-        filter_columns(rows, wy, p[0])
-        core_of(stamp, core)
-        if core[0] > 0:
-            add_core(core, (h, h), (x[n] - ix, y[n] - iy), (wx, wy), (slope, slope), p)
+        move(stamp, x[n] - ix, y[n] - iy, padded, rows, p)
         flux[n], err[n], chi2[n] = _fit_amplitude(p[0], data, noise, use)
 
 
@@ -205,7 +216,7 @@ def psf_centroid(image, variance, good, stamps, order, sigma, max_shift, x, y, x
     """
     ny, nx = image.shape
     k = stamps.shape[1]
-    h, width = k // 2, _row_length(k)
+    h, width = k // 2, row_length(k)
     wx, wy, sx, sy = (np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1))
     padded = np.zeros((k + 2 * TAPS, width + 2 * TAPS))
     rows, slope_rows = np.empty((k + 2 * TAPS, width)), np.empty((k + 2 * TAPS, width))

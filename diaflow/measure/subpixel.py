@@ -177,6 +177,35 @@ def _lines(centre, sigma, shift, weight, slope, out):
 
 
 @njit(**EXACT)
+def move(stamp, dx, dy, padded, rows, out):
+    """out[0] = a stamp moved by up to half a pixel.
+
+    Parameters
+    ----------
+    stamp : (k, k) array
+        PSF, k odd.
+    dx, dy : float
+        In [-0.5, 0.5] [pixel].
+    padded : (k + 2 TAPS, width + 2 TAPS) array
+        Zeros; the stamp is written into it.
+    rows : (k + 2 TAPS, width) array
+        Overwritten.
+    out : (1, k, width) array
+        width >= k; columns beyond the stamp are to have no use.
+    """
+    k = stamp.shape[0]
+    wx, wy, slope, core = np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(5)
+    shift_weights(dx, wx, slope)
+    shift_weights(dy, wy, slope)
+    padded[TAPS : TAPS + k, TAPS : TAPS + k] = stamp
+    filter_rows(padded, wx, rows)
+    filter_columns(rows, wy, out[0])
+    core_of(stamp, core)
+    if core[0] > 0:
+        add_core(core, (k // 2, k // 2), (dx, dy), (wx, wy), (slope, slope), out)
+
+
+@njit(**EXACT)
 def place(stamp, dx, dy, work, out):
     """out = (P, dP/dx, dP/dy) of a source (dx, dy) away from the centre pixel of a grid.
 

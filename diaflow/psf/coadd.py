@@ -216,8 +216,8 @@ class CoaddPsf:
         Returns
         -------
         fits.BinTableHDU
-            INPUTS: a row for each input, with weight, box, aperture correction, PSF coefficients and WCS header.  Of nested inputs the
-            innermost are listed, once each.
+            INPUTS: a row for each input, with weight, box, aperture correction, PSF coefficients and WCS header.  Of
+            nested inputs the innermost are listed, once each.
         """
         rows = _innermost(self.inputs)
         terms = [row.psf.terms.astype(np.float32).ravel() for row in rows]

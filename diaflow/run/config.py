@@ -7,6 +7,7 @@ the columns of tables that a key may name.
 import copy
 import functools
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -197,7 +198,7 @@ def of_chosen_methods(config: dict) -> dict:
 
 
 def chosen_methods(config: dict) -> dict[str, str]:
-    """The methods that all jobs of a configuration use: of a room from which it may list several, none.
+    """The methods that all jobs of a configuration use: of a room from which it may choose several, none.
 
     Parameters
     ----------
@@ -209,8 +210,10 @@ def chosen_methods(config: dict) -> dict[str, str]:
     dict of str to str
         By room.
     """
-    named = {room: config[section][key] for section, (key, room) in choices(schema()).items()}
-    return {room: name for room, name in named.items() if isinstance(name, str)}
+    named = defaultdict(list)
+    for section, (key, room) in choices(schema()).items():
+        named[room].append(config[section][key])
+    return {room: names[0] for room, names in named.items() if len(names) == 1 and isinstance(names[0], str)}
 
 
 def method_options(config: dict, section: str, name: str | None = None) -> dict:

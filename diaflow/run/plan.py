@@ -11,7 +11,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os.path import exists, islink
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class Plan:
     seeing : str
         What the selection was planned with: "measured" where every visit is, "header" where some are known from
         headers, "none" where all visits are planned because the seeing of some is unknown, "" where none is asked for.
+    deep : dict
+        As `template`, of the deep coadds; empty where no objects are asked for.
+    deep_seeing : str
+        As `seeing`, of the deep coadds.
     """
 
     exposures: np.ndarray
@@ -62,6 +66,8 @@ class Plan:
     template: dict[tuple[int, str, str], list[int]]
     science: list[int]
     seeing: str = ""
+    deep: dict[tuple[int, str, str], list[int]] = field(default_factory=dict)
+    deep_seeing: str = ""
 
     @functools.cached_property
     def usable(self) -> np.ndarray:
@@ -198,6 +204,16 @@ class Plan:
         """(tract, patch) that visits to difference touch."""
         return sorted(self.science_visits)
 
+    @functools.cached_property
+    def deep_bands(self) -> dict[Patch, list[str]]:
+        """Bands of the deep coadds of each (tract, patch) that has any, in alphabetical order."""
+        return _unique(((tract, patch), band) for tract, patch, band in sorted(self.deep))
+
+    @functools.cached_property
+    def template_bands(self) -> dict[Patch, list[str]]:
+        """Bands of the templates of each (tract, patch) that has any, in alphabetical order."""
+        return _unique(((tract, patch), band) for tract, patch, band in sorted(self.template))
+
 
 def make(config: dict, exposures_path: str | Path, summary_path: str | Path = "") -> Plan:
     """Plan a run from a validated configuration.
@@ -224,31 +240,12 @@ def make(config: dict, exposures_path: str | Path, summary_path: str | Path = ""
     exposures = exposures[exposures["imagetype"] != "other"]
     sky = make_skymap(config["skymap"], exposures, methods.load("sky.skymap", config["skymap"]["type"]).tracts)
     overlaps = patch_overlaps(exposures, sky, MARGIN_ARCSEC)
-    fwhm, seeing = _seeing(config["template"], exposures, summary_path)
-    candidates = select.candidates(overlaps, exposures, fwhm)
     science = select.science_visits(exposures[exposures["status"] == "ok"], config["science"])
-    whatever_seeing = config["template"] | dict.fromkeys(select.SEEING_RULES)
-    unseen = select.template_visits(candidates, whatever_seeing, science)
-    selection = unseen
-    if seeing in ("header", "measured"):
-        selection = select.template_visits(candidates, config["template"], science)
-    # Which templates there are must not depend on the seeing: they are the same before and after it is measured.
-    template = dict.fromkeys(template_visits(unseen), []) | template_visits(selection)
-    return Plan(exposures, sky, overlaps, selection, template, science, seeing)
-
-
-def _seeing(config_template: dict, exposures: np.ndarray, summary_path: str | Path) -> tuple[dict[int, float], str]:
-    """PSF FWHM [pixel] of each visit, measured before from headers, and what `Plan.seeing` says of it."""
-    fwhm = select.header_fwhm(exposures)
-    if not select.needs_measured_seeing(config_template):
-        return fwhm, ""
-    measured = {}
-    if exists(summary_path):
-        measured = select.measured_fwhm(tables.read("visit_summary", summary_path))
-    if fwhm.keys() <= measured.keys():
-        return measured, "measured"
-    all_in_headers = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
-    return fwhm | measured, "header" if all_in_headers else "none"
+    selection, template, seeing = select.planned("template", config, exposures, overlaps, summary_path, science)
+    deep, deep_seeing = {}, ""
+    if config["objects"]:
+        _, deep, deep_seeing = select.planned("deep", config, exposures, overlaps, summary_path)
+    return Plan(exposures, sky, overlaps, selection, template, science, seeing, deep, deep_seeing)
 
 
 def exposure_table(config: dict, path: str | Path) -> np.ndarray:
@@ -347,30 +344,14 @@ def ingest_digest(config: dict) -> str:
     return hashlib.sha1(content.encode()).hexdigest()
 
 
-def template_visits(selection: np.ndarray) -> dict[tuple[int, str, str], list[int]]:
-    """Selected visits of every (tract, patch, band) that has one.
-
-    Parameters
-    ----------
-    selection : table "selection"
-
-    Returns
-    -------
-    dict of (tract, patch, band) to list of int
-    """
-    visits = defaultdict(list)
-    rows = selection[selection["selected"]]
-    for tract, patch, band, visit in _tuples(rows, "tract", "patch", "band", "visit"):
-        visits[tract, patch, band].append(visit)
-    return dict(visits)
-
-
-def check_selection(plan: Plan) -> None:
-    """Refuse a plan in which nothing is left to difference or to build a template from.
+def check_selection(plan: Plan, objects: bool = False) -> None:
+    """Refuse a plan in which nothing is left to difference, or to build a template or a deep coadd from.
 
     Parameters
     ----------
     plan : Plan
+    objects : bool
+        Whether deep coadds are asked for.
 
     Raises
     ------
@@ -381,6 +362,8 @@ def check_selection(plan: Plan) -> None:
         raise InputError("config: science: no visit is left to difference")
     if not any(plan.template.values()):
         raise InputError("config: template: no visit is left to build a template from")
+    if objects and not any(plan.deep.values()):
+        raise InputError("config: deep: no visit is left to build a deep coadd from")
 
 
 def _unique(pairs: Iterable[tuple[Hashable, Hashable]]) -> dict:

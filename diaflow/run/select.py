@@ -1,4 +1,4 @@
-"""Selection of visits: which go into the template of a patch, and which are differenced.
+"""Selection of visits: which go into the template or the deep coadd of a patch, and which are differenced.
 
 Rules apply in order (list of visits, dates, guard, seeing, best N or quantile per patch and band), and every candidate
 left out keeps the first reason.  The seeing is measured, or from headers while nothing is measured yet.
@@ -6,6 +6,7 @@ left out keeps the first reason.  The seeing is measured, or from headers while 
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,9 +20,9 @@ CANDIDATE = np.dtype([
 SEEING_RULES = ("fwhm", "seeing", "best", "quantile")
 
 
-def needs_measured_seeing(config_template: dict) -> bool:
+def needs_measured_seeing(config_coadd: dict) -> bool:
     """Whether the selection depends on the seeing, so that it cannot be made before the calexps are."""
-    return any(config_template[rule] is not None for rule in SEEING_RULES)
+    return any(config_coadd[rule] is not None for rule in SEEING_RULES)
 
 
 def header_fwhm(exposures: np.ndarray) -> dict[int, float]:
@@ -64,17 +65,22 @@ def candidates(overlaps: np.ndarray, exposures: np.ndarray, fwhm_by_visit: Mappi
     return np.array(rows, dtype=CANDIDATE)
 
 
-def template_visits(candidates: np.ndarray, config_template: dict, science: Sequence[int] = ()) -> np.ndarray:
-    """Choose the visits of every template.
+def coadd_visits(
+    candidates: np.ndarray, config_coadd: dict, science: Sequence[int] = (), section: str = "template"
+) -> np.ndarray:
+    """Choose the visits of every template, or of every deep coadd.
 
     Parameters
     ----------
     candidates : structured array
         Columns of `CANDIDATE`, one row per tract, patch, band and visit.
-    config_template : dict
-        Section `template` of the configuration: visits, mjd, guard, fwhm, seeing, best, quantile, min_visits.
+    config_coadd : dict
+        Section `template` or `deep` of the configuration: visits, mjd, fwhm, seeing, best, quantile, min_visits, and
+        guard of a template.
     science : sequence of int
         Visits to difference, from which `guard` keeps the template away.
+    section : str
+        Which of the two it is.
 
     Returns
     -------
@@ -85,29 +91,89 @@ def template_visits(candidates: np.ndarray, config_template: dict, science: Sequ
     for name in ("tract", "patch", "band", "visit", "fwhm"):
         table[name] = candidates[name]
     reason = np.full(len(candidates), "", dtype=object)
-    _exclude_visits(reason, candidates, config_template["visits"], "template.visits")
-    _exclude_dates(reason, candidates, config_template["mjd"], "template.mjd")
-    if config_template["guard"] is not None:
+    _exclude_visits(reason, candidates, config_coadd["visits"], f"{section}.visits")
+    _exclude_dates(reason, candidates, config_coadd["mjd"], f"{section}.mjd")
+    if config_coadd.get("guard") is not None:
         _exclude(
-            reason, _near_science(candidates, science, config_template["guard"]), "within template.guard of science"
+            reason, _near_science(candidates, science, config_coadd["guard"]), f"within {section}.guard of science"
         )
-    if needs_measured_seeing(config_template):
+    if needs_measured_seeing(config_coadd):
         _exclude(reason, ~np.isfinite(candidates["fwhm"]), "seeing unknown")
     for rule, unit in (("fwhm", "pixels"), ("seeing", "arcsec")):
-        if config_template[rule] is not None:
-            low, high = config_template[rule]
+        if config_coadd[rule] is not None:
+            low, high = config_coadd[rule]
             outside = (candidates[rule] < low) | (candidates[rule] > high)
-            _exclude(reason, outside, f"seeing outside template.{rule} {low:g} to {high:g} {unit}")
-    if config_template["best"] is not None:
+            _exclude(reason, outside, f"seeing outside {section}.{rule} {low:g} to {high:g} {unit}")
+    if config_coadd["best"] is not None:
         rank, _ = _rank(candidates, reason == "")
-        _exclude(reason, rank >= config_template["best"], f"not among the best {config_template['best']} in seeing")
-    if config_template["quantile"] is not None:
-        low, high = config_template["quantile"]
-        beyond = _outside_quantile(*_rank(candidates, reason == ""), low, high, config_template["min_visits"])
-        _exclude(reason, beyond, f"seeing outside template.quantile {low:g} to {high:g}")
+        _exclude(reason, rank >= config_coadd["best"], f"not among the best {config_coadd['best']} in seeing")
+    if config_coadd["quantile"] is not None:
+        low, high = config_coadd["quantile"]
+        beyond = _outside_quantile(*_rank(candidates, reason == ""), low, high, config_coadd["min_visits"])
+        _exclude(reason, beyond, f"seeing outside {section}.quantile {low:g} to {high:g}")
     table["reason"] = reason
     table["selected"] = reason == ""
     return table
+
+
+def planned(
+    section: str,
+    config: dict,
+    exposures: np.ndarray,
+    overlaps: np.ndarray,
+    summary_path: str | Path,
+    science: Sequence[int] = (),
+) -> tuple[np.ndarray, dict[tuple[int, str, str], list[int]], str]:
+    """Visits of every template, or of every deep coadd, as far as they are known before the run.
+
+    Parameters
+    ----------
+    section : str
+        "template" or "deep".
+    config : dict
+        The whole configuration.
+    exposures, overlaps : tables "exposure" and "overlap"
+    summary_path : path
+        Table "visit_summary" of an earlier run, which need not exist.
+    science : sequence of int
+        Visits to difference, from which `guard` keeps a template away.
+
+    Returns
+    -------
+    selection : table "selection"
+    visits : dict of (tract, patch, band) to list of int
+        The key of every coadd that has a visit by list and date; empty where the seeing excludes all.
+    seeing : str
+        What the selection was planned with, see `diaflow.run.plan.Plan`.
+    """
+    fwhm, seeing = _seeing(config[section], exposures, summary_path)
+    rows = candidates(overlaps, exposures, fwhm)
+    whatever_seeing = config[section] | dict.fromkeys(SEEING_RULES)
+    unseen = coadd_visits(rows, whatever_seeing, science, section)
+    selection = unseen
+    if seeing in ("header", "measured"):
+        selection = coadd_visits(rows, config[section], science, section)
+    # Which coadds there are must not depend on the seeing: they are the same before and after it is measured.
+    return selection, dict.fromkeys(selected(unseen), []) | selected(selection), seeing
+
+
+def selected(selection: np.ndarray) -> dict[tuple[int, str, str], list[int]]:
+    """Selected visits of every (tract, patch, band) that has one.
+
+    Parameters
+    ----------
+    selection : table "selection"
+
+    Returns
+    -------
+    dict of (tract, patch, band) to list of int
+    """
+    visits: dict[tuple[int, str, str], list[int]] = {}
+    rows = selection[selection["selected"]]
+    columns = (rows[name].tolist() for name in ("tract", "patch", "band", "visit"))
+    for tract, patch, band, visit in zip(*columns):
+        visits.setdefault((tract, patch, band), []).append(visit)
+    return visits
 
 
 def science_visits(exposures: np.ndarray, config_science: dict) -> list[int]:
@@ -145,6 +211,18 @@ def reference_visits(bands: dict[int, str], exptimes: dict[int, float]) -> dict[
         leader = leaders[band]
         reference[visit] = leader if visit != leader else (ranked[0] if visit != ranked[0] else None)
     return reference
+
+
+def _seeing(config_coadd: dict, exposures: np.ndarray, summary_path: str | Path) -> tuple[dict[int, float], str]:
+    """PSF FWHM [pixel] of each visit, measured before from headers, and what `planned` says of it."""
+    fwhm = header_fwhm(exposures)
+    if not needs_measured_seeing(config_coadd):
+        return fwhm, ""
+    measured = measured_fwhm(tables.read("visit_summary", summary_path)) if Path(summary_path).is_file() else {}
+    if fwhm.keys() <= measured.keys():
+        return measured, "measured"
+    all_in_headers = all(np.isfinite(fwhm[visit]) for visit in fwhm.keys() - measured.keys())
+    return fwhm | measured, "header" if all_in_headers else "none"
 
 
 def _exclude(reason: np.ndarray, out: np.ndarray, why: str) -> None:

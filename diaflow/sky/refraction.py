@@ -250,30 +250,32 @@ class Subbands:
         return (total - total[self.middle])[:, None] * one_up
 
 
-def check(config_template: dict, bands: Iterable[str]) -> None:
+def check(config_coadd: dict, bands: Iterable[str], section: str = "template") -> None:
     """Refuse a configuration that asks for method dcr without saying where and in which bands.
 
     Parameters
     ----------
-    config_template : dict
-        Section `template`.
+    config_coadd : dict
+        Section `template` or `deep`.
     bands : iterable of str
         Bands of the run.
+    section : str
+        Which of the two it is.
 
     Raises
     ------
     InputError
         The message names the key.
     """
-    if config_template["method"] != "dcr":
+    if config_coadd["method"] != "dcr":
         return
-    settings = config_template["dcr"]
+    settings = config_coadd["dcr"]
     for name in ("latitude", "longitude"):
         if settings[name] is None:
-            raise InputError(f"config: template.dcr.{name}: method dcr needs the position of the observatory")
+            raise InputError(f"config: {section}.dcr.{name}: method dcr needs the position of the observatory")
     missing = sorted(set(bands) - set(settings["bands"]))
     if missing:
-        raise InputError(f"config: template.dcr.bands: no wavelengths of band {', '.join(missing)}")
+        raise InputError(f"config: {section}.dcr.bands: no wavelengths of band {', '.join(missing)}")
     for band, (low, high) in settings["bands"].items():
         if low >= high:
-            raise InputError(f"config: template.dcr.bands.{band}: {low:g} to {high:g} nm is no band")
+            raise InputError(f"config: {section}.dcr.bands.{band}: {low:g} to {high:g} nm is no band")

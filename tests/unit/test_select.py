@@ -40,14 +40,14 @@ def exposures(visits, mjd, status="ok", **columns):
 
 
 def test_everything_is_selected_by_default_even_with_unknown_seeing():
-    table = select.template_visits(FIVE, template())
+    table = select.coadd_visits(FIVE, template())
     assert chosen(table) == [1, 2, 3, 4, 5]
     assert set(table["reason"]) == {""}
     assert table.dtype == tables.empty("selection").dtype
 
 
 def test_best_takes_the_sharpest_with_ties_by_visit():
-    table = select.template_visits(FIVE[::-1], template(best=1))
+    table = select.coadd_visits(FIVE[::-1], template(best=1))
     assert chosen(table) == [2]
     reasons = dict(zip(table["visit"].tolist(), table["reason"]))
     assert reasons[3] == "seeing unknown"
@@ -59,7 +59,7 @@ def test_best_counts_in_each_patch_and_band():
         ("0_0", "g", 1, 59000, 4.0), ("0_0", "g", 2, 59000, 3.0), ("0_0", "r", 3, 59000, 9.0),
         ("1_0", "g", 1, 59000, 4.0),
     )  # fmt: skip
-    found = select.template_visits(table, template(best=1))
+    found = select.coadd_visits(table, template(best=1))
     assert list(zip(found["patch"][found["selected"]], found["band"][found["selected"]], chosen(found))) == [
         ("0_0", "g", 2), ("0_0", "r", 3), ("1_0", "g", 1),
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_best_counts_in_each_patch_and_band():
 
 def test_rules_apply_in_order_and_the_first_reason_stays():
     """Best is taken among what visits, dates and seeing leave."""
-    table = select.template_visits(FIVE, template(visits=[1, 2, 3, 5], mjd=[59005, 59045], fwhm=[2.0, 6.0], best=1))
+    table = select.coadd_visits(FIVE, template(visits=[1, 2, 3, 5], mjd=[59005, 59045], fwhm=[2.0, 6.0], best=1))
     assert chosen(table) == [2]
     assert table["reason"].tolist() == [
         "outside template.mjd 59005 to 59045", "", "seeing unknown", "not in template.visits",
@@ -76,34 +76,34 @@ def test_rules_apply_in_order_and_the_first_reason_stays():
 
 
 def test_windows_include_their_ends():
-    assert chosen(select.template_visits(FIVE, template(mjd=[59010.5, 59030.5]))) == [2, 3, 4]
-    assert chosen(select.template_visits(FIVE, template(fwhm=[3.0, 4.0]))) == [1, 2, 4]
+    assert chosen(select.coadd_visits(FIVE, template(mjd=[59010.5, 59030.5]))) == [2, 3, 4]
+    assert chosen(select.coadd_visits(FIVE, template(fwhm=[3.0, 4.0]))) == [1, 2, 4]
 
 
 def test_every_rejected_candidate_has_a_reason():
-    table = select.template_visits(FIVE, template(fwhm=[3.5, 4.5]))
+    table = select.coadd_visits(FIVE, template(fwhm=[3.5, 4.5]))
     assert np.all((table["reason"] == "") == table["selected"])
     assert table["reason"][4] == "seeing outside template.fwhm 3.5 to 4.5 pixels"
 
 
 def test_unknown_dates_are_outside_any_window():
-    table = select.template_visits(rows(("0_0", "r", 1, np.nan, 3.0)), template(mjd=[50000, 70000]))
+    table = select.coadd_visits(rows(("0_0", "r", 1, np.nan, 3.0)), template(mjd=[50000, 70000]))
     assert not table["selected"][0]
 
 
 def test_no_candidates_give_an_empty_selection():
-    assert len(select.template_visits(FIVE[:0], template(best=3, visits=[4]))) == 0
+    assert len(select.coadd_visits(FIVE[:0], template(best=3, visits=[4]))) == 0
 
 
 def test_result_does_not_depend_on_the_order_of_candidates():
     order = np.random.default_rng(2).permutation(5)
-    one, two = (select.template_visits(table, template(best=2)) for table in (FIVE, FIVE[order]))
+    one, two = (select.coadd_visits(table, template(best=2)) for table in (FIVE, FIVE[order]))
     assert sorted(chosen(one)) == sorted(chosen(two)) == [2, 4]
 
 
 def test_visits_that_do_not_exist_are_named_in_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
-        select.template_visits(FIVE, template(visits=[1, 77]))
+        select.coadd_visits(FIVE, template(visits=[1, 77]))
     assert "template.visits: no usable image of visit 77" in caplog.text
 
 
@@ -130,7 +130,7 @@ def test_candidates_have_one_row_per_visit_and_patch():
     assert table["fwhm"][[1, 2]].tolist() == [3.5, 3.5]
     assert np.all(np.isnan(table["fwhm"][[0, 3]]))
     np.testing.assert_allclose(table["seeing"][[1, 2]], 0.7, rtol=1e-6)
-    assert chosen(select.template_visits(table, template(best=1))) == [7, 7]
+    assert chosen(select.coadd_visits(table, template(best=1))) == [7, 7]
 
 
 def test_a_failed_detector_does_not_hide_the_date_of_its_visit():
@@ -184,7 +184,7 @@ def test_science_windows_apply():
 
 
 def test_seeing_window_is_in_arcsec():
-    table = select.template_visits(FIVE, template(seeing=[1.4, 2.1]))
+    table = select.coadd_visits(FIVE, template(seeing=[1.4, 2.1]))
     assert chosen(table) == [1, 2, 4]
     assert table["reason"][4] == "seeing outside template.seeing 1.4 to 2.1 arcsec"
 
@@ -203,13 +203,13 @@ def test_seeing_window_is_in_arcsec():
 def test_quantiles_follow_the_rule_of_lsst(n, quantile, min_visits, wanted):
     """lower = min(round(q_min n), max(0, n - n_min)), upper = max(round(q_max n), n_min)."""
     table = rows(*(("0_0", "r", 100 + k, 59000.0 + k, 3 + 0.1 * k) for k in range(n)))
-    found = select.template_visits(table[::-1], template(quantile=quantile, min_visits=min_visits))
+    found = select.coadd_visits(table[::-1], template(quantile=quantile, min_visits=min_visits))
     assert sorted(chosen(found)) == [100 + k for k in wanted]
 
 
 def test_quantile_counts_only_what_other_rules_leave():
     table = rows(*(("0_0", "r", k, 59000.0 + k, 3 + 0.1 * k) for k in range(9)))
-    found = select.template_visits(table, template(mjd=[59003, 59008], quantile=[0, 0.5], min_visits=1))
+    found = select.coadd_visits(table, template(mjd=[59003, 59008], quantile=[0, 0.5], min_visits=1))
     assert chosen(found) == [3, 4, 5]
 
 
@@ -218,8 +218,8 @@ def test_guard_keeps_science_visits_and_their_neighbours_out():
         ("0_0", "r", 1, 59000.0, 4.0), ("0_0", "r", 2, 59010.0, 3.0), ("0_0", "r", 3, 59014.0, 3.0),
         ("0_0", "r", 4, 59021.0, 3.0), ("0_0", "g", 5, 59010.1, 3.0), ("1_0", "r", 6, 59010.2, 3.0),
     )  # fmt: skip
-    assert chosen(select.template_visits(table, template(guard=10), [2])) == [4, 5, 6], "other bands and patches may"
-    assert chosen(select.template_visits(table, template(guard=0), [2, 4])) == [1, 3, 5, 6]
-    assert chosen(select.template_visits(table, template(), [2])) == [1, 2, 3, 4, 5, 6], "flagged only, without a guard"
-    reasons = select.template_visits(table, template(guard=5), [2])["reason"]
+    assert chosen(select.coadd_visits(table, template(guard=10), [2])) == [4, 5, 6], "other bands and patches may"
+    assert chosen(select.coadd_visits(table, template(guard=0), [2, 4])) == [1, 3, 5, 6]
+    assert chosen(select.coadd_visits(table, template(), [2])) == [1, 2, 3, 4, 5, 6], "flagged only, without a guard"
+    reasons = select.coadd_visits(table, template(guard=5), [2])["reason"]
     assert reasons.tolist() == ["", *["within template.guard of science"] * 2, "", "", ""]

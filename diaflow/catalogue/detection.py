@@ -1,0 +1,188 @@
+"""Detection on the coadd of one band: the pixels that are above the noise, and the peaks among them.
+
+The noise is first compared with what the sky shows.  What is above the threshold on the map of the matched filter
+belongs to a source.  That filter is as broad as the PSF and makes one peak of two stars that are 1.25 FWHM apart;
+peaks are therefore looked for on a map of half the width, where each has to rise above its saddle to a higher one by
+what a point source at the threshold has there.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+from diaflow.detect import footprints
+from diaflow.errors import BadData, Kind
+from diaflow.image.exposure import Exposure
+from diaflow.image.planes import pixels_where
+from diaflow.jit import EXACT
+from diaflow.measure.matchedfilter import smooth_snr
+from diaflow.pixels.growth import core_radius
+from diaflow.psf.stampfield import moments_sigma, resized
+from diaflow.subtract import noise
+
+THRESHOLD = 5.0  # least S/N of a point source, as of LSST's detectCoaddSources
+SHARPENING = 4  # power of the PSF that peaks are filtered with: that of a Gaussian is half as wide
+# Least rise of a peak over its saddle, in parts of the saddle: the pattern that a PSF has in its wings, chosen.
+LEAST_CONTRAST = 0.02
+GRID = 3  # places along each axis where the PSF of a coadd is looked up
+SATURATED = 1e6  # height of saturated pixels, above all others: what is left of a core has no peaks
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What is seen in one band.
+
+    Attributes
+    ----------
+    snr : (ny, nx) float32 array
+        S/N of a point source at every pixel.
+    above : (ny, nx) bool array
+        Pixels beyond the threshold.
+    x, y : (n,) float arrays
+        Peaks, in the order of their y and x [pixel].
+    sigma : float
+        Radius of the PSF [pixel].
+    """
+
+    snr: np.ndarray
+    above: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    sigma: float
+
+
+def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
+    """The exposure with the noise that its sky has.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    stamp : (k, k) array
+        PSF.
+
+    Returns
+    -------
+    Exposure
+        Its `noise` is scaled by the variance of PSF-weighted sums over sky, which are apertures of the best weights,
+        over what it said of them; as it was where there is too little sky.
+    """
+    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
+    if not np.isfinite(error):
+        return exposure
+    told = float(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
+    return replace(exposure, noise=exposure.noise.scaled(factor / told))
+
+
+def typical_stamp(exposure: Exposure) -> np.ndarray:
+    """The PSF that most of an exposure has.
+
+    Parameters
+    ----------
+    exposure : Exposure
+
+    Returns
+    -------
+    (k, k) array
+        Mean over the places of a grid where the PSF is known.
+
+    Raises
+    ------
+    BadData
+        When it is known nowhere.
+    """
+    ny, nx = exposure.shape
+    x, y = (grid.ravel() for grid in np.meshgrid(*((np.arange(GRID) + 0.5) / GRID * n - 0.5 for n in (nx, ny))))
+    stamps = exposure.psf(x, y)
+    stamps = stamps[np.isfinite(stamps).all((1, 2))]
+    if not len(stamps):
+        raise BadData("the PSF of the coadd is known nowhere", Kind.PSF)
+    return stamps.mean(0)
+
+
+def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
+    """Sources of one coadd.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With the noise of `checked`.
+    stamp : (k, k) array
+        PSF.
+
+    Returns
+    -------
+    Detections
+    """
+    bad = exposure.flagged("NO_DATA")
+    variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
+    snr = smooth_snr(exposure.image, variance, bad, stamp)
+    above = snr > THRESHOLD
+    sharp = _sharp_kernel(stamp)
+    y, x = pixels_where(above)
+    height = np.empty(len(x))
+    _filtered(exposure.image, variance, bad, sharp, x, y, height)
+    saturated = exposure.flagged("SAT")[y, x]
+    height[saturated] = SATURATED + snr[y[saturated], x[saturated]] / SATURATED
+    order = np.argsort(-height, kind="stable")
+    x, y, height = x[order], y[order], height[order]
+    least = np.maximum(THRESHOLD * _response(sharp, stamp), LEAST_CONTRAST * height)
+    peak = np.flatnonzero(footprints.flood(x, y, height, least, snr.shape) == np.arange(len(x)))
+    peak = peak[np.lexsort((x[peak], y[peak]))]
+    place = _summits(exposure.image, variance, bad, sharp, x[peak], y[peak])
+    return Detections(snr, above, *place, moments_sigma(stamp))
+
+
+def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:
+    """The PSF to the power of `SHARPENING`, of unit sum, cut to its core."""
+    kernel = np.maximum(stamp, 0) ** SHARPENING
+    kernel = resized(kernel, 2 * core_radius(kernel) + 3)
+    return np.ascontiguousarray(kernel / kernel.sum())
+
+
+def _response(kernel: np.ndarray, stamp: np.ndarray) -> float:
+    """S/N of a point source through a kernel over that through the PSF itself."""
+    same = resized(stamp, kernel.shape[0])
+    return float((kernel * same).sum() / np.sqrt((kernel**2).sum() * (stamp**2).sum()))
+
+
+def _summits(image, variance, bad, kernel, x, y):
+    """Where parabolas through peaks of the filtered image and the pixels beside them are highest."""
+    beside = np.empty((5, len(x)))
+    for row, (dx, dy) in zip(beside, ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))):
+        nx, ny = np.clip(x + dx, 0, image.shape[1] - 1), np.clip(y + dy, 0, image.shape[0] - 1)
+        _filtered(image, variance, bad, kernel, nx, ny, row)
+    middle, left, right, below, up = beside
+
+    def offset(before, after):
+        bend = 2 * middle - before - after
+        return np.where(bend > 0, np.clip((after - before) / (2 * np.where(bend > 0, bend, 1)), -0.5, 0.5), 0)
+
+    return x + offset(left, right), y + offset(below, up)
+
+
+@njit(**EXACT)
+def _filtered(image, variance, bad, kernel, x, y, out):
+    """S/N through a kernel at some pixels; 0 where no pixel counts.
+
+    Parameters
+    ----------
+    image, variance : (ny, nx) arrays
+    bad : (ny, nx) bool array
+        Pixels that do not count.
+    kernel : (k, k) array
+    x, y : (n,) int arrays
+    out : (n,) array
+        Set.
+    """
+    ny, nx = image.shape
+    h = kernel.shape[0] // 2
+    for n in range(x.size):
+        signal, power = 0.0, 0.0
+        for j in range(max(0, h - y[n]), min(2 * h + 1, ny - y[n] + h)):
+            for i in range(max(0, h - x[n]), min(2 * h + 1, nx - x[n] + h)):
+                row, column = y[n] - h + j, x[n] - h + i
+                if not bad[row, column]:
+                    signal += kernel[j, i] * image[row, column]
+                    power += kernel[j, i] * kernel[j, i] * variance[row, column]
+        out[n] = signal / np.sqrt(power) if power > 0 else 0.0

@@ -1,0 +1,193 @@
+"""The sources of a coadd and their pixels: each one on an image from which all others have been taken out.
+
+`Scene.rest` is the coadd without the deblended pixels of any source, so that footprints are empty in it.  A loop over
+sources puts the pixels of one back (`put_back`), measures it, and takes them out again: a source is never seen with the
+light of a neighbour that deblending gave to that one.  Beyond all footprints the pixels are those of the coadd.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numba import njit
+
+from diaflow.catalogue.blends import Blends
+from diaflow.image.exposure import Exposure
+from diaflow.jit import EXACT
+from diaflow.measure import photometry
+from diaflow.psf.stampfield import moments_sigma
+from diaflow.sky.wcs import central_pixel_scale
+
+BATCH = 2000  # PSF stamps that are evaluated together
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One band of a patch with its sources.
+
+    Attributes
+    ----------
+    exposure : Exposure
+        The coadd, with its PSF [nJy].
+    blends : Blends
+        n sources.
+    """
+
+    exposure: Exposure
+    blends: Blends
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """(n,) positions [pixel]."""
+        return np.ascontiguousarray(self.blends.x, float)
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """(n,) positions [pixel]."""
+        return np.ascontiguousarray(self.blends.y, float)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """(n,) sources from below upwards: neighbours find their pixels in the processor's cache."""
+        return np.argsort(self.y, kind="stable")
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """(ny, nx) float32 pixels of the coadd."""
+        return photometry.as_pixels(self.exposure.image)
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        """(ny, nx) float32 variance plane."""
+        return photometry.as_pixels(self.exposure.variance)
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """(ny, nx) bool, pixels that count in fits."""
+        variance = self.variance
+        known = np.isfinite(self.image) & (variance > 0) & np.isfinite(variance)
+        return known & ~self.exposure.flagged(*photometry.UNUSABLE)
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """(ny, nx) float32 coadd without the pixels of the leaves; loops change it and restore it."""
+        rest = self.image.copy()
+        take_out(rest, *self.pixels, np.asarray(self.blends.n_child) == 0)
+        return rest
+
+    @cached_property
+    def pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes, offsets and pixels of the sources, as `put_back` takes them."""
+        blends = self.blends
+        boxes, offsets = (np.ascontiguousarray(a, np.int64) for a in (blends.boxes, blends.offsets))
+        return boxes, offsets, photometry.as_pixels(blends.pixels)
+
+    @cached_property
+    def stamps(self) -> np.ndarray:
+        """(n, k, k) float32 PSFs of unit sum at the sources; NaN where it is not known."""
+        n = len(self.x)
+        parts = [self.exposure.psf(self.x[i : i + BATCH], self.y[i : i + BATCH]) for i in range(0, n, BATCH)]
+        size = max((part.shape[-1] for part in parts), default=1)
+        stamps = np.full((n, size, size), np.nan, np.float32)
+        for number, part in enumerate(parts):
+            cut = (size - part.shape[-1]) // 2
+            inner = slice(cut, cut + part.shape[-1])
+            rows = slice(number * BATCH, number * BATCH + len(part))
+            stamps[rows] = np.where(np.isfinite(part).all((1, 2))[:, None, None], 0, np.nan)
+            stamps[rows, inner, inner] = part
+        return stamps
+
+    @cached_property
+    def psf_sigma(self) -> float:
+        """Radius of the median PSF [pixel]; NaN where no source has one."""
+        known = self.stamps[np.isfinite(self.stamps[:, 0, 0])]
+        return moments_sigma(np.median(known[:: 1 + len(known) // BATCH], axis=0)) if len(known) else float("nan")
+
+    @cached_property
+    def pixel_scale(self) -> float:
+        """[arcsec]."""
+        return central_pixel_scale(self.exposure.wcs, self.exposure.shape)
+
+
+@njit(**EXACT)
+def put_back(rest, boxes, offsets, pixels, n, saved):
+    """Add the pixels of a source to an image.
+
+    Parameters
+    ----------
+    rest : (ny, nx) float32 array
+    boxes, offsets, pixels : arrays
+        `Scene.pixels`.
+    n : int
+        The source.
+    saved : float32 array
+        Set to what the pixels were before; as long as the box of the source at least.
+    """
+    x0, y0, x1, y1 = boxes[n]
+    at = 0
+    for j in range(y0, y1 + 1):
+        for i in range(x0, x1 + 1):
+            saved[at] = rest[j, i]
+            rest[j, i] += pixels[offsets[n] + at]
+            at += 1
+
+
+@njit(**EXACT)
+def take_away(rest, boxes, n, saved):
+    """Undo `put_back`.
+
+    Parameters
+    ----------
+    rest : (ny, nx) float32 array
+    boxes : (n, 4) array
+    n : int
+        The source.
+    saved : float32 array
+        As `put_back` has set it.
+    """
+    x0, y0, x1, y1 = boxes[n]
+    at = 0
+    for j in range(y0, y1 + 1):
+        for i in range(x0, x1 + 1):
+            rest[j, i] = saved[at]
+            at += 1
+
+
+@njit(**EXACT)
+def room(offsets):
+    """Space for the pixels of any source.
+
+    Parameters
+    ----------
+    offsets : (n + 1,) array
+
+    Returns
+    -------
+    float32 array
+    """
+    longest = 1
+    for n in range(len(offsets) - 1):
+        longest = max(longest, offsets[n + 1] - offsets[n])
+    return np.empty(longest, np.float32)
+
+
+@njit(**EXACT)
+def take_out(image, boxes, offsets, pixels, chosen):
+    """Subtract the pixels of sources from an image.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    boxes, offsets, pixels : arrays
+        `Scene.pixels`.
+    chosen : (n,) bool array
+        Which sources.
+    """
+    for n in range(len(boxes)):
+        if chosen[n]:
+            x0, y0, x1, y1 = boxes[n]
+            at = offsets[n]
+            for j in range(y0, y1 + 1):
+                for i in range(x0, x1 + 1):
+                    image[j, i] -= pixels[at]
+                    at += 1

@@ -1,0 +1,145 @@
+"""One list of peaks from those of all bands, and the footprints they lie in (LSST's mergeDetections, pipe_tasks).
+
+Bands come in the order of a priority list.  A peak of a later band is that of an earlier one where both are at one
+place, is new where it is far from all, and tells nothing in between.  The footprints of all bands together, grown by
+what a source has beyond the threshold, fall into connected pieces, each of which is the parent of its peaks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from diaflow.catalogue.detection import Detections
+from diaflow.detect import footprints
+from diaflow.psf.stampfield import FWHM_PER_SIGMA
+
+# Least distance of a new peak from those of earlier bands, and largest one of the same peak [arcsec]: LSST's; no new
+# peak is closer than the PSF can tell apart, either.
+NEW_PEAK, SAME_PEAK = 1.0, 0.3
+GROWTH = 2.4  # by which footprints are grown [sigma of the broadest PSF]: LSST's nSigmaToGrow
+# Of a family, peaks of a rank below the first stay, those seen in so many bands, and those of a rank below the second
+# that is also among this part of the family (LSST's cullPeaks).
+SUFFICIENT_RANK, SUFFICIENT_BANDS, CONSIDERED_RANK, CONSIDERED_PART = 20, 2, 30, 0.7
+# The first band of the priority list tells the place of an object, unless its S/N is below the first number there and
+# that of another band is larger by more than the second (LSST's mergeMeasurements).
+FAINT, BETTER = 10.0, 3.0
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The peaks of a patch, in the order of their families.
+
+    Attributes
+    ----------
+    x, y : (n,) float arrays
+        Place in the reference band [pixel].
+    family : (n,) int array
+        Number of the footprint, from 1.
+    seen : (n, n_bands) bool array
+        Which bands have the peak.
+    snr : (n, n_bands) float array
+        S/N of a point source there.
+    reference : (n,) int array
+        Index of the band that tells the place.
+    footprint : (ny, nx) int32 array
+        Number of the footprint at every pixel, 0 for none.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    family: np.ndarray
+    seen: np.ndarray
+    snr: np.ndarray
+    reference: np.ndarray
+    footprint: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def merge(detections: Sequence[Detections], pixel_scale: float) -> Peaks:
+    """The peaks of all bands as one list.
+
+    Parameters
+    ----------
+    detections : sequence of Detections
+        On one grid, in the order of the priority list.
+    pixel_scale : float
+        [arcsec]
+
+    Returns
+    -------
+    Peaks
+        Sorted by family, and in it by the largest S/N of all bands, from the highest.
+    """
+    sigma = max(found.sigma for found in detections)
+    x, y, seen = _places(detections, SAME_PEAK / pixel_scale, max(NEW_PEAK / pixel_scale, FWHM_PER_SIGMA * sigma))
+    footprint = _footprints(detections, GROWTH * sigma)
+    column, row = _pixels(x, y, footprint.shape)
+    snr = np.stack([found.snr[row, column] for found in detections], axis=1)
+    reference = _reference(seen, snr)
+    own = np.arange(len(reference)), reference
+    family = footprint[row, column]
+    order = np.lexsort((x[own], y[own], -snr.max(axis=1, initial=0), family))
+    order = order[_stays(family[order], seen[order])]
+    own = order, reference[order]
+    return Peaks(x[own], y[own], family[order], seen[order], snr[order], reference[order], footprint)
+
+
+def _places(detections: Sequence[Detections], same: float, new: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places of peaks in every band, (n, n_bands) each, those of the first band that has a peak where one has it not;
+    and which bands have it."""
+    n_bands = len(detections)
+    x, y, seen = np.empty((0, n_bands)), np.empty((0, n_bands)), np.empty((0, n_bands), bool)
+    for band, found in enumerate(detections):
+        places = np.column_stack([found.x, found.y])
+        first = seen.argmax(axis=1)
+        rows = np.arange(len(x))
+        tree = cKDTree(np.column_stack([x[rows, first], y[rows, first]]))
+        distance, nearest = tree.query(places) if len(rows) else (np.full(len(places), np.inf), None)
+        if nearest is not None:
+            known = np.flatnonzero(distance < same)
+            x[nearest[known], band], y[nearest[known], band] = places[known].T
+            seen[nearest[known], band] = True
+        added = places[distance > new]
+        of_band = np.zeros((len(added), n_bands), bool)
+        of_band[:, band] = True
+        x = np.vstack([x, np.repeat(added[:, :1], n_bands, axis=1)])
+        y = np.vstack([y, np.repeat(added[:, 1:], n_bands, axis=1)])
+        seen = np.vstack([seen, of_band])
+    return x, y, seen
+
+
+def _footprints(detections: Sequence[Detections], radius: float) -> np.ndarray:
+    """Numbers of the connected pieces of what any band has above its threshold, grown by a radius."""
+    above = np.logical_or.reduce([found.above for found in detections])
+    return ndimage.label(footprints.grown(above, radius), np.ones((3, 3)), np.int32)[0]
+
+
+def _reference(seen: np.ndarray, snr: np.ndarray) -> np.ndarray:
+    """Index (n,) of the band that tells the place of each peak."""
+    first = seen.argmax(axis=1)
+    rows = np.arange(len(seen))
+    best = np.where(seen, snr, -np.inf).argmax(axis=1)
+    better = (snr[rows, first] < FAINT) & (snr[rows, best] > snr[rows, first] + BETTER)
+    return np.where(better, best, first)
+
+
+def _stays(family: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Which peaks are no chaff of large families; peaks are sorted by family and rank.
+
+    Where all peaks are of one band, that is enough bands.
+    """
+    _, first, which, size = np.unique(family, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.arange(len(family)) - first[which]
+    enough = seen.sum(axis=1) >= min(SUFFICIENT_BANDS, seen.any(axis=0).sum())
+    considered = (rank < CONSIDERED_RANK) & (rank < CONSIDERED_PART * size[which])
+    return (rank < SUFFICIENT_RANK) | enough | considered
+
+
+def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of places of every band, in the first column of bands."""
+    return tuple(np.floor(p[:, 0] + 0.5).astype(int).clip(0, n - 1) for p, n in ((x, shape[1]), (y, shape[0])))
