@@ -4,6 +4,7 @@
 rule picture:
     input:
         coadds=tract_coadds,
+        objects=tract_objects,
     output:
         directory(product("pictures/{kind}/{tract}")),
     log:
@@ -48,6 +49,7 @@ if SIMULATED:
             objects=f"{SURVEY}/truth_object.parquet",
             fluxes=f"{SURVEY}/truth_flux.parquet",
             truth_images=f"{SURVEY}/truth_image.parquet",
+            catalogue=[product(f"tables/{name}.parquet") for name in EXTRA_TABLES if config["objects"]],
         output:
             figures=product("validation.json"),
             text=product("validation.txt"),

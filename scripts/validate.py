@@ -8,13 +8,15 @@ from diaflow.run import job
 from diaflow.store import files
 from diaflow.validate import scorecard, scores
 from diaflow.validate.comparison import Comparison
+from diaflow.validate.static_sky import StaticSky
 
 
 def main(snakemake):
     truth = snakemake.input.objects, snakemake.input.fluxes, snakemake.input.truth_images
     threshold, radius = snakemake.params.threshold, snakemake.params.radius
     run = Comparison.read(*truth, Path(snakemake.output.figures).parent, threshold)
-    figures, card = scores.validate(run), scorecard.score(run, threshold, radius)
+    sky = StaticSky.read(run.objects, run.products) if snakemake.input.catalogue else None
+    figures, card = scores.validate(run), scorecard.score(run, threshold, radius, sky)
     files.write_text(scores.text(figures) + card.text(), snakemake.output.text)
     files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
     files.write_text(json.dumps(card.as_dict(), indent=1) + "\n", snakemake.output.scores)

@@ -46,7 +46,7 @@ def bands_shown(bands: Sequence[str]) -> list[str]:
 
 
 def write_tract(
-    coadds: Mapping[str, Mapping[str, Path]], folder: str | Path, detections: Mapping[str, np.ndarray] | None = None
+    coadds: Mapping[str, Mapping[str, Path]], folder: str | Path, detections: Mapping[str, np.ndarray] = {}
 ) -> None:
     """Write the pictures of a tract.
 
@@ -57,7 +57,8 @@ def write_tract(
     folder : path
         Gets {patch}.jpg and tract.jpg, at most `LARGEST` pixels a side.
     detections : dict of structured arrays
-        By patch: ra, dec [deg], parentObjectId and detect_isPrimary; those that are primary are ringed.
+        By patch: ra, dec [deg], parentObjectId and detect_isPrimary; those that are primary are ringed, children of
+        blends in another colour.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def write_tract(
         known = next(file for file in own if file)
         planes = np.stack([_plane(file, "IMAGE", known.shape) for file in own])
         saturated = np.any([(_plane(file, "MASK", known.shape) & bits("SAT")) != 0 for file in own], axis=0)
-        rings = _rings(detections[patch], known) if detections else []
+        rings = _rings(detections[patch], known) if patch in detections else []
         mosaic.add(planes, saturated, known)
         marks += [(*mosaic.places(x, y, known), colour) for x, y, colour in rings]
         factor = _factor(known.shape)

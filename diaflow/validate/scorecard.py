@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from diaflow.validate import detections, fluxes, images, moving, objects
+from diaflow.validate import detections, fluxes, images, moving, object_figures, objects
 from diaflow.validate.bars import DESCRIPTIONS, bar_of
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.figures import Figure
+from diaflow.validate.static_sky import StaticSky
 
 N_WORST = 3  # cases of each kind
 
@@ -72,7 +73,7 @@ class Scorecard:
         return "".join(lines)
 
 
-def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
+def score(run: Comparison, threshold: float, radius: float, sky: StaticSky | None = None) -> Scorecard:
     """Judge a run.
 
     Parameters
@@ -82,6 +83,8 @@ def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
         Of the detection [sigma].
     radius : float
         Of the association [arcsec].
+    sky : StaticSky, optional
+        Of a run with Objects.
 
     Returns
     -------
@@ -108,6 +111,7 @@ def score(run: Comparison, threshold: float, radius: float) -> Scorecard:
         *objects.pairs(run, radius),
         *moving.tracklets(run),
         *images.calibrations(run),
+        *(object_figures.figures(sky) if sky else []),
     ]
     return Scorecard(figures, reasons, _worst(run, found, false, kinds))
 
