@@ -27,6 +27,7 @@ rule report:
         validation=product("validation.json") if SIMULATED else [],
         templates=sorted({coadd for visit in plan.science for coadd in template_coadds(visit)}),
         pictures=PICTURES,
+        objects=product("tables/object.parquet") if config["objects"] else [],
     output:
         page=product("report/index.html"),
     log:

@@ -23,12 +23,16 @@ def main(snakemake):
         name: snakemake.input[name] for name in ("visit", "source", "dia_source", "dia_object", "dia_forced_source")
     }
     products = path.parent.parent
-    validation, coadds, pictures = (
-        described(snakemake.input.validation),
-        snakemake.input.templates,
-        snakemake.input.pictures,
+    page.write(
+        path,
+        products.name,
+        collected,
+        products,
+        validation=described(snakemake.input.validation),
+        templates=snakemake.input.templates,
+        pictures=snakemake.input.pictures,
+        objects=snakemake.input.objects,
     )
-    page.write(path, products.name, collected, products, validation, coadds, pictures)
 
 
 if __name__ == "__main__":

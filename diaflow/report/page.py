@@ -16,7 +16,7 @@ from astropy.io import fits
 
 from diaflow.errors import InputError
 from diaflow.instruments.ingest import LEFT_OUT
-from diaflow.report import plots, refusals, repeatability
+from diaflow.report import plots, refusals, repeatability, static_sky
 from diaflow.store import tables
 from diaflow.store.files import write_text
 
@@ -62,6 +62,7 @@ def write(
     validation: Mapping[str, float] | None = None,
     templates: Iterable[str | Path] = (),
     pictures: Iterable[str | Path] = (),
+    objects: str | Path | None = None,
 ) -> None:
     """Write the report of a run.
 
@@ -82,6 +83,8 @@ def write(
         Template coadds, to list those without inputs.
     pictures : iterable of paths
         Folders of colour pictures of tracts (see `colour`), named {kind}/{tract}.
+    objects : path, optional
+        Table "object" of a run with Objects.
 
     Raises
     ------
@@ -101,6 +104,7 @@ def write(
             plots.conditions(visits[visits["ingest_status"] == "ok"]),
             "Seeing, depth and noise of every image against time",
         ),
+        *([static_sky.section(objects)] if objects else []),
         *_colour_pictures(pictures),
         *_repeatability(visits, collected["source"]),
         _figures(validation) if validation else "",
