@@ -15,7 +15,9 @@ from diaflow.catalogue.measure.scene import Scene, put_back, room, take_away
 from diaflow.jit import EXACT
 
 KRON_FACTOR = 2.5  # of the Kron radius to that of the ellipse, as SExtractor and LSST have it
-MOMENT_REACH = 6.0  # sigma of the source within which the first moment is taken, as SExtractor and LSST have it
+# Within how many sigma of the source the first moment is taken, as SExtractor and LSST have it; and within as many Kron
+# radii, as far as its footprint reaches, in so many rounds at most: of galaxies with a cusp, sigma is that of the cusp.
+MOMENT_REACH, MAX_ROUNDS = 6.0, 6
 GAUSSIAN = math.sqrt(math.pi / 2)  # Kron radius over sigma of a Gaussian: no source has a smaller one than the PSF's
 UNIFORM = 2 / 3  # Kron radius over the reach where there is noise alone: a source has a smaller one
 SUBPIXELS = 5  # along each side of a pixel that the ellipse cuts, as SExtractor has it
@@ -65,8 +67,15 @@ def _kron(rest, variance, boxes, offsets, pixels, x, y, order, q, least, radius,
         put_back(rest, boxes, offsets, pixels, n, saved)
         root = math.sqrt(q[n, 0] * q[n, 1] - q[n, 2] * q[n, 2])
         reach = MOMENT_REACH * math.sqrt(root)
-        total, first, _, whole = _within(rest, variance, x[n], y[n], q[n], root, reach, True)
-        found = first / total if total > 0 else math.nan
+        largest = max(reach, x[n] - boxes[n, 0], boxes[n, 2] - x[n], y[n] - boxes[n, 1], boxes[n, 3] - y[n])
+        found = math.nan
+        for _ in range(MAX_ROUNDS):
+            total, first, _, whole = _within(rest, variance, x[n], y[n], q[n], root, reach, True)
+            found = first / total if total > 0 else math.nan
+            wider = min(MOMENT_REACH * found, largest)
+            if not wider > reach:
+                break
+            reach = wider
         sensible = 0 < found < UNIFORM * reach
         radius[n] = max(found, least[n]) if sensible else least[n]
         reach = KRON_FACTOR * radius[n]

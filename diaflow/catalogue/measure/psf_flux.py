@@ -125,11 +125,11 @@ class PsfFluxes:
         )  # fmt: skip
         fit = x, y, x_err, y_err, failed
         measured = free, err, chi2, np.zeros(n, np.int64), np.zeros(n, bool)
-        common = scene.variance, scene.usable, scene.stamps, scene.psf_sigma, MAX_SHIFT * scene.psf_sigma
-        is_point = np.isin(np.arange(n), points)
+        is_point = np.zeros(n, bool)
+        is_point[points] = True
         _add_models(image, *places, points, flux, -1.0)
-        _fit_points(image, *common, *places, flux, scene.order[is_point[scene.order]], fit, measured)
-        _fit_alone(scene.rest, *common, *scene.pixels, scene.order[~is_point[scene.order]], fit, measured)
+        common = scene.variance, scene.usable, scene.stamps, scene.psf_sigma
+        _fit(image, scene.rest, *common, *scene.pixels, *places, flux, is_point, scene.order, fit, measured)
         free[failed], err[failed] = np.nan, np.nan
         return x, y, x_err, y_err, free, err, failed | ~np.isfinite(free)
 
@@ -259,35 +259,28 @@ def _add_models(image, placed, ix, iy, sources, flux, sign):
 
 
 @njit(**EXACT)
-def _fit_points(
-    residual, variance, usable, stamps, sigma, max_shift, placed, ix, iy, flux, order, fit, measured
+def _fit(
+    residual, rest, variance, usable, stamps, sigma, boxes, offsets, pixels, placed, ix, iy, flux, is_point, order,
+    fit, measured,
 ):  # fmt: skip
-    """Position and flux of points on the residuals of the joint fit with the model of each put back."""
-    k = stamps.shape[1]
-    stamp, one = np.empty((1, k, k)), np.empty(1, np.int64)
-    for n in order:
-        stamp[0], one[0] = stamps[n], n
-        _add_models(residual, placed, ix, iy, one, flux, 1.0)
-        _fit(residual, variance, usable, stamp, one, sigma, max_shift, fit, measured)
-        _add_models(residual, placed, ix, iy, one, flux, -1.0)
-
-
-@njit(**EXACT)
-def _fit_alone(rest, variance, usable, stamps, sigma, max_shift, boxes, offsets, pixels, order, fit, measured):
-    """Position and flux of sources by themselves."""
+    """Position and flux of points on the residuals of the joint fit, and of others by themselves."""
+    x, y, x_err, y_err, failed = fit
+    free, err, chi2, n_data, edge = measured
     k, saved = stamps.shape[1], room(offsets)
     stamp, one = np.empty((1, k, k)), np.empty(1, np.int64)
     for n in order:
         stamp[0], one[0] = stamps[n], n
-        put_back(rest, boxes, offsets, pixels, n, saved)
-        _fit(rest, variance, usable, stamp, one, sigma, max_shift, fit, measured)
-        take_away(rest, boxes, n, saved)
-
-
-@njit(**EXACT)
-def _fit(image, variance, usable, stamp, one, sigma, max_shift, fit, measured):
-    """Position and flux of one source by the loops of forced photometry."""
-    x, y, x_err, y_err, failed = fit
-    flux, err, chi2, n_data, edge = measured
-    kernels.psf_centroid(image, variance, usable, stamp, one, sigma, max_shift, x, y, x_err, y_err, failed)
-    kernels.psf_flux(image, variance, usable, stamp, one, x, y, flux, err, chi2, n_data, edge)
+        if is_point[n]:
+            image = residual
+            _add_models(residual, placed, ix, iy, one, flux, 1.0)
+        else:
+            image = rest
+            put_back(rest, boxes, offsets, pixels, n, saved)
+        kernels.psf_centroid(
+            image, variance, usable, stamp, one, sigma, MAX_SHIFT * sigma, x, y, x_err, y_err, failed
+        )  # fmt: skip
+        kernels.psf_flux(image, variance, usable, stamp, one, x, y, free, err, chi2, n_data, edge)
+        if is_point[n]:
+            _add_models(residual, placed, ix, iy, one, flux, -1.0)
+        else:
+            take_away(rest, boxes, n, saved)
