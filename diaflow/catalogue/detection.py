@@ -17,6 +17,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import pixels_where
 from diaflow.jit import EXACT
 from diaflow.measure.matchedfilter import smooth_snr
+from diaflow.measure.sources import summits
 from diaflow.pixels.growth import core_radius
 from diaflow.psf.stampfield import moments_sigma, resized
 from diaflow.subtract import noise
@@ -129,8 +130,8 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     least = np.maximum(THRESHOLD * _response(sharp, stamp), LEAST_CONTRAST * height)
     peak = np.flatnonzero(footprints.flood(x, y, height, least, snr.shape) == np.arange(len(x)))
     peak = peak[np.lexsort((x[peak], y[peak]))]
-    place = _summits(exposure.image, variance, bad, sharp, x[peak], y[peak])
-    return Detections(snr, above, *place, moments_sigma(stamp))
+    beside = _summits(exposure.image, variance, bad, sharp, x[peak], y[peak])
+    return Detections(snr, above, *_places(snr, x[peak], y[peak], *beside), moments_sigma(stamp))
 
 
 def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:
@@ -144,6 +145,47 @@ def _response(kernel: np.ndarray, stamp: np.ndarray) -> float:
     """S/N of a point source through a kernel over that through the PSF itself."""
     same = resized(stamp, kernel.shape[0])
     return float((kernel * same).sum() / np.sqrt((kernel**2).sum() * (stamp**2).sum()))
+
+
+def _places(
+    snr: np.ndarray, x: np.ndarray, y: np.ndarray, sharp_x: np.ndarray, sharp_y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where peaks are: at the summit of the matched filter, which has the least noise, or where it has none of its own,
+    at that of the sharp one.
+
+    Parameters
+    ----------
+    snr : (ny, nx) array
+        Of the matched filter.
+    x, y : (n,) int arrays
+        Peaks.
+    sharp_x, sharp_y : (n,) arrays
+        Their summits on the map of the sharp filter.
+
+    Returns
+    -------
+    x, y : (n,) arrays
+    """
+    up_x, up_y = x.copy(), y.copy()
+    _climb(snr, up_x, up_y)
+    _, which, claims = np.unique(np.stack([up_x, up_y]), axis=1, return_inverse=True, return_counts=True)
+    alone = claims[which] == 1
+    return tuple(np.where(alone, own, sharp) for own, sharp in zip(summits(snr, up_x, up_y), (sharp_x, sharp_y)))
+
+
+@njit(**EXACT)
+def _climb(image, x, y):
+    """Go from pixels to the highest one beside them until none is higher; x and y (n,) are changed."""
+    ny, nx = image.shape
+    for n in range(x.size):
+        moved = True
+        while moved:
+            row, column = y[n], x[n]
+            for j in range(max(row - 1, 0), min(row + 2, ny)):
+                for i in range(max(column - 1, 0), min(column + 2, nx)):
+                    if image[j, i] > image[y[n], x[n]]:
+                        y[n], x[n] = j, i
+            moved = y[n] != row or x[n] != column
 
 
 def _summits(image, variance, bad, kernel, x, y):
