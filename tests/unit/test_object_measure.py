@@ -11,6 +11,7 @@ from scipy.ndimage import convolve
 from diaflow.catalogue.measure import apertures, coadd_inputs, gaap, kron, pixel_flags, shapes
 from diaflow.catalogue.measure.measurement import measure
 from diaflow.catalogue.measure.merge_measurements import merge_measurements, reference
+from diaflow.catalogue.measure.positions import refined
 from diaflow.catalogue.measure.psf_flux import PsfFluxes
 from diaflow.catalogue.measure.scene import Scene
 from diaflow.image.noise import Noise, resampling_power
@@ -95,6 +96,21 @@ def test_joint_fit_of_two_stars_gives_both_their_flux(ratio, distance):
     # What each would have by itself, with the light of the other.
     alone = (gaussian(SIGMA, 61) * gaussian(SIGMA, 61, dx=distance * FWHM)).sum() / (gaussian(SIGMA, 61) ** 2).sum()
     assert abs(alone - np.exp(-((distance * FWHM) ** 2) / (4 * SIGMA**2))) < 1e-6
+
+
+def test_positions_of_blended_peaks_are_found_again():
+    """Peaks half a pixel off, those of pairs drawn together: fitted positions have the errors of known fluxes."""
+    x, y, shape = lattice()
+    n = len(x)
+    x, y = np.r_[x, x + 1.5 * FWHM], np.r_[y, y]
+    exposure = coadd(painted(shape, *gaussians(shape, x, y, BRIGHT)))
+    nudge = np.random.default_rng(9).uniform(-0.5, 0.5, (2, 2 * n))
+    found = np.array(refined(exposure, x + nudge[0] + np.repeat([0.3, -0.3], n), y + nudge[1]))
+    error = np.sqrt(2) * SIGMA / 100  # of a Gaussian of S/N 100
+    deviations = (found - [x, y]) / error
+    assert np.abs(deviations.mean(1)).max() < 0.3 and deviations.std(1).max() < 1.4
+    nowhere = refined(exposure, np.array([-30.0, 5000.0]), np.array([10.0, 10.0]))
+    np.testing.assert_array_equal(nowhere, [[-30, 5000], [10, 10]])
 
 
 def test_crowded_stars_are_all_there_with_their_flux():
