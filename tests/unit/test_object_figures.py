@@ -66,7 +66,7 @@ def perfect() -> StaticSky:
     forced = [
         tables.from_columns(
             "forced_source",
-            positionId=np.tile(objects["objectId"], N_VISITS),
+            objectId=np.tile(objects["objectId"], N_VISITS),
             visit=visits,
             band=band,
             psfFlux=rng.normal(np.tile(flux[band][seen], N_VISITS), 2 * ERR[band]),
@@ -89,17 +89,7 @@ def perfect() -> StaticSky:
         )
         for band in BANDS
     }
-    forced = _with_object_id(np.concatenate(forced))
-    return StaticSky(constant, truth[-1:], objects, forced, deep, 5.0)
-
-
-def _with_object_id(forced: np.ndarray) -> np.ndarray:
-    """The table with a column of Objects."""
-    wide = np.zeros(len(forced), [*forced.dtype.descr, ("objectId", int)])
-    for name in forced.dtype.names:
-        wide[name] = forced[name]
-    wide["objectId"] = forced["positionId"]
-    return wide
+    return StaticSky(constant, truth[-1:], objects, np.concatenate(forced), deep, 5.0)
 
 
 def by_name(figures) -> dict:
