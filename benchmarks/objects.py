@@ -6,11 +6,11 @@ measures automatic and nine aperture fluxes in every band, with its defaults but
 package source-extractor) its fields are empty.  What both find and how right their fluxes are is printed.
 """
 
+import json
 import shutil
 import statistics
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,11 @@ from diaflow.image.noise import WHITE
 from diaflow.psf.coadd import CoaddPsf, PsfInput
 from diaflow.psf.stampfield import StampField, fit_stamps
 from diaflow.run.config import validated
-from diaflow.simulate import field, pointing, sources
+from diaflow.simulate import field, sources
 from diaflow.simulate.pointing import Visit
 from diaflow.simulate.sky import Survey
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.sky.skymap.tract import Tract
 from diaflow.store import tables
 from diaflow.validate.matching import nearest
 
@@ -44,6 +46,24 @@ STAMP, GRID, ORDER = 41, 7, 2  # side of the stamps [pixel], places along each a
 BRIGHT, MATCH = 50.0, 0.4  # S/N of the stars whose fluxes are judged, largest distance of a detection [arcsec]
 APERTURES = (3, 6, 9, 12, 17, 25, 35, 50, 70)  # radii [pixel]
 PEER = "source-extractor"
+
+OURS = f"""
+import json
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, "{ROOT / "scripts"}")
+import object
+from diaflow.run import job
+job.run(object.main, SimpleNamespace(
+    rule="object",
+    log=[],
+    wildcards=SimpleNamespace(tract="0", patch="0_0"),
+    input=SimpleNamespace(coadds={[f"{band}.fits" for band in BANDS]!r}, refcat=[]),
+    output=SimpleNamespace(objects="objects.parquet"),
+    params=SimpleNamespace(priority={[REFERENCE]!r}, skymap=json.loads(sys.argv[1]), mjd=60000.0),
+    threads=1,
+))
+"""
 
 
 def make_coadds(folder: Path) -> Survey:
@@ -146,3 +166,50 @@ def quality(survey: Survey, table: np.ndarray, flux: np.ndarray, snr: np.ndarray
     bright = star & (true_snr > BRIGHT) & (true_snr < 100 * BRIGHT) & (distance < MATCH)
     bias = np.median(flux[index[bright]] / true[bright]) - 1
     return ", ".join([*words, f"{false.mean():.2%} false of S/N 5", f"bright stars' flux {1e3 * bias:+.1f} mmag"])
+
+
+def catalogues(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows with ra and dec, flux and S/N in i of what was found: ours, and the peer's where it ran."""
+    ours = tables.read("object", folder / "objects.parquet")
+    ours = ours[ours["detect_isPrimary"]]
+    flux, err = (ours[f"{REFERENCE}_psfFlux{end}"] for end in ("", "Err"))
+    found = {
+        "ours, PSF flux": (ours, flux, flux / err),
+        "ours, Kron flux": (ours, ours[f"{REFERENCE}_kronFlux"], flux / err),
+    }
+    path = folder / f"{REFERENCE}.cat"
+    if path.exists():
+        theirs = fits.getdata(path, 1)
+        places = np.rec.fromarrays([theirs["ALPHA_J2000"], theirs["DELTA_J2000"]], names="ra,dec")
+        snr = theirs["FLUX_AUTO"] / theirs["FLUXERR_AUTO"]
+        for name, flux in (("AUTO", theirs["FLUX_AUTO"]), ("12 pixel", theirs["FLUX_APER"][:, APERTURES.index(12)])):
+            found[f"SExtractor, {name} flux"] = places, flux, snr
+    return found
+
+
+def main() -> list[dict]:
+    """The row of the benchmark table."""
+    there = shutil.which(PEER) is not None
+    if not there:
+        print(f"objects: no comparison, not on the PATH: {PEER}", file=sys.stderr)
+    ra, dec = field.FIELD
+    skymap = SkyMap("discrete", {0: Tract(0, ra, dec, 0.49 * SIZE * SCALE / 3600, SCALE, SIZE, 100)}).to_dict()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        survey = make_coadds(folder)
+        ours, theirs = [], []
+        for _ in range(ROUNDS):
+            ours.append(cpu_and_memory([PYTHON, "-c", OURS, json.dumps(skymap)], folder))
+            if there:
+                theirs.append(sum(cpu_and_memory(command, folder)[0] for command in peer_commands(folder)))
+        found = catalogues(folder)
+    for name, columns in found.items():
+        print(f"{name}: {quality(survey, *columns)}", file=sys.stderr)
+    n = len(next(iter(found.values()))[0])
+    label = f"objects of {SIZE}**2 pixels in {len(BANDS)} bands, {n} of them"
+    peer = ("SExtractor, dual-image mode", statistics.median(theirs)) if there else ()
+    return [result(label, statistics.median(cpu for cpu, _ in ours), max(mb for _, mb in ours), *peer)]
+
+
+if __name__ == "__main__":
+    print(main())

@@ -7,6 +7,7 @@ import associate
 import calexp
 import diffim
 import dry_run
+import objects
 import refcat
 import small_visits
 import startup
@@ -27,7 +28,7 @@ def line(row: dict) -> str:
 def main() -> None:
     """Run every benchmark in turn."""
     rows = []
-    for benchmark in (startup, warp, calexp, subtract, diffim, associate, dry_run, refcat, small_visits):
+    for benchmark in (startup, warp, calexp, subtract, diffim, objects, associate, dry_run, refcat, small_visits):
         new = benchmark.main()
         print("\n".join(map(line, new)), flush=True)
         rows += new

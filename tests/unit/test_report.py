@@ -288,3 +288,27 @@ def test_templates_without_inputs_are_named(tmp_path):
     (tmp_path / "1_0.fits").write_bytes(b"")
     with pytest.raises(InputError, match="1_0.fits"):
         refusals.section(tables.empty("visit"), paths)
+
+
+def test_objects_are_counted_by_kind_and_band(run, tmp_path):
+    products, collected, html = run
+    table = tables.empty("object", 6, ["g", "i"])
+    table["detect_isPrimary"] = [False, True, True, True, True, True]
+    table["detect_fromBlend"] = [False, True, True, False, False, False]
+    table["deblend_nChild"][0], table["deblend_skipped"][:3] = 2, True
+    table["refExtendedness"] = [0, 0, 1, 1, 1, np.nan]
+    table["i_psfFlux"], table["i_psfFluxErr"], table["i_psfDepth"] = [900, 900, 40, 60, 80, 10], 10, 24.25
+    tables.write("object", table, tmp_path / "object.parquet")
+    page.write(tmp_path / "page.html", "run", collected, products, objects=tmp_path / "object.parquet")
+    text = re.sub("<[^>]+>", " ", (tmp_path / "page.html").read_text())
+    for words in (
+        r"detect_isPrimary\)\s+5\b",
+        r"point-like\s+1\b",
+        r"extended\s+3\b",
+        r"children of blends\s+2\b",
+        r"to take apart\s+1\b",
+        r"\bi\s+3\s+24\.25",
+        r"\bg\s+0\s+–",
+    ):
+        assert re.search(words, text), words
+    assert "Objects (detect_isPrimary)" not in html
