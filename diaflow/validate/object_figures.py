@@ -13,8 +13,9 @@ from diaflow.validate.figures import FEWEST, Figure, fraction, pulls, weighted_b
 from diaflow.validate.matching import nearest
 from diaflow.validate.static_sky import StaticSky
 
-# True S/N from which fluxes and classes, colours, and pulls are judged.
-BRIGHT, COLOUR_SNR, PULL_SNR = 50.0, 20.0, 10.0
+# True S/N from which fluxes, classes and colours are judged; between which pulls are: above, zero points matter.
+BRIGHT, COLOUR_SNR = 50.0, 20.0
+PULL_SNR = 10.0, 100.0
 SNR_BINS = ((5.0, 10.0), (10.0, 20.0), (20.0, BRIGHT), (BRIGHT, np.inf))  # of classes
 RESOLVED = 0.5  # half-light radius of the galaxies that can be told from stars [FWHM]
 FALSE_MATCH = 1.5  # distance of a false Object from all that is there [FWHM of the broadest coadd], chosen
@@ -123,7 +124,8 @@ def star_fluxes(sky: StaticSky) -> list[Figure]:
     for band, deep in sky.deep.items():
         flux, err = sky.measured(f"{band}_psfFlux"), sky.measured(f"{band}_psfFluxErr")
         rows = sky.kind("star") & sky.alone & deep.clean & np.isfinite(flux)
-        bright, seen = rows & (sky.snr[band] > BRIGHT), rows & (sky.snr[band] > PULL_SNR)
+        bright = rows & (sky.snr[band] > BRIGHT)
+        seen = rows & (sky.snr[band] > PULL_SNR[0]) & (sky.snr[band] < PULL_SNR[1])
         true = sky.flux[band]
         out.append(weighted_bias("object_flux_bias", f"stars in {band}", (flux / true)[bright], sky.snr[band][bright]))
         out += pulls("object_pull", f"stars in {band}", ((flux - true) / err)[seen])
@@ -282,8 +284,7 @@ def light_curves(sky: StaticSky) -> list[Figure]:
     -------
     list of Figure
     """
-    lasting = sky.varying[~np.isin(sky.varying["type"].astype(str), ("asteroid",))]
-    steady = sky.kind("star") & sky.alone & (sky.match >= 0) & (nearest(sky.truth, lasting)[0] > EMPTY)
+    steady = sky.kind("star") & sky.alone & (sky.match >= 0) & (nearest(sky.truth, sky.varying)[0] > EMPTY)
     stars = np.flatnonzero(steady)
     by_id = dict(zip(sky.objects["objectId"][sky.match[stars]].tolist(), stars.tolist()))
     star = np.array([by_id.get(object_id, -1) for object_id in sky.forced["objectId"].tolist()], int)

@@ -29,6 +29,7 @@ from diaflow.units import ARCSEC, nanojansky
 from diaflow.validate.efficiency import noise_peaks
 from diaflow.validate.matching import nearest
 
+FLEETING = ("asteroid", "probe")  # types of what is in one visit
 CONSTANT = ("star", "galaxy", "blend")  # types of objects that all visits see alike
 # Chosen: distance of empty places from all objects [arcsec], places that are tried on a patch, and radius of the
 # apertures there [pixel].
@@ -157,11 +158,12 @@ class StaticSky:
 
     @cached_property
     def alone(self) -> np.ndarray:
-        """Which of the n objects have no neighbour that matters."""
+        """Which of the n objects have no neighbour that matters: what single visits see, many average away."""
         radius = ALONE * max(deep.fwhm for deep in self.deep.values()) * ARCSEC
         tree = cKDTree(unit_vectors(self.truth["ra"], self.truth["dec"]))
         a, b = tree.query_pairs(2 * np.sin(radius / 2), output_type="ndarray").T
-        alone = nearest(self.truth, self.varying)[0] * ARCSEC > radius
+        lasting = self.varying[~np.isin(self.varying["type"].astype(str), FLEETING)]
+        alone = nearest(self.truth, lasting)[0] * ARCSEC > radius
         for flux in self.flux.values():
             alone[a[flux[b] > NEIGHBOUR * flux[a]]] = False
             alone[b[flux[a] > NEIGHBOUR * flux[b]]] = False
