@@ -1,4 +1,4 @@
-"""Measure fluxes at the user's positions on the calexps of visits."""
+"""Measure fluxes of objects, and at the user's positions, on the calexps of visits."""
 
 import logging
 from functools import partial
@@ -12,19 +12,29 @@ from diaflow.refcat.positions import at
 from diaflow.store import tables
 
 
-def measure(row, chosen, calexps, aperture):
+def measure(row, objects, chosen, calexps, aperture):
     """Forced photometry on one detector; `row` is that of its calexp in "visit_summary"."""
     exposure = Exposure.read(calexps[row["visit"]] / f"{row['detector']}.fits")
-    positions = Positions.of(at(chosen, row["mjd"]), "positionId")
+    positions = Positions.joined(
+        [*objects[row["visit"]], *(Positions.of(at(table, row["mjd"]), "positionId") for table in chosen)]
+    )
     return forced_photometry(exposure, positions, aperture, float(row["aperture_correction"]))
+
+
+def read_objects(paths):
+    """The positions of the objects that some patches own, patch by patch."""
+    parts = [tables.read("object", path, ["objectId", "ra", "dec", "detect_isPrimary"]) for path in paths]
+    return [Positions.of(part[part["detect_isPrimary"]], "objectId") for part in parts]
 
 
 def main(snakemake):
     rows = tables.concatenate("visit_summary", [tables.read("visit_summary", p) for p in snakemake.input.summaries])
+    calexps = job.by_visit(snakemake.input.calexps)
     measure_row = partial(
         measure,
-        chosen=tables.read("position", snakemake.input.positions[0]),
-        calexps=job.by_visit(snakemake.input.calexps),
+        objects={visit: read_objects(snakemake.input.get(f"objects_{visit}", [])) for visit in calexps},
+        chosen=[tables.read("position", path) for path in snakemake.input.positions],
+        calexps=calexps,
         aperture=snakemake.params.aperture,
     )
     parts = parallel.each(measure_row, rows[rows["status"] == "ok"], snakemake.threads)

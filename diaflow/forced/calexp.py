@@ -1,4 +1,4 @@
-"""Forced photometry on a calibrated exposure at positions of the user's choice.
+"""Forced photometry on a calibrated exposure at the positions of objects and at the user's own.
 
 Zero points rest on PSF fluxes, so that the PSF flux of a star is its total flux as it is; the flux in the calibration
 aperture is brought to it by the aperture correction of the image.
@@ -23,7 +23,7 @@ def forced_photometry(
     exposure : Exposure
         Calibrated, with its PSF [nJy].
     positions : Positions
-        With positionId.
+        With objectId, positionId or both.
     aperture : float
         Radius of the calibration aperture [pixel].
     aperture_correction : float

@@ -6,6 +6,8 @@ from diaflow.errors import InputError
 
 # Of the 63 bits of a positive int64: 512 detectors, 131072 sources each, and 37 bits that are left for the visit.
 DETECTOR_BITS, NUMBER_BITS = 9, 17
+# The same of objects: tracts, patches along each axis of a tract, and objects of a patch.
+TRACT_BITS, PATCH_BITS, OBJECT_BITS = 22, 10, 21
 MAX_VISIT = 2 ** (63 - DETECTOR_BITS - NUMBER_BITS)
 
 
@@ -32,6 +34,34 @@ def source_ids(visit: int, detector: int, count: int) -> np.ndarray:
         raise InputError(f"visit {visit}, detector {detector} with {count} sources does not fit a 64-bit id")
     base = (int(visit) << (DETECTOR_BITS + NUMBER_BITS)) | (int(detector) << NUMBER_BITS)
     return base + np.arange(count, dtype=np.int64)
+
+
+def object_ids(tract: int, patch: str, count: int) -> np.ndarray:
+    """Identifiers of the objects of one patch.
+
+    Parameters
+    ----------
+    tract : int
+    patch : str
+        "x_y".
+    count : int
+        Number of objects.
+
+    Returns
+    -------
+    (count,) int64 array
+        Ascending, from 1 in the first patch of the first tract.
+
+    Raises
+    ------
+    InputError
+        When tract, patch or count do not fit (tract < 2**22, x and y < 1024, count < 2**21).
+    """
+    x, y = (int(index) for index in patch.split("_"))
+    if not (0 <= tract < 2**TRACT_BITS and max(x, y) < 2**PATCH_BITS and count < 2**OBJECT_BITS):
+        raise InputError(f"tract {tract}, patch {patch} with {count} objects does not fit a 64-bit id")
+    base = (((int(tract) << PATCH_BITS) | y) << PATCH_BITS | x) << OBJECT_BITS
+    return base + np.arange(1, count + 1, dtype=np.int64)
 
 
 def data_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,181 @@
+"""The objects of a patch, from its coadds in all bands to rows of table "object"."""
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from diaflow.catalogue import deblend, detection, neighbours
+from diaflow.catalogue.blends import Blends
+from diaflow.catalogue.centroid import centroids
+from diaflow.catalogue.measure.measurement import measure
+from diaflow.catalogue.measure.merge_measurements import merge_measurements
+from diaflow.catalogue.merge import Peaks, merge
+from diaflow.errors import BadData, Kind
+from diaflow.image.exposure import Exposure
+from diaflow.image.noise import Noise
+from diaflow.sky.skymap.maps import SkyMap
+from diaflow.sky.wcs import central_pixel_scale
+from diaflow.store import ids, tables
+
+NAME = "object"
+_log = logging.getLogger(__name__)
+
+
+def ranked(bands: list[str], priority: list[str]) -> list[str]:
+    """Bands in the order in which they tell the place of an object.
+
+    Parameters
+    ----------
+    bands, priority : lists of str
+
+    Returns
+    -------
+    list of str
+        Those of the list of priorities in its order, then the others in alphabetical order.
+    """
+    return [band for band in priority if band in bands] + sorted(set(bands) - set(priority))
+
+
+def patch_objects(
+    coadds: dict[str, str | Path],
+    skymap: SkyMap,
+    tract: int,
+    patch: str,
+    refcat: str | Path | None = None,
+    mjd: float = np.nan,
+) -> np.ndarray:
+    """Detect, merge, deblend and measure the objects of a patch.
+
+    Parameters
+    ----------
+    coadds : dict of str to path
+        By band, in the order in which bands tell the place of an object.
+    skymap : SkyMap
+        With the tracts around.
+    tract, patch : int, str
+        The patch.
+    refcat : path, optional
+        Reference catalogue of the run.
+    mjd : float
+        Date at which its stars are looked for, TAI [d].
+
+    Returns
+    -------
+    table "object"
+        With columns of all bands, empty and flagged for a band whose coadd failed; parents before their children.
+    """
+    noises, found, wcs, missing = {}, [], None, True
+    for band, path in coadds.items():
+        try:
+            exposure = _usable(path)
+            stamp = detection.typical_stamp(exposure)
+        except BadData as error:
+            _log.warning("%s: no objects in band %s: %s", path, band, error)
+            continue
+        exposure = detection.checked(exposure, stamp)
+        noises[band], wcs = exposure.noise, exposure.wcs
+        found.append(detection.detect(exposure, stamp))
+        missing = missing & exposure.flagged("NO_DATA")
+    if not found:
+        return tables.empty(NAME, 0, list(coadds))
+    read = _reader(coadds, noises)
+    bands = list(noises)
+    peaks = merge(found, central_pixel_scale(wcs, found[0].snr.shape))
+    widths = [each.sigma for each in found]
+    del found
+    tree = deblend.tree(peaks, missing)
+    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]))
+    _set_places(deblender, peaks, tree, widths, lambda k: read(bands[k]))
+    measured, areas = {}, {}
+    for band in bands:
+        exposure = read(band)
+        blends = deblender.blends(exposure)
+        measured[band], areas[band] = measure(exposure, blends), _areas(blends)
+    table = _table(merge_measurements(measured, blends, bands), areas, list(coadds))
+    for k, band in enumerate(bands):
+        table[f"{band}_merge_peak"] = np.where(tree.peak >= 0, peaks.seen[tree.peak, k], False)
+    _set_tree(table, tree, tract, patch)
+    _set_sky(table, *wcs.all_pix2world(deblender.x, deblender.y, 0), skymap, tract, patch)
+    if refcat is not None:
+        neighbours.set_columns(table, refcat, bands, mjd)
+    return table
+
+
+def _usable(path: str | Path) -> Exposure:
+    exposure = Exposure.read(path)
+    if exposure.metadata.get("status") == "failed":
+        raise BadData(exposure.metadata["reason"], Kind.TEMPLATE)
+    return exposure
+
+
+def _reader(coadds: dict[str, str | Path], noises: dict[str, Noise]) -> Callable[[str], Exposure]:
+    """Reads the coadd of a band, with the noise that its sky has; the last one stays in memory."""
+
+    @functools.lru_cache(maxsize=1)
+    def read(band: str) -> Exposure:
+        return replace(Exposure.read(coadds[band]), noise=noises[band])
+
+    return read
+
+
+def _set_places(
+    deblender: deblend.Deblender,
+    peaks: Peaks,
+    tree: deblend.Tree,
+    widths: list[float],
+    read: Callable[[int], Exposure],
+) -> None:
+    """Move objects from their peaks to the centroids of their pixels in the band that tells their place."""
+    reference = np.where(tree.peak >= 0, peaks.reference[tree.peak], -1)
+    x, y = deblender.x.copy(), deblender.y.copy()
+    for band in np.unique(reference[tree.peak >= 0]).tolist():
+        mine = reference == band
+        place = centroids(deblender.blends(read(band)), widths[band])
+        x[mine], y[mine] = place[0][mine], place[1][mine]
+    parents = np.flatnonzero(tree.peak < 0)
+    x[parents], y[parents] = x[parents + 1], y[parents + 1]  # of the brightest child
+    deblender.x, deblender.y = x, y
+
+
+def _areas(blends: Blends) -> np.ndarray:
+    """Pixels of the footprint of each."""
+    counted = np.concatenate([[0], np.cumsum(blends.footprint)])
+    return np.diff(counted[blends.offsets])
+
+
+def _table(merged: np.ndarray, areas: dict[str, np.ndarray], bands: list[str]) -> np.ndarray:
+    """Table "object" with what was measured; flags are set in a band that was not."""
+    table = tables.empty(NAME, len(merged), bands)
+    for column in table.dtype.names:
+        if column in merged.dtype.names:
+            table[column] = merged[column]
+        elif column.endswith("_flag"):
+            table[column] = True
+    for band, area in areas.items():
+        mine = merged["refBand"] == band
+        table["footprintArea"][mine] = area[mine]
+    return table
+
+
+def _set_tree(table: np.ndarray, tree: deblend.Tree, tract: int, patch: str) -> None:
+    table["objectId"] = ids.object_ids(tract, patch, len(table))
+    table["tract"], table["patch"] = tract, patch
+    has_parent = tree.parent >= 0
+    table["parentObjectId"] = np.where(has_parent, table["objectId"][tree.parent], 0)
+    table["deblend_nChild"], table["deblend_nPeaks"] = tree.n_child, tree.n_peaks
+    table["deblend_skipped"] = tree.skipped
+    table["detect_fromBlend"] = has_parent
+    table["detect_isIsolated"] = ~has_parent & (tree.n_child == 0)
+
+
+def _set_sky(table: np.ndarray, ra: np.ndarray, dec: np.ndarray, skymap: SkyMap, tract: int, patch: str) -> None:
+    """Positions, and which patch and tract they belong to: of overlapping ones, one has an object as a primary one."""
+    table["ra"], table["dec"] = ra, dec
+    table["detect_isPatchInner"] = skymap.tracts[tract].find_patch(ra, dec) == patch
+    table["detect_isTractInner"] = skymap.find_tract(ra, dec) == tract
+    inner = table["detect_isPatchInner"] & table["detect_isTractInner"]
+    table["detect_isPrimary"] = inner & (table["deblend_nChild"] == 0)
