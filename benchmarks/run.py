@@ -8,6 +8,7 @@ import calexp
 import diffim
 import dry_run
 import forced
+import objects
 import refcat
 import small_visits
 import startup
@@ -28,7 +29,19 @@ def line(row: dict) -> str:
 def main() -> None:
     """Run every benchmark in turn."""
     rows = []
-    for benchmark in (startup, warp, calexp, subtract, diffim, associate, forced, dry_run, refcat, small_visits):
+    for benchmark in (
+        startup,
+        warp,
+        calexp,
+        subtract,
+        diffim,
+        objects,
+        associate,
+        forced,
+        dry_run,
+        refcat,
+        small_visits,
+    ):
         new = benchmark.main()
         print("\n".join(map(line, new)), flush=True)
         rows += new

@@ -30,6 +30,7 @@ UNITS = {
     "warp_matched": "patches",
     "coadd_template": "inputs, each of a patch",
     "coadd_deep": "inputs, each of a patch",
+    "picture": "inputs, each of a patch",
     "associate": "inputs",
     "tables": "inputs",
 }

@@ -41,6 +41,12 @@ try:
         path = config["refcat"]["path"]
         CATALOGUE = path if config["images"] == "simulated" else formats.paths(path)
     request.check(config["forced"], config["objects"])
+    for key, asked in (
+        ("coadds", "deep" in config["pictures"]["coadds"]),
+        ("detections", config["pictures"]["detections"]),
+    ):
+        if asked and not config["objects"]:
+            raise InputError(f"pictures.{key}: there are no deep coadds and no Objects without objects: true")
     # Tables of the user's: product, section of the configuration that describes it, and its files.
     POSITIONS = {}
     for name, section, entry in (
@@ -194,6 +200,25 @@ def visit_patches(folder, bands, visit):
     return [
         product(f"{folder}/{tract}/{patch}.parquet") for tract, patch in plan.patches[visit] if (tract, patch) in bands
     ]
+
+
+# --- colour pictures ---
+
+PICTURES = sorted(
+    {product(f"pictures/{kind}/{tract}") for kind in config["pictures"]["coadds"] for tract, *_ in COADDS[kind]}
+)
+
+
+def tract_coadds(wildcards):
+    """The coadds of a kind on a tract."""
+    keys = sorted(key for key in COADDS[wildcards.kind] if key[0] == int(wildcards.tract))
+    return [product(f"coadd/{wildcards.kind}/{tract}/{patch}/{band}.fits") for tract, patch, band in keys]
+
+
+def tract_objects(wildcards):
+    """The Objects that are ringed in the pictures of a tract; none where they are not asked for."""
+    keys = sorted(plan.deep_bands) if config["pictures"]["detections"] else []
+    return [product(f"object/{tract}/{patch}.parquet") for tract, patch in keys if tract == int(wildcards.tract)]
 
 
 # --- what is found on the differences ---

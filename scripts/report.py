@@ -24,7 +24,14 @@ def main(snakemake):
     }
     products = path.parent.parent
     page.write(
-        path, products.name, collected, products, described(snakemake.input.validation), snakemake.input.templates
+        path,
+        products.name,
+        collected,
+        products,
+        validation=described(snakemake.input.validation),
+        templates=snakemake.input.templates,
+        pictures=snakemake.input.pictures,
+        objects=snakemake.input.objects,
     )
 
 

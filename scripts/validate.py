@@ -8,6 +8,7 @@ from diaflow.run import job
 from diaflow.store import files, tables
 from diaflow.validate import scorecard, scores
 from diaflow.validate.comparison import Comparison
+from diaflow.validate.static_sky import StaticSky
 
 
 def main(snakemake):
@@ -16,7 +17,8 @@ def main(snakemake):
     run = Comparison.read(*truth, Path(snakemake.output.figures).parent, threshold)
     forced = {"dia_forced_source": run.forced}
     forced |= {Path(path).stem: tables.read(Path(path).stem, path) for path in snakemake.input.forced}
-    figures, card = scores.validate(run), scorecard.score(run, threshold, radius, forced)
+    sky = StaticSky.read(run.objects, run.products) if snakemake.input.catalogue else None
+    figures, card = scores.validate(run), scorecard.score(run, threshold, radius, forced, sky)
     files.write_text(scores.text(figures) + card.text(), snakemake.output.text)
     files.write_text(json.dumps(figures, indent=1) + "\n", snakemake.output.figures)
     files.write_text(json.dumps(card.as_dict(), indent=1) + "\n", snakemake.output.scores)

@@ -1,3 +1,3 @@
-"""The page that users look at, one self-contained HTML file; and which tracts and patches have images."""
+"""The page that users look at, one self-contained HTML file; colour pictures of the coadds; the sky map."""
 
-__all__ = ["page", "plots", "refusals", "sky_map"]
+__all__ = ["colour", "page", "plots", "refusals", "repeatability", "sky_map", "static_sky"]

@@ -16,7 +16,7 @@ from astropy.io import fits
 
 from diaflow.errors import InputError
 from diaflow.instruments.ingest import LEFT_OUT
-from diaflow.report import plots, refusals
+from diaflow.report import plots, refusals, repeatability, static_sky
 from diaflow.store import tables
 from diaflow.store.files import write_text
 
@@ -61,6 +61,8 @@ def write(
     products: str | Path,
     validation: Mapping[str, float] | None = None,
     templates: Iterable[str | Path] = (),
+    pictures: Iterable[str | Path] = (),
+    objects: str | Path | None = None,
 ) -> None:
     """Write the report of a run.
 
@@ -79,6 +81,10 @@ def write(
         Figures to list, by description.
     templates : iterable of paths
         Template coadds, to list those without inputs.
+    pictures : iterable of paths
+        Folders of colour pictures of tracts (see `colour`), named {kind}/{tract}.
+    objects : path, optional
+        Table "object" of a run with Objects.
 
     Raises
     ------
@@ -98,6 +104,9 @@ def write(
             plots.conditions(visits[visits["ingest_status"] == "ok"]),
             "Seeing, depth and noise of every image against time",
         ),
+        *([static_sky.section(objects)] if objects else []),
+        *_colour_pictures(pictures),
+        *_repeatability(visits, collected["source"]),
         _figures(validation) if validation else "",
         "<h2>Most significant DIAObjects</h2>",
         *_dia_objects(collected, Path(products)),
@@ -157,6 +166,43 @@ def _visit_row(row: np.void, step: str) -> str:
     cells = "".join(f"<td>{escape(value)}</td>" for value in [*values, status])
     failed = step and row[f"{step}_status"] == "failed"
     return f'<tr class="failed">{cells}</tr>' if failed else f"<tr>{cells}</tr>"
+
+
+def _colour_pictures(folders: Iterable[str | Path]) -> list[str]:
+    """The coadds of each tract in colour."""
+    folders = [Path(folder) for folder in folders]
+    if not folders:
+        return []
+    sections = [
+        "<h2>Coadds in colour</h2>",
+        '<p class="note">The reddest bands, up to three, are red, green and blue, at equal noise (Lupton et al. 2004). '
+        "Black: no data in one of them; white: saturated. Every patch alone is in the folder pictures/.</p>",
+    ]
+    for folder in folders:
+        title = f"{folder.parent.name}, tract {folder.name}"
+        try:
+            picture = Path(folder, "tract.jpg").read_bytes()
+        except OSError as error:
+            raise InputError(f"{folder}/tract.jpg: {error.strerror}") from error
+        sections += [f"<h3>{escape(title)}</h3>", _image(picture, f"The coadds of {title}, in colour", "jpeg")]
+    return sections
+
+
+def _repeatability(visits: np.ndarray, sources: str | Path) -> list[str]:
+    """How well the magnitudes of stars repeat; nothing where none is seen often enough."""
+    stars = repeatability.stars(repeatability.read_sources(sources))
+    if not stars:
+        return []
+    depths = {band: float(np.nanmedian(visits["depth"][visits["band"] == band])) for band in stars}
+    models = {band: repeatability.fit(found, band, depths[band]) for band, found in stars.items()}
+    return [
+        "<h2>Repeatability</h2>",
+        '<p class="note">Standard deviation of the PSF magnitudes of each star that three visits or more have seen, '
+        "its medians in bins, and the model of Ivezić et al. (2008) through those that are at least 0.5 mag above the "
+        "median depth of the images (grey line); dotted: its floor. PA1: median of stars of S/N 200 or more; PF1: "
+        "share of their magnitudes that are more than 15 mmag from the mean of the star.</p>",
+        _image(plots.repeatability(stars, models, depths), "Scatter of the magnitudes of stars against magnitude"),
+    ]
 
 
 def _figures(validation: Mapping[str, float]) -> str:
@@ -266,6 +312,6 @@ def _number(value: object, form: str) -> str:
     return format(value, form) if np.isfinite(value) else "–"
 
 
-def _image(png: bytes, text: str) -> str:
+def _image(data: bytes, text: str, kind: str = "png") -> str:
     """A picture in the page, with a text for those who do not see it."""
-    return f'<img alt="{escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return f'<img alt="{escape(text)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'

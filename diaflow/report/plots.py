@@ -1,12 +1,14 @@
-"""Pictures of the report, as PNG bytes: the conditions of all visits, and one DIAObject in time and on the sky."""
+"""Pictures of the report, as PNG bytes: conditions, repeatability of stars, one DIAObject in time and on the sky."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from diaflow.report.repeatability import Model, Stars, bins
 
 COLOURS = {"u": "#6a3fb5", "g": "#1b9e5a", "r": "#d1372f", "i": "#c77d0a", "z": "#7a4b2a", "y": "#3b3b3b"}
 OTHER_COLOURS = ["#2f6fd1", "#d12fa6", "#4f9aa8", "#8a8a1e"]
@@ -48,6 +50,44 @@ def conditions(visits: np.ndarray) -> bytes:
         axes[0].legend(ncols=len(bands), **ABOVE)
     for ax in axes:
         _plain(ax)
+    return png(figure)
+
+
+def repeatability(found: Mapping[str, Stars], models: Mapping[str, Model | None], depths: Mapping[str, float]) -> bytes:
+    """Scatter of the magnitudes of stars over the visits against magnitude, a panel for each band.
+
+    Parameters
+    ----------
+    found : dict of str to Stars
+        By band.
+    models : dict of str to Model or None
+        Drawn with its floor.
+    depths : dict of str to float
+        Magnitude at which a vertical line stands.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    figure = Figure(figsize=(1 + 3.6 * len(found), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for panel, (band, stars), colour in zip(panels, found.items(), colours(list(found))):
+        panel.plot(stars.mag, 1e3 * stars.scatter, ".", color=colour, ms=3, alpha=0.35, mec="none")
+        mag, scatter, _ = bins(stars, depths[band])
+        panel.plot(mag, 1e3 * scatter, "o", color="black", ms=4)
+        words = [f"PA1 {1e3 * stars.pa1:.1f} mmag, PF1 {stars.pf1:.1%}"] if np.isfinite(stars.pa1) else []
+        if models[band]:
+            line = np.linspace(stars.mag.min(), stars.mag.max(), 200)
+            panel.plot(line, 1e3 * models[band].sigma(line), color="black", lw=1)
+            panel.axhline(1e3 * models[band].floor, color="black", lw=0.8, ls=":")
+            words.append(f"floor {1e3 * models[band].floor:.1f} mmag, 5$\\sigma$ at {models[band].depth:.2f}")
+        panel.axvline(depths[band], color="0.6", lw=0.8, zorder=0)
+        panel.set_title(f"{band}: {len(stars)} stars\n" + "\n".join(words), fontsize="small", loc="left")
+        panel.set_yscale("log")
+        panel.set_xlabel("magnitude")
+        _plain(panel)
+    panels[0].set_ylabel("scatter over the visits [mmag]")
     return png(figure)
 
 

@@ -2,11 +2,12 @@
 
 `field` says where on the sky, `camera` has the CCDs, `pointing` plans the visits and their headers, `optics` has the
 true WCS and PSF, whose shapes are in `profiles` and `gaussians`.  `sky` is what shines (`lightcurves`, `movers`,
-`probes`, `population`).  `pixels` renders `sources`, `background` and `flaws`, `truth` writes the tables of the
-truth and a reference catalogue.  Everything follows from the seed; an image does not depend on which others are made.
+`blends`, `probes`, `population`).  `pixels` renders `sources`, `background` and `flaws`, `truth` writes the tables of
+the truth and a reference catalogue.  Everything follows from the seed; an image does not depend on which others are
+made.
 """
 
 __all__ = [
-    "background", "camera", "field", "flaws", "gaussians", "lightcurves", "movers", "optics", "pixels", "pointing",
-    "population", "probes", "profiles", "sky", "sources", "truth",
+    "background", "blends", "camera", "field", "flaws", "gaussians", "lightcurves", "movers", "optics", "pixels",
+    "pointing", "population", "probes", "profiles", "sky", "sources", "truth",
 ]  # fmt: skip

@@ -140,8 +140,12 @@ def _slots(config: dict, i: int, band: str) -> list[tuple[float, str]]:
 
 def _number(config: dict, season: str, band: str) -> int:
     """Visits of a band in a season."""
-    number = config[f"{season}_visits"]
-    return number[band] if isinstance(number, dict) else number
+    return _of_band(config[f"{season}_visits"], band)
+
+
+def _of_band(value, band: str):
+    """A value of the configuration that is the same in all bands, or has one for each."""
+    return value[band] if isinstance(value, dict) else value
 
 
 def length(config: dict, season: str) -> int:
@@ -168,7 +172,7 @@ def _visit(config: dict, number: int, mjd_start: float, band: str) -> Visit:
     true = _pointing(config, dither_x, dither_y, rng.uniform(-ROTATION, ROTATION))
     error_x, error_y = rng.normal(0, config["pointing_error"] / math.sqrt(2), 2) / 3600
     header = _mistaken(config, true, error_x, error_y, rng.normal(0, ROTATION_ERROR))
-    seeing = _between(rng, *config["seeing"])
+    seeing = _between(rng, *_of_band(config["seeing"], band))
     clear = rng.normal(ZERO_POINT, CLOUDS)
     gradient = config["sky"]["gradient"]
     return Visit(

@@ -17,6 +17,7 @@ FIRST_ID = {
     "mover": 7,
     "strong variable": 8,
     "probe": 9,
+    "blend": 10,
 }
 TYPE = {"nucleus": "variable", "strong variable": "variable", "mover": "asteroid"}  # of kinds that are none themselves
 
@@ -49,7 +50,7 @@ def rows(config: dict, kind: str, ra: np.ndarray, dec: np.ndarray, mag: np.ndarr
     table["objectId"] = FIRST_ID[kind] * 1_000_000 + np.arange(len(ra))
     table["type"] = TYPE.get(kind, kind)
     table["ra"], table["dec"] = ra, dec
-    table["radius"], table["axisRatio"], table["positionAngle"] = 0, 1, 0
+    table["radius"], table["axisRatio"], table["positionAngle"], table["sersic"] = 0, 1, 0, 0
     for redder, band in enumerate(reversed(bands)):
         table[f"{band}_mag"] = mag + redder * colour
     return table

@@ -123,7 +123,7 @@ def _rows(
     snr = np.where(bright, np.exp(rng.uniform(low, high, n)), rng.uniform(*probes["snr"], n))
     table = tables.empty("truth_object", n, bands)
     table["type"], table["place"], table["ra"], table["dec"] = "probe", place, ra, dec
-    table["radius"], table["axisRatio"], table["positionAngle"] = 0, 1, 0
+    table["radius"], table["axisRatio"], table["positionAngle"], table["sersic"] = 0, 1, 0, 0
     scale = 10 ** (0.4 * (NANOJANSKY_ZERO_POINT - visit.zero_point))
     norm = np.array([_psf_norm(config, visit, detector, *at) for at in zip(x, y)])
     flux = scale * snr * background.sky_sigma(config, visit, detector) / norm

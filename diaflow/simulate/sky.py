@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diaflow.simulate import field, lightcurves, movers, probes
+from diaflow.simulate import blends, field, lightcurves, movers, probes
 from diaflow.simulate.field import DITHER
 from diaflow.simulate.pointing import FIRST_NIGHT, Visit, length, stream, visits
 from diaflow.simulate.population import Population, flux, rows
@@ -17,9 +17,9 @@ from diaflow.store import tables
 
 # All of these are chosen.  Magnitudes are those of the last band; a colour is the difference of magnitude between
 # neighbouring bands [mag].
-STAR_MAGS, STAR_SLOPE = (16.0, 24.0), 0.15  # range [mag] and slope of log10 counts per mag
+BRIGHTEST_STAR, STAR_SLOPE = 16.0, 0.15  # [mag], and slope of log10 counts per mag
 BRIGHT_STARS, BRIGHT_MAGS = 100.0, (13.0, 14.6)  # per square degree: these saturate
-GALAXY_MAGS, GALAXY_SLOPE = (17.5, 24.0), 0.3
+BRIGHTEST_GALAXY, GALAXY_SLOPE = 17.5, 0.3
 RADII = (0.3, 1.5)  # smallest and largest half-light radius of a galaxy [arcsec]
 # Half-light radius of a galaxy of this magnitude [arcsec, mag], slope and scatter of its log10 with magnitude.
 TYPICAL_RADIUS, TYPICAL_MAG, RADIUS_SLOPE, RADIUS_SCATTER = 0.5, 22.0, -0.1, 0.1
@@ -79,9 +79,11 @@ class Survey:
         galaxies = _galaxies(config, epochs)
         hosts = _hosts(config, galaxies[0])
         n_hosted = min(round(HOSTED * config["supernovae"]), len(hosts))
+        stars = _stars(config, epochs)
         populations = [
-            _stars(config, epochs),
+            stars,
             galaxies,
+            blends.population(config, epochs, _together([stars, galaxies])[0]),
             _supernovae(config, epochs, hosts[:n_hosted]),
             _variable_stars(config, epochs),
             _nuclei(config, epochs, hosts[n_hosted:]),
@@ -131,7 +133,9 @@ def _stars(config: dict, epochs: list[Visit]) -> Population:
     rng = stream(config["seed"], "stars")
     area = np.prod(field.half_size(config, MARGIN)) / SQUARE_DEGREE
     n_faint, n_bright = rng.poisson(config["stars"] * area), rng.poisson(BRIGHT_STARS * area)
-    mag = np.append(_power_law(rng, STAR_MAGS, STAR_SLOPE, n_faint), rng.uniform(*BRIGHT_MAGS, n_bright))
+    mag = np.append(
+        _power_law(rng, (BRIGHTEST_STAR, config["faintest"]), STAR_SLOPE, n_faint), rng.uniform(*BRIGHT_MAGS, n_bright)
+    )
     ra, dec = field.positions(config, rng, len(mag), MARGIN)
     table = rows(config, "star", ra, dec, mag, rng.uniform(*STAR_COLOURS, len(mag)))
     return table, flux(table, epochs)
@@ -140,13 +144,15 @@ def _stars(config: dict, epochs: list[Visit]) -> Population:
 def _galaxies(config: dict, epochs: list[Visit]) -> Population:
     rng = stream(config["seed"], "galaxies")
     n = rng.poisson(config["galaxies"] * np.prod(field.half_size(config, MARGIN)) / SQUARE_DEGREE)
-    mag = _power_law(rng, GALAXY_MAGS, GALAXY_SLOPE, n)
+    mag = _power_law(rng, (BRIGHTEST_GALAXY, config["faintest"]), GALAXY_SLOPE, n)
     ra, dec = field.positions(config, rng, n, MARGIN)
     table = rows(config, "galaxy", ra, dec, mag, rng.uniform(*GALAXY_COLOURS, n))
     log_radius = RADIUS_SLOPE * (mag - TYPICAL_MAG) + rng.normal(0, RADIUS_SCATTER, n)
     table["radius"] = np.clip(TYPICAL_RADIUS * 10**log_radius, *RADII)
     table["axisRatio"] = rng.uniform(*AXIS_RATIOS, n)
     table["positionAngle"] = rng.uniform(0, 180, n)
+    early = stream(config["seed"], "early types").uniform(size=n) < config["early_types"]
+    table["sersic"] = np.where(early, 4, 1)
     return table, flux(table, epochs)
 
 

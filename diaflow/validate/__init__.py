@@ -3,7 +3,7 @@
 `comparison` reads both and measures at the true places; `difference_flux` says what a true source has left there,
 `matching` which row is which.  `scores` gives the figures in short.  `scorecard` judges every class with errors
 (`figures`) against the table of `bars`: `images` and `calibration`, `detections` and the theory of their `efficiency`,
-`fluxes`, `positions`, `objects`.
+`fluxes`, `positions`, `objects`, and, where there are Objects, `static_sky` with its `object_figures`.
 """
 
 __all__ = [
@@ -18,8 +18,10 @@ __all__ = [
     "images",
     "matching",
     "moving",
+    "object_figures",
     "objects",
     "positions",
     "scorecard",
     "scores",
+    "static_sky",
 ]

@@ -35,6 +35,22 @@ DESCRIPTIONS = {
     "repeatability": "scatter of a bright star's magnitudes over the visits (PA1) [mag]",
     "wcs_rms": "error of the WCS per coordinate, bright stars: rms over images [mas]",
     "fwhm_rms": "FWHM of the PSF over its true full width at half maximum - 1: rms over images",
+    "depth_offset": "isolated stars, how much fainter than theory they are found on deep coadds [mag]",
+    "false_objects": "Objects at nothing beyond the peaks of noise, over all",
+    "object_flux_bias": "PSF flux of Objects at S/N > 50, measured / true - 1: weighted mean",
+    "object_pull_median": "PSF flux of Objects at S/N 10 to 100, (measured - true) / error: median",
+    "object_pull_width": "PSF flux of Objects at S/N 10 to 100, (measured - true) / error: robust width",
+    "object_colour_bias": "colour of galaxies at S/N > 20, measured - true: weighted mean [mag]",
+    "star_purity": "fraction of point-like Objects that are stars, not galaxies wider than half the seeing",
+    "star_completeness": "fraction of the stars among Objects that are point-like",
+    "blends_found": "fraction of pairs of stars of which both are Objects",
+    "blend_flux_bias": "PSF flux of both stars of a pair, measured / true - 1: weighted mean",
+    "blend_given_bias": "flux of both stars of a pair in a joint fit at their true places, measured / true - 1: mean",
+    "object_repeatability": "scatter of a bright Object's magnitudes over the visits (PA1) [mag]",
+    "object_forced_pull_median": "forced flux of Objects at S/N < 50, (measured - true) / error: median",
+    "object_forced_pull_width": "forced flux of Objects at S/N < 50, (measured - true) / error: robust width",
+    "coadd_sky_pull_median": "flux at empty places of deep coadds over its error: median",
+    "coadd_sky_pull_width": "flux at empty places of deep coadds over its error: robust width",
 }
 
 
@@ -142,6 +158,19 @@ BARS = (
     Bar("star_flux_rms", (), "above", 0.0, 0.003),
     Bar("wcs_rms", (), "above", 0.0, 0.0, share=10.0),
     Bar("fwhm_rms", (), "above", 0.0, 0.02),
+    Bar("depth_offset", (), "both", 0.0, 0.1),
+    Bar("false_objects", (), "above", 0.0, 0.05),
+    Bar("object_flux_bias", (), "both", 0.0, 0.003),
+    Bar("object_pull_width", (), "above", 1.0, 0.1),
+    Bar("object_colour_bias", (), "both", 0.0, 0.01),
+    Bar("star_purity", ("S/N > 50",), "below", 1.0, 0.05),
+    Bar("star_completeness", ("S/N > 50",), "below", 1.0, 0.1),
+    Bar("blends_found", ("1:1 from 1.25 FWHM", "1:3 from 2 FWHM"), "below", 1.0, 0.05),
+    Bar("blend_flux_bias", ("1:1 from 1.25 FWHM", "1:3 from 2 FWHM"), "both", 0.0, 0.02),
+    Bar("blend_given_bias", (), "both", 0.0, 0.02),
+    Bar("object_repeatability", (), "above", 0.0, 0.005),
+    Bar("object_forced_pull_width", (), "both", 1.0, 0.05),
+    Bar("coadd_sky_pull_width", (), "both", 1.0, 0.05),
 )
 
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from diaflow.validate import detections, fluxes, images, moving, objects, positions
+from diaflow.validate import detections, fluxes, images, moving, object_figures, objects, positions
 from diaflow.validate.bars import DESCRIPTIONS, bar_of
 from diaflow.validate.comparison import Comparison
 from diaflow.validate.figures import Figure
+from diaflow.validate.static_sky import StaticSky
 
 N_WORST = 3  # cases of each kind
 
@@ -72,7 +73,13 @@ class Scorecard:
         return "".join(lines)
 
 
-def score(run: Comparison, threshold: float, radius: float, forced: dict[str, np.ndarray]) -> Scorecard:
+def score(
+    run: Comparison,
+    threshold: float,
+    radius: float,
+    forced: dict[str, np.ndarray],
+    sky: StaticSky | None = None,
+) -> Scorecard:
     """Judge a run.
 
     Parameters
@@ -84,6 +91,8 @@ def score(run: Comparison, threshold: float, radius: float, forced: dict[str, np
         Of the association [arcsec].
     forced : dict
         Collected tables of forced photometry by name; those with positions of the user's choice are judged there.
+    sky : StaticSky, optional
+        Of a run with Objects.
 
     Returns
     -------
@@ -111,6 +120,7 @@ def score(run: Comparison, threshold: float, radius: float, forced: dict[str, np
         *objects.pairs(run, radius),
         *moving.tracklets(run),
         *images.calibrations(run),
+        *(object_figures.figures(sky) if sky else []),
     ]
     return Scorecard(figures, reasons, _worst(run, found, false, kinds))
 

@@ -111,6 +111,19 @@ def test_the_page_is_self_contained(run):
     assert all(picture.startswith(b"\x89PNG") for picture in pictures(html))
 
 
+def test_colour_pictures_are_shown_and_a_missing_one_is_named(run, tmp_path):
+    products, collected, html = run
+    tract = tmp_path / "pictures/template/7"
+    with pytest.raises(InputError, match="tract.jpg"):
+        page.write(tmp_path / "page.html", "run", collected, products, pictures=[tract])
+    tract.mkdir(parents=True)
+    (tract / "tract.jpg").write_bytes(b"a picture")
+    page.write(tmp_path / "page.html", "run", collected, products, pictures=[tract])
+    shown = (tmp_path / "page.html").read_text()
+    assert "template, tract 7" in shown and base64.b64encode(b"a picture").decode() in shown
+    assert "Coadds in colour" in shown and "Coadds in colour" not in html
+
+
 def test_the_summary_counts_what_was_done(run):
     text = re.sub("<[^>]+>", " ", run[2])
     for words in (
@@ -275,3 +288,27 @@ def test_templates_without_inputs_are_named(tmp_path):
     (tmp_path / "1_0.fits").write_bytes(b"")
     with pytest.raises(InputError, match="1_0.fits"):
         refusals.section(tables.empty("visit"), paths)
+
+
+def test_objects_are_counted_by_kind_and_band(run, tmp_path):
+    products, collected, html = run
+    table = tables.empty("object", 6, ["g", "i"])
+    table["detect_isPrimary"] = [False, True, True, True, True, True]
+    table["detect_fromBlend"] = [False, True, True, False, False, False]
+    table["deblend_nChild"][0], table["deblend_skipped"][:3] = 2, True
+    table["refExtendedness"] = [0, 0, 1, 1, 1, np.nan]
+    table["i_psfFlux"], table["i_psfFluxErr"], table["i_psfDepth"] = [900, 900, 40, 60, 80, 10], 10, 24.25
+    tables.write("object", table, tmp_path / "object.parquet")
+    page.write(tmp_path / "page.html", "run", collected, products, objects=tmp_path / "object.parquet")
+    text = re.sub("<[^>]+>", " ", (tmp_path / "page.html").read_text())
+    for words in (
+        r"detect_isPrimary\)\s+5\b",
+        r"point-like\s+1\b",
+        r"extended\s+3\b",
+        r"children of blends\s+2\b",
+        r"to take apart\s+1\b",
+        r"\bi\s+3\s+24\.25",
+        r"\bg\s+0\s+–",
+    ):
+        assert re.search(words, text), words
+    assert "Objects (detect_isPrimary)" not in html

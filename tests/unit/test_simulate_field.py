@@ -91,7 +91,7 @@ def test_galaxy_keeps_its_position_angle_on_the_sky(anywhere):
     wcs = optics.true_wcs(anywhere, visit, 0)
     true = visit.true
     rotation = true.rotation + field.convergence(anywhere, true.ra, true.dec, galaxy["ra"], galaxy["dec"])
-    xx, xy, yy = sources.disc_moments(galaxy, rotation, 0.5)[0, 0]
+    xx, xy, yy = sources.galaxy_moments(galaxy, rotation, 0.5, sources.DISC_SIGMA)[0, 0]
     # A step of 1 arcsec along the position angle: on the sphere, by way of unit vectors.
     north = sphere.unit_vectors(galaxy["ra"], galaxy["dec"] + 90)
     east = np.cross(north, sphere.unit_vectors(galaxy["ra"], galaxy["dec"]))

@@ -14,7 +14,9 @@ from diaflow.store import tables
 
 SKIES = sorted((Path(__file__).parents[2] / "config/skies").glob("*.yaml"))
 NAMES = [path.stem for path in SKIES]
-ISSUED = {"poor_seeing", "undersampled", "crowded", "wings", "wide", "north", "ra_zero", "pole", "dirty", "movers"}
+ISSUED = {"poor_seeing", "undersampled", "crowded", "wings", "wide", "north", "ra_zero", "pole", "dirty", "movers"} | {
+    "static"
+}
 
 
 @pytest.fixture(params=SKIES, ids=NAMES)
