@@ -18,7 +18,7 @@ FORMS = ["block", "corner", "columns", "scattered"]
 SCALES = [1e-20, 1e-9, 1 / control.EXPTIME, 1e3, 1e12, 1e20]
 BLANKS = [-32768, -30000, 0, 1, 100, 32767]
 FILES = ["fits", "gz", "fz", "fz lossless", "extension"]
-FAR = 1000.0  # from the sky, beyond all noise [DN]
+FAR = 1000.0  # from the light of the sky and its stars, beyond all noise [DN]
 AXES = ["1 first", "1 1 first", "2 first", "1 last", "none", "one"]
 STRUCTURE = ["BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BZERO", "BSCALE", "BLANK"]
 NUMBERS = [-64, -32, -1, 0, 1, 8, 12, 16, 32, 255, 257, 10**9, 2.5, "256", True]
@@ -84,9 +84,11 @@ def made(attempt: dict) -> tuple[dict, np.ndarray, np.ndarray]:
     sky = np.median(image)
     for form, value, corner in attempt.get("flaws", []):
         where = region(form, corner, image.shape)
+        if form == "scattered":  # a single pixel stands out where it is above all light, or below the sky
+            filled |= where & ~((value <= image + FAR * scale) & (value >= sky - FAR * scale))
+        else:
+            filled |= where
         image[where] = blank if value == "blank" else value
-        # Single pixels near the sky look as any other.
-        filled |= where & (form != "scattered" or abs(value - sky) > FAR * scale or np.isnan(value))
     if "everywhere" in attempt:
         image[:] = attempt["everywhere"]
     return cards, _as_type(image, dtype), filled
