@@ -92,6 +92,7 @@ UNITS = [
     "nJy",
     "nJy/d",
     "nJy/arcsec2",
+    "arcmin2",
     "d",
     "s",
     "deg",
