@@ -103,8 +103,9 @@ def picture(sky: SkyMap, overlaps: np.ndarray, exposures: np.ndarray) -> bytes:
     bytes
         PNG.
     """
-    visible = np.isin(exposures["visit"], overlaps["visit"]) & (exposures["status"] == "ok")
-    images = exposures[visible]
+    asked = set(zip(overlaps["visit"].tolist(), overlaps["detector"].tolist()))
+    there = [image in asked for image in zip(exposures["visit"].tolist(), exposures["detector"].tolist())]
+    images = exposures[np.array(there) & (exposures["status"] == "ok")]
     corners = [np.stack([images[f"{axis}_{k}"] for k in (1, 2, 3, 4)], axis=1) for axis in ("ra", "dec")]
     middle = sphere.sky_position(sphere.unit_vectors(*corners).sum(axis=(0, 1)))
 
@@ -118,21 +119,18 @@ def picture(sky: SkyMap, overlaps: np.ndarray, exposures: np.ndarray) -> bytes:
         of_band = images["band"] == band
         shapes = on_plane(*(corner[of_band] for corner in corners))
         axes.add_collection(PolyCollection(shapes, facecolors="none", edgecolors=colour, lw=0.6, label=band))
-    tracts, patches = (
-        list(sky.tracts.values()),
-        sorted(set(zip(overlaps["tract"].tolist(), overlaps["patch"].tolist()))),
-    )
+    patches = sorted(set(zip(overlaps["tract"].tolist(), overlaps["patch"].tolist())))
     row = ids.rows_of(sky.columns.id, np.array([tract for tract, _ in patches]))
     index = np.array([patch.split("_") for _, patch in patches], int).T
-    size = at(sky.columns, row).patch_size
-    shapes = on_plane(*_outlines(at(sky.columns, row[:, None]), index * size, (index + 1) * size))
+    low = index * at(sky.columns, row).patch_size
+    shapes = on_plane(*_outlines(at(sky.columns, row[:, None]), low, low + at(sky.columns, row).patch_size))
     axes.add_collection(LineCollection(shapes, colors="0.7", lw=0.5, zorder=0))
     _write(axes, shapes, [patch for _, patch in patches], color="0.5", fontsize=7)
     used = np.unique(row)
-    corner = np.array([tracts[k].shape[::-1] for k in used.tolist()]).T
+    corner = np.stack(at(sky.columns, used).shape[::-1])
     of_tracts = on_plane(*_outlines(at(sky.columns, used[:, None]), 0 * corner, corner))
     axes.add_collection(LineCollection(of_tracts, colors="k", lw=1.2, zorder=1))
-    _write(axes, [shapes[row == k].mean(axis=0) for k in used.tolist()], sky.columns.id[used], fontsize=14, alpha=0.5)
+    _write(axes, [shapes[row == k].mean(axis=0) for k in used], sky.columns.id[used], fontsize=14, alpha=0.5)
     (west, south), (east, north) = np.nanmin(shapes, axis=(0, 1)), np.nanmax(shapes, axis=(0, 1))
     axes.set(
         xlim=(east, west),
