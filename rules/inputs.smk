@@ -117,9 +117,14 @@ def tract_geometry(wildcards):
     return TRACTS[int(wildcards.tract)]
 
 
+@functools.cache
+def sky_around_tracts(*tracts):
+    return plan.sky_around(*tracts)
+
+
 def sky_around(wildcards):
     """The tract of a job and its neighbours."""
-    return plan.sky_around(int(wildcards.tract))
+    return sky_around_tracts(int(wildcards.tract))
 
 
 # --- coadds, templates and deep ones: which visits, and what is made of them ---
@@ -251,7 +256,7 @@ def visit_objects(visit):
 
 def sky_of_visit(wildcards):
     """The sky map around the tracts that a visit touches."""
-    return plan.sky_around(*sorted({tract for tract, _ in plan.patches[int(wildcards.visit)]}))
+    return sky_around_tracts(*sorted({tract for tract, _ in plan.patches[int(wildcards.visit)]}))
 
 
 # --- forced photometry ---

@@ -11,7 +11,7 @@ from diaflow.store import files, tables
 
 def main(snakemake):
     sky = load_skymap(snakemake.input.skymap)
-    overlaps = tables.read("overlap", snakemake.input.overlaps)
+    overlaps = sky_map.select(tables.read("overlap", snakemake.input.overlaps), visits=[], bands=[], tracts=[])
     exposures = tables.read("exposure", snakemake.input.exposures)
     files.write_text(sky_map.text(sky, overlaps), snakemake.output.text)
     Path(snakemake.output.picture).write_bytes(sky_map.picture(sky, overlaps, exposures))

@@ -1,6 +1,9 @@
 """Which tracts and patches have images, as text and as a picture: before anything runs, and for the record of a run."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
@@ -8,11 +11,13 @@ from diaflow.errors import InputError
 from diaflow.report.plots import colours, png
 from diaflow.sky import sphere
 from diaflow.sky.skymap import rings
+from diaflow.sky.skymap.many import at
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.sky.skymap.tract import Tract
+from diaflow.store import ids
 
 SIDE_POINTS = 9  # along the side of a tract, which is curved in the plane of another
-MOST_NAMES = 150  # of patches that are written into a picture, chosen: more cannot be read
+MOST_NAMES = 150  # of patches or tracts that are written into a picture, chosen: more cannot be read
 
 
 def select(overlaps: np.ndarray, visits: list[int], bands: list[str], tracts: list[int]) -> np.ndarray:
@@ -84,7 +89,7 @@ def _identity(sky: SkyMap) -> str:
 
 
 def picture(sky: SkyMap, overlaps: np.ndarray, exposures: np.ndarray) -> bytes:
-    """Tracts, the patches that have images, and the images, on the plane that touches the sky in their middle.
+    """Tracts, the patches that have images, and the images, on a map of equal areas about their middle.
 
     Parameters
     ----------
@@ -98,13 +103,14 @@ def picture(sky: SkyMap, overlaps: np.ndarray, exposures: np.ndarray) -> bytes:
     bytes
         PNG.
     """
-    visible = np.isin(exposures["visit"], overlaps["visit"]) & (exposures["status"] == "ok")
-    images = exposures[visible]
+    asked = set(zip(overlaps["visit"].tolist(), overlaps["detector"].tolist()))
+    there = [image in asked for image in zip(exposures["visit"].tolist(), exposures["detector"].tolist())]
+    images = exposures[np.array(there) & (exposures["status"] == "ok")]
     corners = [np.stack([images[f"{axis}_{k}"] for k in (1, 2, 3, 4)], axis=1) for axis in ("ra", "dec")]
     middle = sphere.sky_position(sphere.unit_vectors(*corners).sum(axis=(0, 1)))
 
     def on_plane(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        return np.degrees(np.stack(sphere.gnomonic(ra, dec, *middle), axis=-1))
+        return np.degrees(np.stack(sphere.equal_area(ra, dec, *middle), axis=-1))
 
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.subplots()
@@ -113,35 +119,41 @@ def picture(sky: SkyMap, overlaps: np.ndarray, exposures: np.ndarray) -> bytes:
         of_band = images["band"] == band
         shapes = on_plane(*(corner[of_band] for corner in corners))
         axes.add_collection(PolyCollection(shapes, facecolors="none", edgecolors=colour, lw=0.6, label=band))
-    touched = sorted(set(zip(overlaps["tract"].tolist(), overlaps["patch"].tolist())))
-    patches = [on_plane(*_outline(sky.tracts[tract], sky.tracts[tract].inner_box(patch))) for tract, patch in touched]
-    axes.add_collection(LineCollection(patches, colors="0.7", lw=0.5, zorder=0))
-    for shape, (_, patch) in zip(patches, touched if len(touched) <= MOST_NAMES else []):
-        axes.text(*shape.mean(axis=0), patch, color="0.5", ha="center", va="center", fontsize=7, clip_on=True)
-    for number in sorted({tract for tract, _ in touched}):
-        tract = sky.tracts[number]
-        shape = on_plane(*_outline(tract, (0, 0, tract.shape[1] - 1, tract.shape[0] - 1)))
-        axes.plot(*shape.T, color="k", lw=1.2, zorder=1)
-        near = np.array([patch for patch, (of, _) in zip(patches, touched) if of == number]).mean(axis=(0, 1))
-        axes.text(*near, str(number), ha="center", va="center", fontsize=14, alpha=0.5, clip_on=True)
-    shapes = np.concatenate(patches)
+    patches = sorted(set(zip(overlaps["tract"].tolist(), overlaps["patch"].tolist())))
+    row = ids.rows_of(sky.columns.id, np.array([tract for tract, _ in patches]))
+    index = np.array([patch.split("_") for _, patch in patches], int).T
+    low = index * at(sky.columns, row).patch_size
+    shapes = on_plane(*_outlines(at(sky.columns, row[:, None]), low, low + at(sky.columns, row).patch_size))
+    axes.add_collection(LineCollection(shapes, colors="0.7", lw=0.5, zorder=0))
+    _write(axes, shapes, [patch for _, patch in patches], color="0.5", fontsize=7)
+    used = np.unique(row)
+    corner = np.stack(at(sky.columns, used).shape[::-1])
+    of_tracts = on_plane(*_outlines(at(sky.columns, used[:, None]), 0 * corner, corner))
+    axes.add_collection(LineCollection(of_tracts, colors="k", lw=1.2, zorder=1))
+    _write(axes, [shapes[row == k].mean(axis=0) for k in used], sky.columns.id[used], fontsize=14, alpha=0.5)
+    (west, south), (east, north) = np.nanmin(shapes, axis=(0, 1)), np.nanmax(shapes, axis=(0, 1))
     axes.set(
-        xlim=(shapes[:, 0].max(), shapes[:, 0].min()),  # east is left
-        ylim=(shapes[:, 1].min(), shapes[:, 1].max()),
+        xlim=(east, west),
+        ylim=(south, north),
         aspect="equal",
         xlabel="east [deg]",
         ylabel="north [deg]",
-        title=f"RA {middle[0]:.4f} Dec {middle[1]:+.4f}: {len(images)} images on {len(touched)} patches",
+        title=f"RA {middle[0]:.4f} Dec {middle[1]:+.4f}: {len(images)} images on {len(patches)} patches",
     )
     axes.margins(0.05)
     axes.legend(ncols=len(bands), loc="upper right")
     return png(figure)
 
 
-def _outline(tract: Tract, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension and declination of points around a box of pixels, closed."""
-    x0, y0, x1, y1 = np.array(box) + (-0.5, -0.5, 0.5, 0.5)
-    there, back = np.linspace(0, 1, SIDE_POINTS), np.linspace(1, 0, SIDE_POINTS)
-    x = x0 + (x1 - x0) * np.concatenate([there, 0 * there + 1, back, 0 * back])
-    y = y0 + (y1 - y0) * np.concatenate([0 * there, there, 0 * back + 1, back])
-    return tract.wcs.all_pix2world(x, y, 0)
+def _outlines(tracts: Tract, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination of points around boxes of pixels, closed, (n, points) each."""
+    there, back, ones = np.linspace(0, 1, SIDE_POINTS), np.linspace(1, 0, SIDE_POINTS), np.ones(SIDE_POINTS)
+    parts = np.concatenate([there, ones, back, 0 * ones]), np.concatenate([0 * ones, there, ones, back])
+    x, y = (low[k, :, None] - 0.5 + (high - low)[k, :, None] * parts[k] for k in (0, 1))
+    return tracts.positions(x, y)
+
+
+def _write(axes: Axes, shapes: Sequence[np.ndarray], names: Sequence, **style: object) -> None:
+    """Names in the middle of shapes, where they are not too many to be read."""
+    for shape, name in zip(shapes, names) if len(names) <= MOST_NAMES else ():
+        axes.text(*shape.mean(axis=0), str(name), ha="center", va="center", clip_on=True, **style)

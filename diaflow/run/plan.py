@@ -171,12 +171,16 @@ class Plan:
 
     def sky_around(self, *around: int) -> dict:
         """The sky map, as `SkyMap.from_dict` takes it, without the tracts that reach no position of some tracts."""
-        tracts = self.skymap.tracts
-        centres = sphere.unit_vectors(*np.array([(other.ra, other.dec) for other in tracts.values()]).T)
-        distance = np.min([sphere.separation(centres, centres[list(tracts).index(one)]) for one in around], axis=0)
-        reach = 2 * np.arctan(max(other.half_diagonal for other in tracts.values()))
-        near = {number: tracts[number] for number, apart in zip(tracts, distance) if apart <= reach}
-        return replace(self.skymap, tracts=near).to_dict()
+        every, centres = self.skymap.columns, self._centres
+        rows = [np.flatnonzero(every.id == tract)[0] for tract in around]
+        apart = np.min([sphere.separation(centres, centres[row]) for row in rows], axis=0)
+        near = every.id[apart <= 2 * np.arctan(every.half_diagonal.max())].tolist()
+        return replace(self.skymap, tracts={number: self.skymap.tracts[number] for number in near}).to_dict()
+
+    @functools.cached_property
+    def _centres(self) -> np.ndarray:
+        """Unit vectors of the centres of all tracts."""
+        return sphere.unit_vectors(self.skymap.columns.ra, self.skymap.columns.dec)
 
     def joint_visits(self, number: int) -> list[int]:
         """The first visits of each band, in order of the visits.

@@ -12,8 +12,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diaflow.sky import sphere
+from diaflow.sky.skymap.many import at
 from diaflow.sky.skymap.maps import SkyMap, make_skymap
-from diaflow.sky.skymap.tract import Tract
+from diaflow.sky.skymap.tract import Tract, patch_names
 from diaflow.store import tables
 from diaflow.units import ARCSEC
 
@@ -117,42 +118,41 @@ def patch_overlaps(exposures: np.ndarray, skymap: SkyMap, margin_arcsec: float) 
     table "overlap", sorted by tract, patch (row by row), visit and detector.
     """
     usable = exposures[exposures["status"] == "ok"]
-    ra = np.stack([usable[f"ra_{k}"] for k in (1, 2, 3, 4)], axis=1)
-    dec = np.stack([usable[f"dec_{k}"] for k in (1, 2, 3, 4)], axis=1)
+    ra, dec = (np.stack([usable[f"{axis}_{k}"] for k in (1, 2, 3, 4)], axis=1) for axis in ("ra", "dec"))
+    tract, image = _near(ra, dec, skymap.columns, margin_arcsec * ARCSEC)
+    x, y = at(skymap.columns, tract[:, None]).pixels(ra[image], dec[image])
+    reached = np.all(np.isfinite(x), axis=1)
+    tract, image, x, y = tract[reached], image[reached], x[reached], y[reached]
+    margin = (margin_arcsec / skymap.columns.pixel_scale * skymap.columns.stretch)[tract]
+    pair, px, py = _candidates(x, y, at(skymap.columns, tract), margin)
+    tract, image, x, y, margin = tract[pair], image[pair], x[pair], y[pair], margin[pair, None]
+    low, high = at(skymap.columns, tract).outer_edges(px, py)
+    touch = boxes_touch(x, y, low - margin, high + margin)
+    order = np.flatnonzero(touch)
+    rows = usable[image[order]]
+    order = order[np.lexsort((rows["detector"], rows["visit"], px[order], py[order], tract[order]))]
+    each, rows, low, high = at(skymap.columns, tract[order]), usable[image[order]], low[order], high[order]
+    return tables.from_columns(
+        "overlap",
+        tract=each.id,
+        patch=patch_names(px[order], py[order]),
+        area=common_area(x[order], y[order], low, high) * each.pixel_area(*(low + high).T / 2),
+        **{name: rows[name] for name in ("visit", "detector", "band")},
+    )
+
+
+def _near(ra: np.ndarray, dec: np.ndarray, tracts: Tract, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of tracts and of images whose circles can meet."""
     corners = sphere.unit_vectors(ra, dec)
     middles = corners.mean(axis=1)
-    slack = np.linalg.norm(corners - middles[:, None], axis=2).max(initial=0) + margin_arcsec * ARCSEC
-    tree, parts = cKDTree(middles), []
-    for tract in skymap.tracts.values():
-        reach = np.arctan(tract.half_diagonal) + slack
-        near = np.sort(tree.query_ball_point(sphere.unit_vectors(tract.ra, tract.dec), reach)).astype(int)
-        parts.append(_tract_overlaps(usable[near], ra[near], dec[near], tract, margin_arcsec))
-    return tables.concatenate("overlap", parts)
-
-
-def _tract_overlaps(
-    usable: np.ndarray, ra: np.ndarray, dec: np.ndarray, tract: Tract, margin_arcsec: float
-) -> np.ndarray:
-    x, y = tract.pixels(ra, dec)
-    near = np.flatnonzero(np.all(np.isfinite(x), axis=1))
-    x, y = x[near], y[near]
-    margin = margin_arcsec / tract.pixel_scale * tract.stretch
-    image, px, py = _candidates(x, y, tract, margin)
-    low, high = tract.outer_edges(px, py)
-    x, y = x[image], y[image]
-    touch = boxes_touch(x, y, low - margin, high + margin)
-    pixel_area = tract.pixel_area(*(low + high).T / 2)
-    image, px, py = near[image[touch]], px[touch], py[touch]
-    rows = usable[image]
-    order = np.lexsort((rows["detector"], rows["visit"], px, py))
-    patch = np.array([f"{i}_{j}" for i, j in zip(px[order].tolist(), py[order].tolist())], dtype=object)
-    columns = {name: rows[name][order] for name in ("visit", "detector", "band")}
-    columns["area"] = (common_area(x[touch], y[touch], low[touch], high[touch]) * pixel_area[touch])[order]
-    return tables.from_columns("overlap", tract=np.full(len(order), tract.id), patch=patch, **columns)
+    reach = np.arctan(tracts.half_diagonal) + np.linalg.norm(corners - middles[:, None], axis=2).max(initial=0) + margin
+    images = cKDTree(middles).query_ball_point(sphere.unit_vectors(tracts.ra, tracts.dec), reach, return_sorted=True)
+    tract = np.repeat(np.arange(len(images)), [len(near) for near in images])
+    return tract, np.concatenate([np.empty(0, int), *(np.array(near, int) for near in images)])
 
 
 def _candidates(x: np.ndarray, y: np.ndarray, tract: Tract, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs (image, px, py) whose upright bounding boxes can meet."""
+    """All triples (row, px, py) of images on tracts and patches whose upright bounding boxes can meet."""
     reach = tract.border + 0.5 + margin
     first, last = [], []
     for corner, n in ((x, tract.n_patches[0]), (y, tract.n_patches[1])):
@@ -160,6 +160,6 @@ def _candidates(x: np.ndarray, y: np.ndarray, tract: Tract, margin: float) -> tu
         first.append(np.clip(np.floor((corner.min(1) - reach) / tract.patch_size), 0, n).astype(int))
         last.append(np.clip(np.floor((corner.max(1) + reach) / tract.patch_size), -1, n - 1).astype(int))
     width, height = (np.maximum(last[k] - first[k] + 1, 0) for k in (0, 1))
-    image = np.repeat(np.arange(len(x)), width * height)
-    running = np.arange(len(image)) - np.repeat(np.cumsum(width * height) - width * height, width * height)
-    return image, first[0][image] + running % width[image], first[1][image] + running // width[image]
+    row = np.repeat(np.arange(len(x)), width * height)
+    running = np.arange(len(row)) - np.repeat(np.cumsum(width * height) - width * height, width * height)
+    return row, first[0][row] + running % width[row], first[1][row] + running // width[row]

@@ -111,6 +111,27 @@ def gnomonic(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float) -> tupl
     return cos_d * np.sin(a) / cosine, (cos_d0 * sin_d - sin_d0 * cos_d * cos_a) / cosine
 
 
+def equal_area(ra: np.ndarray, dec: np.ndarray, ra_0: float, dec_0: float) -> tuple[np.ndarray, np.ndarray]:
+    """Position in Lambert's zenithal equal-area projection about a point, the whole sky in a circle of radius 2.
+
+    Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.7.
+
+    Parameters
+    ----------
+    ra, dec, ra_0, dec_0 : arrays or floats [deg]
+
+    Returns
+    -------
+    x, y : arrays [rad]
+        To the east and to the north; NaN at the opposite point.
+    """
+    east, north = axes(ra_0, dec_0)
+    v = unit_vectors(ra, dec)
+    beyond = 1 + v @ unit_vectors(ra_0, dec_0)
+    stretch = np.sqrt(2 / np.where(beyond > 0, beyond, np.nan))
+    return v @ east * stretch, v @ north * stretch
+
+
 def from_gnomonic(
     xi: np.ndarray, eta: np.ndarray, ra_0: np.ndarray, dec_0: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diaflow.errors import BadData
 from diaflow.sky import localplane
-from diaflow.sky.overlaps import boxes_touch, patch_overlaps
+from diaflow.sky.overlaps import boxes_touch, common_area, patch_overlaps
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.sky.skymap.tract import Tract
 from diaflow.sky.wcs import central_pixel_scale, header_wcs, image_corners
@@ -178,6 +178,29 @@ def test_a_corner_close_to_but_beside_a_patch_does_not_count():
     """A square turned by 45 deg whose bounding box, but not itself, meets the patch."""
     x, y = np.array([[1.0, 2.0, 1.0, 0.0]]) + 0.6, np.array([[0.0, 1.0, 2.0, 1.0]]) + 0.6
     assert not boxes_touch(x, y, np.array([[0.0, 0.0]]), np.array([[1.0, 1.0]]))[0]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    centre=st.tuples(st.floats(-3, 3), st.floats(-3, 3)),
+    half=st.tuples(st.floats(0.1, 2), st.floats(0.1, 2)),
+    angle=st.one_of(st.sampled_from([0.0, 45.0, 90.0]), st.floats(0, 360)),
+    parity=st.sampled_from([-1, 1]),
+)
+def test_areas_on_tiles_add_up_to_that_of_the_image(centre, half, angle, parity):
+    """Tiles of 1 x 2; where the image holds a tile, it is all of the tile."""
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    u, v = np.array([-1, 1, 1, -1]) * half[0], np.array([-1, -1, 1, 1])[::parity] * half[1]
+    x, y = centre[0] + c * u - s * v, centre[1] + s * u + c * v
+    low = np.stack(np.meshgrid(np.arange(-7, 7), np.arange(-8, 8, 2)), axis=-1).reshape(-1, 2).astype(float)
+    area = common_area(np.tile(x, (len(low), 1)), np.tile(y, (len(low), 1)), low, low + (1, 2))
+    assert area.sum() == pytest.approx(4 * half[0] * half[1], rel=1e-9)
+    assert area.max() < 2 * (1 + 1e-12)
+    for corner in ((0, 0), (0, 2), (1, 0), (1, 2)):
+        east, north = (low + corner - centre).T
+        held = (np.abs(c * east + s * north) < half[0]) & (np.abs(c * north - s * east) < half[1])
+        low, area = low[held], area[held]
+    assert area == pytest.approx(np.full(len(area), 2.0), rel=1e-9)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

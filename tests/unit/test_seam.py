@@ -15,6 +15,8 @@ from diaflow.run import config
 from diaflow.sky import overlaps
 from diaflow.sky.skymap import rings
 
+pytestmark = pytest.mark.slow
+
 SHAPE, SCALE, SIGMA = (1000, 1000), 0.5, 2.2  # [pixel, arcsec, pixel]
 N_VISITS = 3
 # In the middle of the western border of a tract of DC2's map, near the equator.

@@ -110,6 +110,20 @@ def test_wcs_of_tract_and_patch_agree_with_its_pixels():
     assert np.array(tract.wcs.all_world2pix(ra, dec, 0)) == pytest.approx(np.array([x + x0, y + y0]), abs=1e-6)
 
 
+@pytest.mark.parametrize("rotation", [0.0, 45.0, 200.0])
+def test_positions_pixels_and_wcs_of_a_turned_tract_agree(rotation):
+    tract = Tract(0, 359.99, -89.9, 0.3, 0.5, 1000, 100, rotation)
+    x, y = np.array([0.0, 1000.25, 2400.0]), np.array([2300.0, 700.5, 10.0])
+    ra, dec = tract.positions(x, y)
+    # As above.
+    assert np.array(tract.pixels(ra, dec)) == pytest.approx(np.array([x, y]), abs=1e-6)
+    assert np.array(tract.wcs.all_world2pix(ra, dec, 0)) == pytest.approx(np.array([x, y]), abs=1e-6)
+    # The rotation is the position angle of the y axis.
+    above = tract.positions(*(np.array(tract.pixels(359.99, -89.9)) + [0, 9]))
+    up = np.degrees(np.arctan2(*sphere.gnomonic(*above, 359.99, -89.9)))
+    assert up % 360 == pytest.approx(rotation, abs=1e-6)
+
+
 def test_north_is_up_and_east_is_left():
     tract = Tract(0, 100.0, 20.0, 0.3, 0.5, 1000, 100)
     x, y = tract.pixels(np.array([100.0, 100.01, 100.0]), np.array([20.0, 20.0, 20.01]))

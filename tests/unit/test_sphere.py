@@ -173,3 +173,17 @@ def test_positions_keep_their_shape():
     x, y = sky_to_pixel(distorted(), np.full((2, 3), 10.0), np.full((2, 3), -45.0), (0, 0, 299, 399))
     assert x.shape == y.shape == (2, 3)
     np.testing.assert_allclose(x, 149.5, atol=1e-9)
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (66.0, -84.0), (350.0, 90.0)])
+def test_equal_area_projection_keeps_areas_and_shows_all_but_the_opposite_point(centre):
+    rng = np.random.default_rng(2)
+    ra, dec = rng.uniform(0, 360, 20_000), np.degrees(np.arcsin(rng.uniform(-1, 1, 20_000)))
+    x, y = sphere.equal_area(ra, dec, *centre)
+    # Uniform on the sphere is uniform in the circle of radius 2: so is the square of the radius.
+    parts = np.bincount((5 * (x**2 + y**2) / 4).astype(int), minlength=5)
+    assert abs(parts - 4000).max() < 5 * np.sqrt(4000)
+    # Small offsets are those of the gnomonic plane, up to the cube of them: 1e-6 rad here.
+    near = sphere.from_gnomonic(np.array([0.01, 0.0]), np.array([0.0, 0.01]), *centre)
+    np.testing.assert_allclose(sphere.equal_area(*near, *centre), [[0.01, 0], [0, 0.01]], atol=1e-6)
+    assert np.isnan(sphere.equal_area(180.0, 0.0, 0.0, 0.0)).all()

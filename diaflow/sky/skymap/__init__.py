@@ -5,4 +5,4 @@ these corners.  A kind that covers the whole sky also has ``every_tract(config)`
 the numbers of the tracts that own positions; one that cannot hold all images has ``strays(config, ra, dec)``.
 """
 
-__all__ = ["discrete", "healpix", "maps", "rings", "tract", "whole_sky"]
+__all__ = ["discrete", "healpix", "many", "maps", "rings", "tract", "whole_sky"]

@@ -14,7 +14,8 @@ import numpy as np
 
 from diaflow.errors import InputError
 from diaflow.sky import sphere
-from diaflow.sky.skymap.tract import Tract, one_by_one, patch_names
+from diaflow.sky.skymap.many import at, one_by_one, together
+from diaflow.sky.skymap.tract import Tract, patch_names
 from diaflow.store import ids
 from diaflow.store.files import write_text
 
@@ -94,25 +95,24 @@ class SkyMap:
     def _in_nearest(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """The same of the tract, of those that reach each position, whose centre is nearest."""
         if len(self.tracts) == 1:
-            return self._in_tracts(np.broadcast_to(self._columns.id, ra.shape), ra, dec)
+            return self._in_tracts(np.broadcast_to(self.columns.id, ra.shape), ra, dec)
         from scipy.spatial import cKDTree  # a third of a second, which most jobs do without
 
-        tree = cKDTree(sphere.unit_vectors(self._columns.ra, self._columns.dec))
+        tree = cKDTree(sphere.unit_vectors(self.columns.ra, self.columns.dec))
         rows = tree.query(sphere.unit_vectors(ra, dec), range(1, min(NEAREST, len(self.tracts)) + 1))[1]
-        found = self._in_tracts(self._columns.id[rows], ra[:, None], dec[:, None])
+        found = self._in_tracts(self.columns.id[rows], ra[:, None], dec[:, None])
         return found[:, np.arange(len(ra)), np.argmax(found[0] >= 0, axis=1)]
 
     def _in_tracts(self, tract: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """The same of the given tract for each position; -1 where the map does not have it or it does not reach."""
-        rows = ids.rows_of(self._columns.id, tract.ravel()).reshape(tract.shape)
-        each = Tract(*(getattr(self._columns, one.name)[rows] for one in fields(Tract)))
-        px, py = each.patch_indices(ra, dec)
+        rows = ids.rows_of(self.columns.id, tract.ravel()).reshape(tract.shape)
+        px, py = at(self.columns, rows).patch_indices(ra, dec)
         return np.where((rows >= 0) & (px >= 0), (tract, px, py), -1)
 
     @cached_property
-    def _columns(self) -> Tract:
-        """All tracts, their fields as arrays."""
-        return Tract(*(np.array([getattr(each, one.name) for each in self.tracts.values()]) for one in fields(Tract)))
+    def columns(self) -> Tract:
+        """All tracts in one, whose fields are arrays."""
+        return together(self.tracts.values())
 
     def to_dict(self) -> dict:
         """The map in plain types that JSON can hold.

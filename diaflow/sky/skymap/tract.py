@@ -5,7 +5,7 @@ the tract.  The grid is that of the "legacy" tract builder of lsst/skymap for ex
 Functions of positions also take a `Tract` whose fields are arrays: a tract for each position.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -226,10 +226,10 @@ class Tract:
         low, high : (n, 2) arrays
             Lower left and upper right corners [pixel].
         """
-        index, size = np.stack([px, py], axis=-1), self.patch_size
-        low = np.maximum(index * size - self.border, 0) - 0.5
-        high = np.minimum((index + 1) * size + self.border, np.array(self.shape[::-1])) - 0.5
-        return low, high
+        index, size, border = np.stack([px, py]), self.patch_size, self.border
+        low = np.maximum(index * size - border, 0) - 0.5
+        high = np.minimum(((index + 1) * size + border).T, np.stack(self.shape[::-1], axis=-1)) - 0.5
+        return low.T, high
 
     def patch_wcs(self, patch: str) -> tuple[WCS, tuple[int, int]]:
         """The grid of a patch.
@@ -270,6 +270,23 @@ class Tract:
         xi, eta = sphere.gnomonic(ra, dec, self.ra, self.dec)
         scale, centre, (cosine, sine) = self.pixel_scale * ARCSEC, self._grid[2], self._turn
         return centre + (sine * eta - cosine * xi) / scale, centre + (cosine * eta + sine * xi) / scale
+
+    def positions(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inverse of `pixels`.
+
+        Parameters
+        ----------
+        x, y : arrays
+            [pixel]
+
+        Returns
+        -------
+        ra, dec : arrays
+            [deg]
+        """
+        scale, (cosine, sine) = self.pixel_scale * ARCSEC, self._turn
+        x, y = (x - self._grid[2]) * scale, (y - self._grid[2]) * scale
+        return sphere.from_gnomonic(sine * y - cosine * x, cosine * y + sine * x, self.ra, self.dec)
 
     def pixel_area(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Solid angles of pixels: smaller by the cube of the cosine away from the centre of a TAN plane.
@@ -368,20 +385,3 @@ class Tract:
         wcs.wcs.cd = np.array([[-cosine, sine], [sine, cosine]]) * self.pixel_scale / 3600
         wcs.wcs.set()
         return wcs
-
-
-def one_by_one(every: Tract, which: np.ndarray) -> list[Tract]:
-    """Some of many tracts, one by one.
-
-    Parameters
-    ----------
-    every : Tract
-        Its fields are arrays.
-    which : (n,) int array
-
-    Returns
-    -------
-    list of Tract
-    """
-    columns = (getattr(every, field.name)[which].tolist() for field in fields(Tract))
-    return [Tract(*values) for values in zip(*columns)]

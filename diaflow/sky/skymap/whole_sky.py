@@ -4,7 +4,8 @@ import numpy as np
 
 from diaflow.errors import InputError
 from diaflow.sky import sphere
-from diaflow.sky.skymap.tract import Tract, check_size, one_by_one
+from diaflow.sky.skymap.many import one_by_one
+from diaflow.sky.skymap.tract import Tract, check_size
 
 
 def tracts(config: dict, ra: np.ndarray, dec: np.ndarray, radius: np.ndarray, rotation: float, remedy: str) -> Tract:
