@@ -81,13 +81,13 @@ def made(attempt: dict) -> tuple[dict, np.ndarray, np.ndarray]:
         blank = attempt["blank"] + (2.0 ** (8 * dtype.itemsize - 1) if dtype.kind == "u" else 0.0)
         cards["BLANK"] = attempt["blank"]
         filled |= image == blank
-    sky = np.median(image)
+    light, sky = image.copy(), np.median(image)
     for form, value, corner in attempt.get("flaws", []):
         where = region(form, corner, image.shape)
         if form == "scattered":  # a single pixel stands out where it is above all light, or below the sky
-            filled |= where & ~((value <= image + FAR * scale) & (value >= sky - FAR * scale))
+            filled[where] = ~((value <= light + FAR * scale) & (value >= sky - FAR * scale))[where]
         else:
-            filled |= where
+            filled[where] = True
         image[where] = blank if value == "blank" else value
     if "everywhere" in attempt:
         image[:] = attempt["everywhere"]
