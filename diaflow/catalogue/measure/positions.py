@@ -18,7 +18,9 @@ MAX_ROUNDS = 8  # of those that have one; chosen: equal stars of 1.25 FWHM come 
 STILL = 0.01  # movement at which a position is found [pixel]
 
 
-def refined(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def refined(
+    exposure: Exposure, x: np.ndarray, y: np.ndarray, which: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions by fits of PSFs.
 
     Parameters
@@ -27,6 +29,8 @@ def refined(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarra
         The coadd, with its PSF.
     x, y : (n,) arrays
         Peaks [pixel].
+    which : (n,) bool array, optional
+        Those that are fitted, all by default; the others are where they are.
 
     Returns
     -------
@@ -36,16 +40,16 @@ def refined(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarra
     scene = Scene.of_points(exposure, np.asarray(x, float), np.asarray(y, float))
     if not len(scene.x) or not np.isfinite(scene.psf_sigma):
         return scene.x, scene.y
-    which = np.ones(len(scene.x), bool)
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(NEAR * FWHM_PER_SIGMA * scene.psf_sigma, output_type="ndarray")
-    near = np.isin(np.arange(len(x)), pairs)
+    wanted = np.ones(len(scene.x), bool) if which is None else which
+    reach = NEAR * FWHM_PER_SIGMA * scene.psf_sigma
+    near = np.isin(np.arange(len(x)), cKDTree(np.column_stack([x, y])).query_pairs(reach, output_type="ndarray"))
     for _ in range(MAX_ROUNDS):
-        x_new, y_new = PsfFluxes(scene).positions(which)
+        x_new, y_new = PsfFluxes(scene).positions(wanted)
         lost = np.hypot(x_new - x, y_new - y) > MAX_SHIFT * scene.psf_sigma
         x_new, y_new = np.where(lost, x, x_new), np.where(lost, y, y_new)
         moved = np.hypot(x_new - scene.x, y_new - scene.y) > STILL
         scene = scene.moved(x_new, y_new)
-        which = near & moved
-        if not which.any():
+        wanted = near & moved
+        if not wanted.any():
             break
     return scene.x, scene.y
