@@ -8,7 +8,7 @@ from numba import njit
 from diaflow.catalogue.blends import Blends
 from diaflow.jit import EXACT
 
-ROUNDS = 20  # at most; steps halve at each, and a source at S/N 5 begins within a pixel or two
+ROUNDS = 20  # at most; a source at S/N 5 begins within a pixel or two
 CONVERGED = 1e-3  # step at which a centroid is found [pixel]
 REACH = 4.0  # of the window [sigma]
 MAX_SHIFT = 2.0  # from the peak, beyond which it stays there [sigma]; at S/N 5 the error is 0.3
@@ -40,31 +40,48 @@ def centroids(blends: Blends, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(**EXACT)
+def window_step(pixels, x, y, sigma):
+    """How far the centroid of an image under a window is from the middle of the window, times two.
+
+    Parameters
+    ----------
+    pixels : (ny, nx) array
+    x, y : float
+        Middle of the window [pixel].
+    sigma : float
+        Its radius [pixel].
+
+    Returns
+    -------
+    step_x, step_y : float
+        [pixel]; NaN where there is no light.
+    """
+    ny, nx = pixels.shape
+    total, mean_x, mean_y = 0.0, 0.0, 0.0
+    for row in range(max(0, math.ceil(y - REACH * sigma)), min(ny - 1, math.floor(y + REACH * sigma)) + 1):
+        for column in range(max(0, math.ceil(x - REACH * sigma)), min(nx - 1, math.floor(x + REACH * sigma)) + 1):
+            dx, dy = column - x, row - y
+            light = pixels[row, column] * math.exp(-(dx * dx + dy * dy) / (2 * sigma * sigma))
+            total += light
+            mean_x += light * dx
+            mean_y += light * dy
+    if not total > 0:
+        return math.nan, math.nan
+    return 2 * mean_x / total, 2 * mean_y / total
+
+
+@njit(**EXACT)
 def _centroids(boxes, offsets, pixels, sigma, x, y):
     """Set x and y (n,), which have the starts."""
     for n in range(x.size):
-        x0, y0, x1, y1 = boxes[n]
-        width, now_x, now_y, found = x1 - x0 + 1, x[n], y[n], False
+        x0, y0 = boxes[n, 0], boxes[n, 1]
+        image = pixels[offsets[n] : offsets[n + 1]].reshape(boxes[n, 3] - y0 + 1, boxes[n, 2] - x0 + 1)
+        now_x, now_y = x[n], y[n]
         for _ in range(ROUNDS):
-            total, mean_x, mean_y = 0.0, 0.0, 0.0
-            for row in range(max(y0, math.ceil(now_y - REACH * sigma)), min(y1, math.floor(now_y + REACH * sigma)) + 1):
-                for column in range(
-                    max(x0, math.ceil(now_x - REACH * sigma)), min(x1, math.floor(now_x + REACH * sigma)) + 1
-                ):
-                    dx, dy = column - now_x, row - now_y
-                    light = pixels[offsets[n] + (row - y0) * width + column - x0]
-                    light *= math.exp(-(dx * dx + dy * dy) / (2 * sigma * sigma))
-                    total += light
-                    mean_x += light * dx
-                    mean_y += light * dy
-            if not total > 0:
-                break
-            step_x, step_y = 2 * mean_x / total, 2 * mean_y / total
+            step_x, step_y = window_step(image, now_x - x0, now_y - y0, sigma)
             now_x, now_y = now_x + step_x, now_y + step_y
             if not math.hypot(now_x - x[n], now_y - y[n]) < MAX_SHIFT * sigma:
                 break
-            found = math.hypot(step_x, step_y) < CONVERGED
-            if found:
+            if math.hypot(step_x, step_y) < CONVERGED:
+                x[n], y[n] = now_x, now_y
                 break
-        if found:
-            x[n], y[n] = now_x, now_y

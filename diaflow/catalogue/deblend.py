@@ -6,7 +6,7 @@ template is goes to the nearest peak.  So do all pixels of a footprint that is t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,10 +110,17 @@ class Deblender:
     objects : Tree
     read : callable
         ``read(band)`` gives the coadd of a band by its index.
+    sigma : sequence of float
+        Radius of the PSF in each band [pixel].
+
+    Attributes
+    ----------
+    x, y : (n,) arrays
+        Places of the objects: of children the centroids of their own light, of others the peaks [pixel].
     """
 
-    def __init__(self, peaks: Peaks, objects: Tree, read: Callable[[int], Exposure]):
-        self.objects, self.footprint = objects, peaks.footprint
+    def __init__(self, peaks: Peaks, objects: Tree, read: Callable[[int], Exposure], sigma: Sequence[float]):
+        self.objects, self.footprint, self._sigma = objects, peaks.footprint, sigma
         row = np.where(objects.peak >= 0, objects.peak, objects.peak[np.arange(len(objects)) + (objects.peak < 0)])
         self.x, self.y = peaks.x[row], peaks.y[row]
         found = ndimage.find_objects(self.footprint)
@@ -165,13 +172,15 @@ class Deblender:
             among = np.flatnonzero(usable & np.isin(parent, parent[mine]))
             exposure, rows = read(band), children[among]
             parents, first = np.unique(parent[among], return_index=True)
-            made = templates.symmetric(
+            made, x, y = templates.symmetric(
                 exposure.image,
                 exposure.variance,
                 *(self.footprint, self.objects.family[parents], np.append(first, len(among)), self._extent[parents]),
-                *(self.x[rows], self.y[rows], self._psfs(exposure, rows)),
+                *(self.x[rows], self.y[rows], exposure.psf(self.x[rows], self.y[rows]), self._sigma[band]),
             )
             found = templates.joined(found, templates.spread(made, among, len(children)), mine)
+            of_band = mine[among]
+            self.x[rows[of_band]], self.y[rows[of_band]] = x[of_band], y[of_band]
         return found
 
     def _psfs(self, exposure: Exposure, rows: np.ndarray) -> Templates:

@@ -88,7 +88,7 @@ def patch_objects(
     widths = [each.sigma for each in found]
     del found
     tree = deblend.tree(peaks, missing)
-    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]))
+    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]), widths)
     _set_places(deblender, peaks, tree, widths, lambda k: read(bands[k]))
     measured, areas = {}, {}
     for band in bands:
@@ -129,16 +129,16 @@ def _set_places(
     widths: list[float],
     read: Callable[[int], Exposure],
 ) -> None:
-    """Move objects from their peaks to the centroids of their pixels in the band that tells their place."""
-    reference = np.where(tree.peak >= 0, peaks.reference[tree.peak], -1)
-    x, y = deblender.x.copy(), deblender.y.copy()
-    for band in np.unique(reference[tree.peak >= 0]).tolist():
+    """Move what is no blend from its peak to the centroid of its pixels in the band that tells its place."""
+    x, y = deblender.x, deblender.y
+    alone = (tree.peak >= 0) & (tree.parent < 0)
+    reference = np.where(alone, peaks.reference[tree.peak], -1)
+    for band in np.unique(reference[alone]).tolist():
         mine = reference == band
         place = centroids(deblender.blends(read(band)), widths[band])
         x[mine], y[mine] = place[0][mine], place[1][mine]
     parents = np.flatnonzero(tree.peak < 0)
     x[parents], y[parents] = x[parents + 1], y[parents + 1]  # of the brightest child
-    deblender.x, deblender.y = x, y
 
 
 def _areas(blends: Blends) -> np.ndarray:
