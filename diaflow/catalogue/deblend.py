@@ -131,6 +131,8 @@ class Deblender:
         cells = ndimage.find_objects(self._owner + 1)
         cells = _boxes([cells[child] for child in children.tolist()])
         self._templates = self._in_reference_bands(peaks.reference[objects.peak[children]], read)
+        parents = np.flatnonzero(objects.peak < 0)
+        self.x[parents], self.y[parents] = self.x[parents + 1], self.y[parents + 1]  # of the brightest child
         self._boxes = self._extent.copy()
         self._boxes[children] = self._within(children, _union(cells, self._templates.boxes))
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from diaflow.catalogue.centroid import window_step
 from diaflow.jit import EXACT
 from diaflow.measure.subpixel import TAPS, add_core, core_of, filter_columns, filter_rows, shift_weights
 
@@ -21,6 +20,7 @@ from diaflow.measure.subpixel import TAPS, add_core, core_of, filter_columns, fi
 # S/N 1000 that are 1.25 FWHM apart are then at theirs to 0.05 pixels.
 ROUNDS, SETTLING = 10, 6
 MAX_STEP = 0.5  # of a child in one round [pixel]
+REACH = 4.0  # of the window of a centroid [sigma of the PSF]
 MAX_CHI2 = 1.5  # per degree of freedom, up to which a child is a point source: that of LSST's meas_deblender
 CORE = 0.1  # least value of the PSF in the pixels that tell it [its peak]
 ABOVE_NOISE = 3.0  # where a template is not smoothed [noise of a pixel]
@@ -249,13 +249,44 @@ def _all_templates(image, variance, footprint, families, first, boxes, x, y, sta
 @njit(**EXACT)
 def _settle(pixels, x0, y0, sigma, x, y, n):
     """Move child n towards the centroid of an image that has no other, whose first pixel is x0, y0."""
-    step_x, step_y = window_step(pixels, x[n] - x0, y[n] - y0, sigma)
+    step_x, step_y = _window_step(pixels, x[n] - x0, y[n] - y0, sigma)
     length = math.hypot(step_x, step_y)
     if math.isfinite(length):
         damping = min(1.0, MAX_STEP / max(length, MAX_STEP))
         new_x, new_y = x[n] + damping * step_x, y[n] + damping * step_y
         if 0 <= new_x - x0 < pixels.shape[1] - 1 and 0 <= new_y - y0 < pixels.shape[0] - 1:
             x[n], y[n] = new_x, new_y
+
+
+@njit(**EXACT)
+def _window_step(pixels, x, y, sigma):
+    """How far the centroid of an image under a window is from the middle of the window, times two.
+
+    Parameters
+    ----------
+    pixels : (ny, nx) array
+    x, y : float
+        Middle of the window [pixel].
+    sigma : float
+        Its radius [pixel].
+
+    Returns
+    -------
+    step_x, step_y : float
+        [pixel]; NaN where there is no light.
+    """
+    ny, nx = pixels.shape
+    total, mean_x, mean_y = 0.0, 0.0, 0.0
+    for row in range(max(0, math.ceil(y - REACH * sigma)), min(ny - 1, math.floor(y + REACH * sigma)) + 1):
+        for column in range(max(0, math.ceil(x - REACH * sigma)), min(nx - 1, math.floor(x + REACH * sigma)) + 1):
+            dx, dy = column - x, row - y
+            light = pixels[row, column] * math.exp(-(dx * dx + dy * dy) / (2 * sigma * sigma))
+            total += light
+            mean_x += light * dx
+            mean_y += light * dy
+    if not total > 0:
+        return math.nan, math.nan
+    return 2 * mean_x / total, 2 * mean_y / total
 
 
 @njit(**EXACT)

@@ -6,7 +6,6 @@ from builders import tan_wcs
 from scipy.spatial import cKDTree
 
 from diaflow.catalogue import deblend, detection, merge, templates
-from diaflow.catalogue.centroid import centroids
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
@@ -236,11 +235,3 @@ def test_a_template_is_symmetric_and_falls_off_from_its_peak():
     np.testing.assert_array_equal(part, part[::-1, ::-1])
     assert (part <= image[y0 : y1 + 1, x0 : x1 + 1]).all() and (part >= 0).all() and (part > 0).mean() > 0.1
     assert (np.diff(work[20, 21:]) <= 0).all()
-
-
-def test_centroids_of_noiseless_stars_are_exact():
-    x, y = lattice()
-    exposure = coadd(x, y, np.full(len(x), 1e6))
-    *_, blends = deblended(exposure)
-    found = np.column_stack(centroids(blends, 1.7))
-    assert cKDTree(np.column_stack([x, y])).query(found)[0].max() < 0.01

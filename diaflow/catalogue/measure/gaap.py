@@ -27,7 +27,7 @@ LEAST_RATIO = 1.15
 WIDE = 2.0
 CUT = math.sqrt(2 * 14)  # highest frequency times sigma: apertures have fallen to 1e-6 there
 MEAN_REACH = 2.5  # of the mean of the variance, and of pixels that have to be there [sigma of the squared weight]
-REACH = 5.0  # of the pixels that are summed [sigma of the aperture]
+REACH = 4.0  # of the pixels that are summed [sigma of the aperture]
 # Transform of the PSF below which frequencies fade out: an aperture of the least size has 1e-4 of its peak there.
 LOWEST = 1e-3
 BATCH = 64  # sources whose pixels are transformed together: they stay in the processor's cache

@@ -35,8 +35,8 @@ def kron_fluxes(scene: Scene, shapes: dict[str, np.ndarray]) -> dict[str, np.nda
     Returns
     -------
     dict of (n,) arrays
-        kronFlux, kronFluxErr [nJy], kronRad [pixel], kronFlux_flag: no flux, no radius of its own (none smaller than
-        that of noise), or an ellipse that leaves the image or has pixels without data.
+        kronFlux, kronFluxErr [nJy], kronRad [pixel], kronFlux_flag: no flux, as where a pixel has no data, no radius
+        of its own (none smaller than that of noise), or an ellipse that leaves the image.
     """
     moments = np.column_stack([shapes[name] for name in ("ixx", "iyy", "ixy")])
     of_psf = np.column_stack([shapes[f"{name}PSF"] for name in ("ixx", "iyy", "ixy")])
@@ -86,7 +86,7 @@ def _kron(rest, variance, boxes, offsets, pixels, x, y, order, q, least, radius,
 
 @njit(**EXACT)
 def _within(rest, variance, x, y, q, root, reach, moment):
-    """Sums of pixels, of pixels times radius and of variances in an ellipse, and whether it is on pixels with data."""
+    """Sums of pixels, of pixels times radius and of variances in an ellipse, and whether it is on the image."""
     ny, nx = rest.shape
     axx, ayy, axy = q[1] / root, q[0] / root, -q[2] / root
     half_x, half_y = reach * math.sqrt(q[0] / root), reach * math.sqrt(q[1] / root)
@@ -106,8 +106,7 @@ def _within(rest, variance, x, y, q, root, reach, moment):
             if r2 >= outer:
                 continue
             if not math.isfinite(rest[j, i]):
-                whole = False
-                continue
+                return math.nan, math.nan, math.nan, False
             share = 1.0
             if r2 > inner:
                 share = _share(dx, dy, axx, ayy, axy, reach * reach)

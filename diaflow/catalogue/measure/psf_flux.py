@@ -80,7 +80,7 @@ class PsfFluxes:
         take_out(image, *scene.pixels, others)
         flux, inverse = self.flux.copy(), 1 / self._power
         flux[points], inverse[points] = self._joint(image, points)
-        x, y, x_err, y_err, free, free_err, failed = self._free(image, flux, points)
+        x, y, x_err, y_err, free, free_err, failed = self._free(image, flux, points, scene.order)
         blended = np.sqrt(inverse * self._power)
         return {
             "psfFlux": flux,
@@ -95,6 +95,26 @@ class PsfFluxes:
             "centroid_yErr": y_err * self._noise,
             "centroid_flag": failed,
         }
+
+    def positions(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of sources that are all points, each fitted on the image without the models of the others.
+
+        Parameters
+        ----------
+        which : (n,) bool array
+            Sources whose positions are fitted.
+
+        Returns
+        -------
+        x, y : (n,) arrays
+            [pixel]; as they were where none is fitted, or the fit fails.
+        """
+        points = np.flatnonzero(np.isfinite(self._power))
+        flux = np.zeros(len(which))
+        flux[points], _ = self._joint(self.scene.image, points)
+        order = self.scene.order[which[self.scene.order]]
+        x, y, *_ = self._free(self.scene.image.copy(), flux, points, order)
+        return x, y
 
     def _joint(self, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fluxes of points (m,) on an image, and the diagonal of the inverse of A."""
@@ -116,8 +136,13 @@ class PsfFluxes:
         _inverse_diagonal(matrix.indptr, matrix.indices, matrix.data, matrix.diagonal(), inverse)
         return splu(matrix).solve(projection), inverse
 
-    def _free(self, image: np.ndarray, flux: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Position and its error, flux and its white-noise error, and where the fit failed, all (n,)."""
+    def _free(
+        self, image: np.ndarray, flux: np.ndarray, points: np.ndarray, order: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Position and its error, flux and its white-noise error, and where the fit failed (n,), of those in `order`.
+
+        The image becomes what the fluxes of the points leave over.
+        """
         scene, n = self.scene, len(flux)
         places = self._placed, self._ix, self._iy
         x, y, failed, (x_err, y_err, free, err, chi2) = (
@@ -129,7 +154,7 @@ class PsfFluxes:
         is_point[points] = True
         _add_models(image, *places, points, flux, -1.0)
         common = scene.variance, scene.usable, scene.stamps, scene.psf_sigma
-        _fit(image, scene.rest, *common, *scene.pixels, *places, flux, is_point, scene.order, fit, measured)
+        _fit(image, scene.rest, *common, *scene.pixels, *places, flux, is_point, order, fit, measured)
         free[failed], err[failed] = np.nan, np.nan
         return x, y, x_err, y_err, free, err, failed | ~np.isfinite(free)
 

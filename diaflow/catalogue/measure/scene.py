@@ -5,7 +5,7 @@ sources puts the pixels of one back (`put_back`), measures it, and takes them ou
 light of a neighbour that deblending gave to that one.  Beyond all footprints the pixels are those of the coadd.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,44 @@ class Scene:
 
     exposure: Exposure
     blends: Blends
+
+    @classmethod
+    def of_points(cls, exposure: Exposure, x: np.ndarray, y: np.ndarray) -> "Scene":
+        """A scene of which only the positions are known yet.
+
+        Parameters
+        ----------
+        exposure : Exposure
+        x, y : (n,) arrays
+            [pixel]
+
+        Returns
+        -------
+        Scene
+            Of leaves without pixels.
+        """
+        n = len(x)
+        nothing = np.empty(0, np.float32)
+        boxes = np.tile([0, 0, -1, -1], (n, 1))
+        offsets = np.zeros(n + 1, int)
+        return cls(exposure, Blends(x, y, np.full(n, -1), np.zeros(n, int), boxes, offsets, nothing, nothing > 0))
+
+    def moved(self, x: np.ndarray, y: np.ndarray) -> "Scene":
+        """The same sources a little elsewhere: all that is known but their positions is kept, also of their PSFs.
+
+        Parameters
+        ----------
+        x, y : (n,) arrays
+            [pixel]
+
+        Returns
+        -------
+        Scene
+        """
+        scene = replace(self, blends=replace(self.blends, x=x, y=y))
+        kept = ("image", "variance", "usable", "rest", "stamps", "psf_sigma")
+        vars(scene).update({name: value for name, value in vars(self).items() if name in kept})
+        return scene
 
     @cached_property
     def x(self) -> np.ndarray:
