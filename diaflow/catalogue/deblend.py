@@ -1,6 +1,6 @@
 """The pixels of each footprint shared out to its peaks: parents with children, in every band the same ones.
 
-`templates` says what each child looks like in its reference band.  In each band the templates are scaled to what is
+`symmetry` says what each child looks like in its reference band.  In each band the templates are scaled to what is
 there, and a pixel goes to the children in proportion to them, so that these add up to the parent; a pixel where no
 template is goes to the nearest peak.  So do all pixels of a footprint that is too large or has too little data.
 """
@@ -14,7 +14,7 @@ from numba import njit
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from diaflow.catalogue import templates
+from diaflow.catalogue import symmetry, templates
 from diaflow.catalogue.blends import Blends
 from diaflow.catalogue.merge import Peaks
 from diaflow.catalogue.templates import Templates
@@ -174,7 +174,7 @@ class Deblender:
             among = np.flatnonzero(usable & np.isin(parent, parent[mine]))
             exposure, rows = read(band), children[among]
             parents, first = np.unique(parent[among], return_index=True)
-            made, x, y = templates.symmetric(
+            made, x, y = symmetry.templates_of(
                 exposure.image,
                 exposure.variance,
                 *(self.footprint, self.objects.family[parents], np.append(first, len(among)), self._extent[parents]),

@@ -5,7 +5,7 @@ import pytest
 from builders import tan_wcs
 from scipy.spatial import cKDTree
 
-from diaflow.catalogue import deblend, detection, merge, templates
+from diaflow.catalogue import deblend, detection, merge, symmetry
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import WHITE
 from diaflow.image.planes import bits
@@ -230,7 +230,7 @@ def test_a_template_is_symmetric_and_falls_off_from_its_peak():
     rng = np.random.default_rng(3)
     image = np.maximum(rng.normal(1, 0.5, (41, 42)), 0).astype(np.float32)
     work = np.zeros_like(image)
-    x0, y0, x1, y1 = templates._fill_symmetric(image, 41, 40, work)  # peak at 20.5, 20
+    x0, y0, x1, y1 = symmetry._fill_symmetric(image, 41, 40, work)  # peak at 20.5, 20
     part = work[y0 : y1 + 1, x0 : x1 + 1]
     np.testing.assert_array_equal(part, part[::-1, ::-1])
     assert (part <= image[y0 : y1 + 1, x0 : x1 + 1]).all() and (part >= 0).all() and (part > 0).mean() > 0.1
