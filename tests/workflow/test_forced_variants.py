@@ -14,7 +14,7 @@ from diaflow.units import nanojansky
 
 RUN = Path("results/tiny")
 VARIANTS = ["diffim", "calexp", "dia_source_on_template", "dia_object_on_template"]
-# What is made anew where the visits of the second season are warped, too: the PSF that all are matched to may be theirs.
+# What is made anew where visits of the second season are warped, too: the PSF that all are matched to may be theirs.
 AFTER_MATCHED = {"coadd_template", "diffim", "associate", "forced_diffim", "tables", "validate", "report"}
 STATIC = {"coadd_deep", "object", "template_object", "forced_template_on_diffim", "forced_calexp", "extra_table"}
 
