@@ -26,6 +26,9 @@ THRESHOLD = 5.0  # least S/N of a point source, as of LSST's detectCoaddSources
 SHARPENING = 4  # power of the PSF that peaks are filtered with: that of a Gaussian is half as wide
 # Least rise of a peak over its saddle, in parts of the saddle: the pattern that a PSF has in its wings, chosen.
 LEAST_CONTRAST = 0.02
+# Distance from which on the matched filter, wider than the PSF by sqrt(2), moves peaks by less than their errors
+# [sigma of the PSF]: chosen, 3 FWHM.
+ALONE = 7.0
 GRID = 3  # places along each axis where the PSF of a coadd is looked up
 SATURATED = 1e6  # height of saturated pixels, above all others: what is left of a core has no peaks
 
@@ -131,7 +134,8 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     peak = np.flatnonzero(footprints.flood(x, y, height, least, snr.shape) == np.arange(len(x)))
     peak = peak[np.lexsort((x[peak], y[peak]))]
     beside = _summits(exposure.image, variance, bad, sharp, x[peak], y[peak])
-    return Detections(snr, above, *_places(snr, x[peak], y[peak], *beside), moments_sigma(stamp))
+    sigma = moments_sigma(stamp)
+    return Detections(snr, above, *_places(snr, x[peak], y[peak], *beside, ALONE * sigma), sigma)
 
 
 def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:
@@ -148,10 +152,10 @@ def _response(kernel: np.ndarray, stamp: np.ndarray) -> float:
 
 
 def _places(
-    snr: np.ndarray, x: np.ndarray, y: np.ndarray, sharp_x: np.ndarray, sharp_y: np.ndarray
+    snr: np.ndarray, x: np.ndarray, y: np.ndarray, sharp_x: np.ndarray, sharp_y: np.ndarray, alone: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where peaks are: at the summit of the matched filter, which has the least noise, or where it has none of its own,
-    at that of the sharp one.
+    """Where peaks are: at the summit of the matched filter, which has the least noise, and of those that have others
+    near at that of the sharp one, which neighbours move less.
 
     Parameters
     ----------
@@ -161,16 +165,18 @@ def _places(
         Peaks.
     sharp_x, sharp_y : (n,) arrays
         Their summits on the map of the sharp filter.
+    alone : float
+        Least distance of others from a peak that has none near [pixel].
 
     Returns
     -------
     x, y : (n,) arrays
     """
+    near = np.zeros(len(x), bool)
+    near[footprints.close_pairs(x, y, alone).ravel()] = True
     up_x, up_y = x.copy(), y.copy()
     _climb(snr, up_x, up_y)
-    _, which, claims = np.unique(np.stack([up_x, up_y]), axis=1, return_inverse=True, return_counts=True)
-    alone = claims[which] == 1
-    return tuple(np.where(alone, own, sharp) for own, sharp in zip(summits(snr, up_x, up_y), (sharp_x, sharp_y)))
+    return tuple(np.where(near, sharp, own) for own, sharp in zip(summits(snr, up_x, up_y), (sharp_x, sharp_y)))
 
 
 @njit(**EXACT)

@@ -85,10 +85,11 @@ def patch_objects(
     read = _reader(coadds, noises)
     bands = list(noises)
     peaks = merge(found, central_pixel_scale(wcs, found[0].snr.shape))
+    widths = [each.sigma for each in found]
     del found
     peaks = _at_their_places(peaks, lambda k: read(bands[k]))
     tree = deblend.tree(peaks, missing)
-    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]))
+    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]), widths)
     measured, areas = {}, {}
     for band in bands:
         exposure = read(band)
