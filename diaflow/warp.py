@@ -135,10 +135,9 @@ class _Paste:
                 image, variance, _grow(mask, SPOILING), *grid.arguments(), kernel_table(), *_planes(out)
             )
             scale = float(np.sqrt(np.median(grid.area)))
-        ny, nx = exposure.shape
-        visit, detector = (exposure.metadata.get(key, -1) for key in ("visit", "detector"))
-        box, correction = (0, 0, nx - 1, ny - 1), exposure.metadata.get("aperture_correction", np.nan)
-        self.psf_input = PsfInput(visit, detector, 1.0, exposure.psf, exposure.wcs, box, correction)
+        (ny, nx), told = exposure.shape, exposure.metadata
+        whence, correction = (told.get("visit", -1), told.get("detector", -1)), told.get("aperture_correction", np.nan)
+        self.psf_input = PsfInput(*whence, 1.0, exposure.psf, exposure.wcs, (0, 0, nx - 1, ny - 1), correction)
         self.noise = exposure.noise.resampled(white_ratio)
         known = exposure.metadata.keys() & {"psf_fwhm", "psf_sigma"}
         self.metadata = {name: exposure.metadata[name] / scale for name in sorted(known)}
