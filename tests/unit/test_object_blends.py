@@ -235,3 +235,14 @@ def test_a_template_is_symmetric_and_falls_off_from_its_peak():
     np.testing.assert_array_equal(part, part[::-1, ::-1])
     assert (part <= image[y0 : y1 + 1, x0 : x1 + 1]).all() and (part >= 0).all() and (part > 0).mean() > 0.1
     assert (np.diff(work[20, 21:]) <= 0).all()
+
+
+def test_a_star_far_above_its_sky_has_one_peak_in_its_middle(monkeypatch):
+    """Its own photons are most of the noise, so that its S/N is no higher in the core than beside it."""
+    monkeypatch.setitem(globals(), "GAIN", 1.0)
+    at = PITCH * (0.5 + np.arange(SIZE // PITCH))
+    x, y = (axis.ravel() for axis in np.meshgrid(at, at))
+    x, y = np.stack([x, y]) + np.random.default_rng(5).uniform(-0.5, 0.5, (2, len(x)))
+    found = detection.detect(coadd(x, y, np.full(len(x), 1000.0)), PSF)
+    assert len(found.x) == len(x)
+    assert cKDTree(np.column_stack([found.x, found.y])).query(np.column_stack([x, y]))[0].max() < 0.2
