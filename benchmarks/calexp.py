@@ -44,23 +44,20 @@ SECTION = validated(CONFIG)["calexp"]
 OURS = f"""
 import json
 import sys
-from types import SimpleNamespace
-sys.path.insert(0, "{ROOT / "scripts"}")
+sys.path[:0] = ["{ROOT / "scripts"}", "{ROOT / "benchmarks"}"]
 import calexp
-from diaflow.run import job
+from measure import run_script
 visit = sys.argv[1]
 rows = [tuple(row) for row in json.loads(sys.argv[2])]
-section = {SECTION!r}
-job.run(calexp.main, SimpleNamespace(
-    rule="calexp",
-    log=[],
-    input=SimpleNamespace(refcat="refcat.parquet", jointcal=[], reference_visit=[]),
-    output=SimpleNamespace(
+run_script(
+    calexp.main,
+    "calexp",
+    input=dict(refcat="refcat.parquet", jointcal=[], reference_visit=[]),
+    output=dict(
         calexps=["calexp/" + visit], sources=[f"sources/{{visit}}.parquet"], summaries=[f"summary/{{visit}}.parquet"]
     ),
-    params=SimpleNamespace(exposures=rows, calexp=section, instrument="generic", detrended=None, compress=False),
-    threads=1,
-))
+    params=dict(exposures=rows, calexp={SECTION!r}, instrument="generic", detrended=None, compress=False),
+)
 """
 
 COLUMNS = """

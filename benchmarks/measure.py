@@ -1,10 +1,12 @@
-"""CPU seconds and peak memory of whole processes, and the shape of a benchmark's result."""
+"""CPU seconds and peak memory of whole processes, scripts without Snakemake, and the shape of a benchmark's result."""
 
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
@@ -24,6 +26,28 @@ def cpu_and_memory(command: list, cwd: Path | str | None = None) -> tuple[float,
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
     cpu_s, peak_mb = map(float, done.stdout.split())
     return cpu_s, peak_mb
+
+
+class Named(SimpleNamespace):
+    """Input, output, params or wildcards of a job, as Snakemake gives them to a script."""
+
+    def __getitem__(self, name: str):
+        return getattr(self, name)
+
+    def __iter__(self):
+        return iter(vars(self).values())
+
+    def items(self):
+        """Names and values."""
+        return vars(self).items()
+
+
+def run_script(main: Callable, rule: str, **parts: dict) -> None:
+    """Run the main function of a script with its input, output, params and, if it has some, wildcards."""
+    from diaflow.run import job  # not needed to measure
+
+    named = {name: Named(**values) for name, values in parts.items()}
+    job.run(main, SimpleNamespace(rule=rule, log=[], threads=1, config={"run": rule}, **named))
 
 
 def result(name: str, ours: float, peak_mb: float, peer: str | None = None, peer_cpu_s: float | None = None) -> dict:

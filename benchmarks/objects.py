@@ -50,19 +50,17 @@ PEER = "source-extractor"
 OURS = f"""
 import json
 import sys
-from types import SimpleNamespace
-sys.path.insert(0, "{ROOT / "scripts"}")
+sys.path[:0] = ["{ROOT / "scripts"}", "{ROOT / "benchmarks"}"]
 import object
-from diaflow.run import job
-job.run(object.main, SimpleNamespace(
-    rule="object",
-    log=[],
-    wildcards=SimpleNamespace(tract="0", patch="0_0"),
-    input=SimpleNamespace(coadds={[f"{band}.fits" for band in BANDS]!r}, refcat=[]),
-    output=SimpleNamespace(objects="objects.parquet"),
-    params=SimpleNamespace(priority={[REFERENCE]!r}, skymap=json.loads(sys.argv[1]), mjd=60000.0),
-    threads=1,
-))
+from measure import run_script
+run_script(
+    object.main,
+    "object",
+    wildcards=dict(tract="0", patch="0_0"),
+    input=dict(coadds={[f"{band}.fits" for band in BANDS]!r}, refcat=[]),
+    output=dict(objects="objects.parquet"),
+    params=dict(priority={[REFERENCE]!r}, skymap=json.loads(sys.argv[1]), mjd=60000.0),
+)
 """
 
 

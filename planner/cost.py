@@ -30,17 +30,21 @@ UNITS = {
     "warp_matched": "patches",
     "coadd_template": "inputs, each of a patch",
     "coadd_deep": "inputs, each of a patch",
+    "object": "inputs, each of a patch",
+    "template_object": "inputs, each of a patch",
     "picture": "inputs, each of a patch",
     "associate": "inputs",
     "tables": "inputs",
 }
 OF_SURVEY = {"validate", "report", "patches", "coverage_maps"}  # rules that work on what was found in all images
+# Rules that run the script of another one, whose figures are theirs, and sections with the keys of another one.
+ALIKE = {"coadd_deep": "coadd_template", "select_deep": "select_template", "template_object": "object"}
+SECTION_OF = {"deep": "template"}
 # Choices that change what a job of a rule costs.
 CHOICES = {
     "calexp": ("calexp.cosmic_rays", "storage.compress"),
     "skymap": ("skymap.type",),
     "coadd_template": ("template.method",),
-    "coadd_deep": ("deep.method",),
     "diffim": ("subtract.algorithm", "subtract.mode", "subtract.basis", "storage.compress"),
     "associate": ("associate.algorithm",),
 }
@@ -73,12 +77,15 @@ class Cost:
     earlier_jobs: int = 0
 
 
+# Guessed, or measured once.
 GUESSED = {
     # The built-in surveys have no raw frames.
     "isr": Cost(seconds=0.2, size=0, size_per_area=12e6),
     # Measured once, of 2000 images of 16 megapixels on one field: no run makes them unless they are asked for.
     "patches": Cost(start=1.5, each=1e-4, size=350e3, memory=240),
     "coverage_maps": Cost(start=0.7, each=1.5e-3, size=650e3, memory=140),
+    # What 10,000 of them on 4k x 4k pixels may take.
+    "object": Cost(start=2.5, seconds=0.6, size=0, size_per_area=2e6, memory=400, memory_per_image=60),
 }
 
 
@@ -200,11 +207,13 @@ def figures(rule: str, chosen: dict[str, object]) -> Cost | None:
     Cost or None
         That of the defaults, and what each choice adds to it; None where one of the choices was not measured.
     """
+    rule = ALIKE.get(rule, rule)
     usual = FIGURES["rules"].get(rule)
     total = Cost(**usual) if usual else GUESSED.get(rule, Cost())
     for name, value in chosen.items():
         if value != values(name)[0]:
-            other = FIGURES["choices"].get(f"{name}={value}", {}).get(rule)
+            section, key = name.split(".")
+            other = FIGURES["choices"].get(f"{SECTION_OF.get(section, section)}.{key}={value}", {}).get(rule)
             if other is None:
                 return None
             added = {part: max(getattr(total, part) + other[part] - usual[part], 0) for part in other}

@@ -1,12 +1,12 @@
 """The pixels of each footprint shared out to its peaks: parents with children, in every band the same ones.
 
-`templates` says what each child looks like in its reference band.  In each band the templates are scaled to what is
+`symmetry` says what each child looks like in its reference band.  In each band the templates are scaled to what is
 there, and a pixel goes to the children in proportion to them, so that these add up to the parent; a pixel where no
 template is goes to the nearest peak.  So do all pixels of a footprint that is too large or has too little data.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from numba import njit
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from diaflow.catalogue import templates
+from diaflow.catalogue import symmetry, templates
 from diaflow.catalogue.blends import Blends
 from diaflow.catalogue.merge import Peaks
 from diaflow.catalogue.templates import Templates
@@ -110,10 +110,17 @@ class Deblender:
     objects : Tree
     read : callable
         ``read(band)`` gives the coadd of a band by its index.
+    sigma : sequence of float
+        Radius of the PSF in each band [pixel].
+
+    Attributes
+    ----------
+    x, y : (n,) arrays
+        Places of the objects: of children the centroids of their own light, of others the peaks [pixel].
     """
 
-    def __init__(self, peaks: Peaks, objects: Tree, read: Callable[[int], Exposure]):
-        self.objects, self.footprint = objects, peaks.footprint
+    def __init__(self, peaks: Peaks, objects: Tree, read: Callable[[int], Exposure], sigma: Sequence[float]):
+        self.objects, self.footprint, self._sigma = objects, peaks.footprint, sigma
         row = np.where(objects.peak >= 0, objects.peak, objects.peak[np.arange(len(objects)) + (objects.peak < 0)])
         self.x, self.y = peaks.x[row], peaks.y[row]
         found = ndimage.find_objects(self.footprint)
@@ -124,6 +131,8 @@ class Deblender:
         cells = ndimage.find_objects(self._owner + 1)
         cells = _boxes([cells[child] for child in children.tolist()])
         self._templates = self._in_reference_bands(peaks.reference[objects.peak[children]], read)
+        parents = np.flatnonzero(objects.peak < 0)
+        self.x[parents], self.y[parents] = self.x[parents + 1], self.y[parents + 1]  # of the brightest child
         self._boxes = self._extent.copy()
         self._boxes[children] = self._within(children, _union(cells, self._templates.boxes))
 
@@ -165,13 +174,15 @@ class Deblender:
             among = np.flatnonzero(usable & np.isin(parent, parent[mine]))
             exposure, rows = read(band), children[among]
             parents, first = np.unique(parent[among], return_index=True)
-            made = templates.symmetric(
+            made, x, y = symmetry.templates_of(
                 exposure.image,
                 exposure.variance,
                 *(self.footprint, self.objects.family[parents], np.append(first, len(among)), self._extent[parents]),
-                *(self.x[rows], self.y[rows], self._psfs(exposure, rows)),
+                *(self.x[rows], self.y[rows], exposure.psf(self.x[rows], self.y[rows]), self._sigma[band]),
             )
             found = templates.joined(found, templates.spread(made, among, len(children)), mine)
+            of_band = mine[among]
+            self.x[rows[of_band]], self.y[rows[of_band]] = x[of_band], y[of_band]
         return found
 
     def _psfs(self, exposure: Exposure, rows: np.ndarray) -> Templates:

@@ -26,8 +26,11 @@ THRESHOLD = 5.0  # least S/N of a point source, as of LSST's detectCoaddSources
 SHARPENING = 4  # power of the PSF that peaks are filtered with: that of a Gaussian is half as wide
 # Least rise of a peak over its saddle, in parts of the saddle: the pattern that a PSF has in its wings, chosen.
 LEAST_CONTRAST = 0.02
+# Distance from which on the matched filter, wider than the PSF by sqrt(2), moves peaks by less than their errors
+# [sigma of the PSF]: chosen, 3 FWHM.
+ALONE = 7.0
 GRID = 3  # places along each axis where the PSF of a coadd is looked up
-SATURATED = 1e6  # height of saturated pixels, above all others: what is left of a core has no peaks
+SATURATED = 1e6  # height of saturated pixels over that of all others: what is left of a core has no peaks
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,23 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     above = snr > THRESHOLD
     sharp = _sharp_kernel(stamp)
     y, x = pixels_where(above)
-    height = np.empty(len(x))
-    _filtered(exposure.image, variance, bad, sharp, x, y, height)
+    # Peaks are those of the light: that of a bright source has noise of its own, and its S/N is hollow in the middle.
+    even = np.ones_like(variance)
+    height, sharp_snr = np.empty((2, len(x)))
+    _filtered(exposure.image, even, bad, sharp, x, y, height)
+    _filtered(exposure.image, variance, bad, sharp, x, y, sharp_snr)
+    noise = np.divide(height, sharp_snr, where=sharp_snr != 0, out=np.zeros(len(x)))
     saturated = exposure.flagged("SAT")[y, x]
-    height[saturated] = SATURATED + snr[y[saturated], x[saturated]] / SATURATED
+    height[saturated] = SATURATED * height.max(initial=0) + snr[y[saturated], x[saturated]]
     order = np.argsort(-height, kind="stable")
-    x, y, height = x[order], y[order], height[order]
-    least = np.maximum(THRESHOLD * _response(sharp, stamp), LEAST_CONTRAST * height)
+    x, y, height, noise = x[order], y[order], height[order], noise[order]
+    least = np.maximum(THRESHOLD * _response(sharp, stamp) * noise, LEAST_CONTRAST * height)
     peak = np.flatnonzero(footprints.flood(x, y, height, least, snr.shape) == np.arange(len(x)))
     peak = peak[np.lexsort((x[peak], y[peak]))]
-    beside = _summits(exposure.image, variance, bad, sharp, x[peak], y[peak])
-    return Detections(snr, above, *_places(snr, x[peak], y[peak], *beside), moments_sigma(stamp))
+    light = smooth_snr(exposure.image, even, bad, stamp)
+    beside = _summits(exposure.image, even, bad, sharp, x[peak], y[peak])
+    sigma = moments_sigma(stamp)
+    return Detections(snr, above, *_places(light, x[peak], y[peak], *beside, ALONE * sigma), sigma)
 
 
 def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:
@@ -148,29 +157,31 @@ def _response(kernel: np.ndarray, stamp: np.ndarray) -> float:
 
 
 def _places(
-    snr: np.ndarray, x: np.ndarray, y: np.ndarray, sharp_x: np.ndarray, sharp_y: np.ndarray
+    light: np.ndarray, x: np.ndarray, y: np.ndarray, sharp_x: np.ndarray, sharp_y: np.ndarray, alone: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where peaks are: at the summit of the matched filter, which has the least noise, or where it has none of its own,
-    at that of the sharp one.
+    """Where peaks are: at the summit of the matched filter, which has the least noise, and of those that have others
+    near at that of the sharp one, which neighbours move less.
 
     Parameters
     ----------
-    snr : (ny, nx) array
-        Of the matched filter.
+    light : (ny, nx) array
+        Of the matched filter, in even noise.
     x, y : (n,) int arrays
         Peaks.
     sharp_x, sharp_y : (n,) arrays
         Their summits on the map of the sharp filter.
+    alone : float
+        Least distance of others from a peak that has none near [pixel].
 
     Returns
     -------
     x, y : (n,) arrays
     """
+    near = np.zeros(len(x), bool)
+    near[footprints.close_pairs(x, y, alone).ravel()] = True
     up_x, up_y = x.copy(), y.copy()
-    _climb(snr, up_x, up_y)
-    _, which, claims = np.unique(np.stack([up_x, up_y]), axis=1, return_inverse=True, return_counts=True)
-    alone = claims[which] == 1
-    return tuple(np.where(alone, own, sharp) for own, sharp in zip(summits(snr, up_x, up_y), (sharp_x, sharp_y)))
+    _climb(light, up_x, up_y)
+    return tuple(np.where(near, sharp, own) for own, sharp in zip(summits(light, up_x, up_y), (sharp_x, sharp_y)))
 
 
 @njit(**EXACT)

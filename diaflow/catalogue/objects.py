@@ -10,9 +10,9 @@ import numpy as np
 
 from diaflow.catalogue import deblend, detection, neighbours
 from diaflow.catalogue.blends import Blends
-from diaflow.catalogue.centroid import centroids
 from diaflow.catalogue.measure.measurement import measure
 from diaflow.catalogue.measure.merge_measurements import merge_measurements
+from diaflow.catalogue.measure.positions import refined
 from diaflow.catalogue.merge import Peaks, merge
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
@@ -87,9 +87,9 @@ def patch_objects(
     peaks = merge(found, central_pixel_scale(wcs, found[0].snr.shape))
     widths = [each.sigma for each in found]
     del found
+    peaks = _at_their_places(peaks, lambda k: read(bands[k]))
     tree = deblend.tree(peaks, missing)
-    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]))
-    _set_places(deblender, peaks, tree, widths, lambda k: read(bands[k]))
+    deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]), widths)
     measured, areas = {}, {}
     for band in bands:
         exposure = read(band)
@@ -122,23 +122,12 @@ def _reader(coadds: dict[str, str | Path], noises: dict[str, Noise]) -> Callable
     return read
 
 
-def _set_places(
-    deblender: deblend.Deblender,
-    peaks: Peaks,
-    tree: deblend.Tree,
-    widths: list[float],
-    read: Callable[[int], Exposure],
-) -> None:
-    """Move objects from their peaks to the centroids of their pixels in the band that tells their place."""
-    reference = np.where(tree.peak >= 0, peaks.reference[tree.peak], -1)
-    x, y = deblender.x.copy(), deblender.y.copy()
-    for band in np.unique(reference[tree.peak >= 0]).tolist():
-        mine = reference == band
-        place = centroids(deblender.blends(read(band)), widths[band])
-        x[mine], y[mine] = place[0][mine], place[1][mine]
-    parents = np.flatnonzero(tree.peak < 0)
-    x[parents], y[parents] = x[parents + 1], y[parents + 1]  # of the brightest child
-    deblender.x, deblender.y = x, y
+def _at_their_places(peaks: Peaks, read: Callable[[int], Exposure]) -> Peaks:
+    """The peaks where fits of PSFs are best in the band that tells their place, before they share out their pixels."""
+    x, y = peaks.x, peaks.y
+    for band in np.unique(peaks.reference).tolist():
+        x, y = refined(read(band), x, y, peaks.reference == band)
+    return replace(peaks, x=x, y=y)
 
 
 def _areas(blends: Blends) -> np.ndarray:

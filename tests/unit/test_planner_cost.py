@@ -149,7 +149,8 @@ def every_choice():
 def test_what_was_measured_changes_the_cost_and_the_rest_is_said_not_to_be_modelled(tmp_path):
     for rule, name, value, config in every_choice():
         said = cost.not_modelled(config, cost.costs(tmp_path, config, {rule: WORK}))
-        if value == cost.values(name)[0] or f"{name}={value}" in cost.FIGURES["choices"]:
+        measured = f"{name.replace('deep.', 'template.')}={value}"  # a deep coadd costs what a template does
+        if value == cost.values(name)[0] or measured in cost.FIGURES["choices"]:
             assert said == []
         else:
             usual = cost.values(name)[0]

@@ -5,13 +5,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from plans import planned
 
 from diaflow.store import tables
+from diaflow.units import nanojansky
 
 RUN = Path("results/tiny")
 VARIANTS = ["diffim", "calexp", "dia_source_on_template", "dia_object_on_template"]
+# What is made anew where visits of the second season are warped, too: the PSF that all are matched to may be theirs.
+AFTER_MATCHED = {"coadd_template", "diffim", "associate", "forced_diffim", "tables", "validate", "report"}
+STATIC = {"coadd_deep", "object", "template_object", "forced_template_on_diffim", "forced_calexp", "extra_table"}
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +85,67 @@ def test_every_variant_gives_its_table(snakemake, finished, config):
     assert 0 < (of_patch["positionId"] != 0).sum() < 300
 
 
+def test_only_who_asks_for_objects_gets_them(root, tiny, finished):
+    """A run of transients has not one job of the static sky; one with objects makes nothing else anew."""
+    assert not jobs(root, finished, tiny | {"deep": {"method": "psf_matched", "seeing": [0.5, 2.0]}})
+    static = tiny | {"objects": True, "forced": {"variants": ["diffim", "calexp", "template_on_diffim"]}}
+    planned_jobs = jobs(root, finished, static)
+    of_new_visits = {"warp", "warp_matched"}  # those of the second season are in no template
+    assert STATIC <= set(planned_jobs) <= STATIC | of_new_visits | AFTER_MATCHED | {"all"}
+    assert planned_jobs["object"] == planned_jobs["template_object"] == 4
+
+
+@pytest.fixture(scope="module")
+def with_objects(snakemake, tiny, finished) -> Path:
+    """The run with objects of one patch, and what is forced on one visit."""
+    config = tiny | {"objects": True, "forced": {"variants": ["diffim", "calexp", "template_on_diffim"]}}
+    targets = ("tables/object.parquet", "forced/calexp/5.parquet", "forced/template_on_diffim/5.parquet")
+    done = snakemake(finished, config, *(str(RUN / target) for target in targets))
+    assert done.returncode == 0, done.stderr[-5000:]
+    return finished / RUN
+
+
+def test_objects_are_on_the_sky_where_the_stars_are_each_once(with_objects):
+    objects = tables.read("object", with_objects / "tables/object.parquet")
+    primary = objects[objects["detect_isPrimary"]]
+    assert len(np.unique(objects["objectId"])) == len(objects) > len(primary) > 100
+    assert not (primary["deblend_nChild"] > 0).any()
+    parents = np.isin(objects["parentObjectId"][objects["detect_fromBlend"]], objects["objectId"])
+    assert parents.all() and (objects["deblend_nChild"] > 0).any()
+    of_catalogue = primary[primary["refcatId"] > 0]
+    assert len(of_catalogue) > 50 and len(np.unique(of_catalogue["refcatId"])) > 0.98 * len(of_catalogue)
+    star = pd.read_parquet(with_objects.parents[1] / "demo/refcat.parquet").set_index("id")
+    flux = nanojansky(star["g_mag"].reindex(of_catalogue["refcatId"]).to_numpy())
+    bright = np.isfinite(flux) & (flux > 100 * of_catalogue["g_psfFluxErr"]) & ~of_catalogue["g_pixelFlags_saturated"]
+    assert bright.sum() > 20
+    # the catalogue has errors of its own, and neighbours light
+    assert np.median(of_catalogue["g_psfFlux"][bright] / flux[bright]) == pytest.approx(1, abs=0.01)
+
+
+def test_objects_are_measured_on_calexps_and_what_is_on_templates_on_differences(with_objects):
+    objects = tables.read("object", with_objects / "tables/object.parquet")
+    primary = objects[objects["detect_isPrimary"]]
+    forced = tables.read("forced_source", with_objects / "forced/calexp/5.parquet")
+    assert set(forced["objectId"]) <= set(primary["objectId"]) and len(np.unique(forced["objectId"])) == len(forced)
+    of_object = primary[np.searchsorted(primary["objectId"], forced["objectId"])]
+    stars = (of_object["g_psfFlux"] > 200 * of_object["g_psfFluxErr"]) & of_object["detect_isIsolated"]
+    stars &= ~(forced["pixelFlags"] | forced["psfFlux_flag"]) & (of_object["g_extendedness"] == 0)
+    assert stars.sum() > 5
+    assert np.median((forced["psfFlux"] / of_object["g_psfFlux"])[stars]) == pytest.approx(1, abs=0.02)
+    on_difference = tables.read("template_on_diffim", with_objects / "forced/template_on_diffim/5.parquet")
+    primary = on_difference[on_difference["detect_isPrimary"]]
+    assert len(on_difference) > len(primary) > 50
+    has_parent = on_difference["parentObjectId"] > 0
+    assert np.isin(on_difference["parentObjectId"][has_parent], on_difference["objectId"]).all()
+    good = ~(primary["psfFlux_flag"] | primary["pixelFlags"])
+    assert abs(np.median((primary["psfFlux"] / primary["psfFluxErr"])[good])) < 0.3  # most do not vary
+
+
 @pytest.mark.parametrize(
     "forced, words",
     [
         ({"variants": ["calexp"]}, "forced.variants"),
-        ({"variants": ["diffim", "calexp"]}, "forced.positions, which is missing"),
+        ({"variants": ["diffim", "calexp"]}, "calexp measures objects and forced.positions, which is missing"),
         ({"positions": {"path": "nowhere.csv"}}, "nowhere.csv"),
     ],
 )

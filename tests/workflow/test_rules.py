@@ -66,6 +66,7 @@ def rules_of(tmp_path_factory, root, tiny) -> dict[str, list[dict]]:
         "exported": tiny | {"lightcurves": {"formats": ["csv"], "ades": ADES}, "associate": {"max_rate": 60}},
         "batches": tiny | {"visits_per_job": 2},
         "measured": tiny | {"template": tiny["template"] | {"best": 2}},
+        "objects": tiny | {"objects": True, "deep": {"seeing": [0.5, 2.0]}},
         "forced": tiny | {"forced": forced, "associate": {"known": {"path": "visits.csv"}}},
         "raw": visits | {"instrument": "cafos"},
         "raw batches": visits | {"instrument": "cafos", "visits_per_job": 2},
@@ -90,7 +91,8 @@ def test_rules_of_batches_are_those_of_visits_by_another_name(rules_of):
 
 def test_selection_is_a_checkpoint_only_where_the_seeing_is_measured(rules_of):
     checkpoints = {name: [rule["name"] for rule in rules if rule["checkpoint"]] for name, rules in rules_of.items()}
-    assert checkpoints == dict.fromkeys(rules_of, []) | {"measured": ["select_template"]}
+    expected = {"measured": ["select_template"], "objects": ["select_deep"]}
+    assert checkpoints == dict.fromkeys(rules_of, []) | expected
 
 
 def test_every_rule_gets_more_memory_on_slurm_when_it_is_tried_again(root, rules_of):

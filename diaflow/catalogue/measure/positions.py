@@ -15,10 +15,12 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA
 
 NEAR = 3.0  # FWHM within which a neighbour matters: the slope of a Gaussian has fallen to 1e-4 there
 MAX_ROUNDS = 8  # of those that have one; chosen: equal stars of 1.25 FWHM come within a tenth of their error
-STILL = 0.01  # movement at which a position is found [pixel]
+STILL = 0.1  # movement at which a position is found [error]
 
 
-def refined(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def refined(
+    exposure: Exposure, x: np.ndarray, y: np.ndarray, which: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions by fits of PSFs.
 
     Parameters
@@ -27,25 +29,42 @@ def refined(exposure: Exposure, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarra
         The coadd, with its PSF.
     x, y : (n,) arrays
         Peaks [pixel].
+    which : (n,) bool array, optional
+        Those that are fitted, all by default; the others are where they are.
 
     Returns
     -------
     x, y : (n,) arrays
         [pixel]; the peak where no fit succeeds within two sigma of the PSF.
     """
-    scene = Scene.of_points(exposure, np.asarray(x, float), np.asarray(y, float))
+    scene = Scene.of_points(exposure, np.array(x, float), np.array(y, float))
     if not len(scene.x) or not np.isfinite(scene.psf_sigma):
         return scene.x, scene.y
-    which = np.ones(len(scene.x), bool)
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(NEAR * FWHM_PER_SIGMA * scene.psf_sigma, output_type="ndarray")
-    near = np.isin(np.arange(len(x)), pairs)
+    wanted = np.ones(len(scene.x), bool) if which is None else which
+    reach = NEAR * FWHM_PER_SIGMA * scene.psf_sigma
+    near = np.isin(np.arange(len(x)), cKDTree(np.column_stack([x, y])).query_pairs(reach, output_type="ndarray"))
+    fluxes = PsfFluxes(scene)
+    flux = fluxes.together()
+    moved, still = _moved(scene, fluxes, flux, wanted, scene)
+    image = fluxes.without(flux, ~near)
+    start, part = scene.part(near, image), moved.part(near, image)
+    wanted = (wanted & ~still)[near]
     for _ in range(MAX_ROUNDS):
-        x_new, y_new = PsfFluxes(scene).positions(which)
-        lost = np.hypot(x_new - x, y_new - y) > MAX_SHIFT * scene.psf_sigma
-        x_new, y_new = np.where(lost, x, x_new), np.where(lost, y, y_new)
-        moved = np.hypot(x_new - scene.x, y_new - scene.y) > STILL
-        scene = scene.moved(x_new, y_new)
-        which = near & moved
-        if not which.any():
+        if not wanted.any():
             break
-    return scene.x, scene.y
+        fluxes = PsfFluxes(part)
+        part, still = _moved(part, fluxes, fluxes.together(), wanted, start)
+        wanted &= ~still
+    x, y = moved.x.copy(), moved.y.copy()
+    x[near], y[near] = part.x, part.y
+    return x, y
+
+
+def _moved(
+    scene: Scene, fluxes: PsfFluxes, flux: np.ndarray, wanted: np.ndarray, start: Scene
+) -> tuple[Scene, np.ndarray]:
+    """The scene with fitted positions, but where they are lost, and which of them (n,) hardly moved."""
+    x, y, error = fluxes.positions(flux, wanted)
+    lost = np.hypot(x - start.x, y - start.y) > MAX_SHIFT * scene.psf_sigma
+    x, y = np.where(lost, start.x, x), np.where(lost, start.y, y)
+    return scene.moved(x, y), ~(np.hypot(x - scene.x, y - scene.y) > STILL * error)

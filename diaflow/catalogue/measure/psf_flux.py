@@ -96,11 +96,43 @@ class PsfFluxes:
             "centroid_flag": failed,
         }
 
-    def positions(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def together(self) -> np.ndarray:
+        """Fluxes of all sources as points.
+
+        Returns
+        -------
+        (n,) array
+            [nJy]; 0 where there is none.
+        """
+        points = np.flatnonzero(np.isfinite(self._power))
+        flux = np.zeros(len(self._power))
+        flux[points], _ = self._joint(self.scene.image, points)
+        return flux
+
+    def without(self, flux: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """The coadd without the models of some points.
+
+        Parameters
+        ----------
+        flux : (n,) array
+            Of `together` [nJy].
+        which : (n,) bool array
+
+        Returns
+        -------
+        (ny, nx) float32 array
+        """
+        image = self.scene.image.copy()
+        _add_models(image, self._placed, self._ix, self._iy, np.flatnonzero(which & (flux != 0)), flux, -1.0)
+        return image
+
+    def positions(self, flux: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions of sources that are all points, each fitted on the image without the models of the others.
 
         Parameters
         ----------
+        flux : (n,) array
+            Of `together` [nJy].
         which : (n,) bool array
             Sources whose positions are fitted.
 
@@ -108,13 +140,12 @@ class PsfFluxes:
         -------
         x, y : (n,) arrays
             [pixel]; as they were where none is fitted, or the fit fails.
+        error : (n,) array
+            In one coordinate [pixel]; NaN there.
         """
-        points = np.flatnonzero(np.isfinite(self._power))
-        flux = np.zeros(len(which))
-        flux[points], _ = self._joint(self.scene.image, points)
         order = self.scene.order[which[self.scene.order]]
-        x, y, *_ = self._free(self.scene.image.copy(), flux, points, order)
-        return x, y
+        x, y, x_err, y_err, *_ = self._free(self.scene.image.copy(), flux, np.flatnonzero(flux), order)
+        return x, y, np.hypot(x_err, y_err) / np.sqrt(2)
 
     def _joint(self, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fluxes of points (m,) on an image, and the diagonal of the inverse of A."""

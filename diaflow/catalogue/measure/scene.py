@@ -58,7 +58,7 @@ class Scene:
         return cls(exposure, Blends(x, y, np.full(n, -1), np.zeros(n, int), boxes, offsets, nothing, nothing > 0))
 
     def moved(self, x: np.ndarray, y: np.ndarray) -> "Scene":
-        """The same sources a little elsewhere: all that is known but their positions is kept, also of their PSFs.
+        """The same points a little elsewhere, with the PSFs that they have.
 
         Parameters
         ----------
@@ -69,9 +69,24 @@ class Scene:
         -------
         Scene
         """
-        scene = replace(self, blends=replace(self.blends, x=x, y=y))
-        kept = ("image", "variance", "usable", "rest", "stamps", "psf_sigma")
-        vars(scene).update({name: value for name, value in vars(self).items() if name in kept})
+        scene = Scene.of_points(self.exposure, x, y)
+        vars(scene).update(usable=self.usable, stamps=self.stamps, psf_sigma=self.psf_sigma)
+        return scene
+
+    def part(self, which: np.ndarray, image: np.ndarray) -> "Scene":
+        """Some of the points, on an image that the others have been taken out of.
+
+        Parameters
+        ----------
+        which : (n,) bool array
+        image : (ny, nx) float32 array
+
+        Returns
+        -------
+        Scene
+        """
+        scene = Scene.of_points(replace(self.exposure, image=image), self.x[which], self.y[which])
+        vars(scene).update(usable=self.usable, stamps=self.stamps[which], psf_sigma=self.psf_sigma)
         return scene
 
     @cached_property
