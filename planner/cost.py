@@ -45,6 +45,7 @@ CHOICES = {
     "calexp": ("calexp.cosmic_rays", "storage.compress"),
     "skymap": ("skymap.type",),
     "coadd_template": ("template.method",),
+    "coadd_deep": ("deep.method",),
     "diffim": ("subtract.algorithm", "subtract.mode", "subtract.basis", "storage.compress"),
     "associate": ("associate.algorithm",),
 }
@@ -236,7 +237,9 @@ def not_modelled(config: dict, found: dict[str, Cost]) -> list[str]:
     list of str
         A line for each.
     """
-    unknown = [rule for rule, cost in found.items() if not cost.earlier_jobs and rule not in FIGURES["rules"]]
+    unknown = [
+        rule for rule, cost in found.items() if not cost.earlier_jobs and ALIKE.get(rule, rule) not in FIGURES["rules"]
+    ]
     return [f"cost of {rule} is not modelled: figures are guessed" for rule in unknown] + [
         f"cost of {name} {value!r} in {rule} is not modelled: figures are of {values(name)[0]!r}"
         for rule, cost in found.items()
