@@ -297,6 +297,8 @@ def forced_parts(variant):
 
 FORCED_TABLES = {request.TABLES[variant]: forced_parts(variant) for variant in FORCED if variant != "diffim"}
 EXTRA_TABLES = dict(FORCED_TABLES)
+# What is judged at positions of the user's.
+AT_POSITIONS = FORCED_TABLES if "positions" in POSITIONS else {}
 if config["objects"]:
     EXTRA_TABLES["object"] = [product(f"object/{tract}/{patch}.parquet") for tract, patch in plan.deep_bands]
 if NIGHTS:

@@ -47,7 +47,7 @@ if SIMULATED:
     rule validate:
         input:
             **{name: product(f"tables/{name}.parquet") for name in TABLES},
-            forced=[product(f"tables/{name}.parquet") for name in FORCED_TABLES],
+            forced=[product(f"tables/{name}.parquet") for name in AT_POSITIONS],
             objects=f"{SURVEY}/truth_object.parquet",
             fluxes=f"{SURVEY}/truth_flux.parquet",
             truth_images=f"{SURVEY}/truth_image.parquet",
