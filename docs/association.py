@@ -13,7 +13,7 @@ import numpy as np
 from diaflow.associate import patches
 from diaflow.run import methods
 from diaflow.run.config import validated
-from diaflow.store import tables
+from diaflow.store import ids, tables
 from diaflow.validate.detections import FALSE_MATCH
 from diaflow.validate.matching import nearest
 
@@ -33,9 +33,9 @@ def true_ids(sources: np.ndarray, survey: Path) -> np.ndarray:
     truth = tables.read("truth_flux", survey / "truth_flux.parquet")
     objects = tables.read("truth_object", survey / "truth_object.parquet")
     distance, index = nearest(sources, truth, by_image=True)
-    ids = truth["objectId"][np.minimum(index, len(truth) - 1)]
-    lasting = objects["type"][ids.rows_of(objects["objectId"], ids)] != "asteroid"
-    return np.where((distance < FALSE_MATCH) & lasting, ids, 0)
+    true = truth["objectId"][np.minimum(index, len(truth) - 1)]
+    lasting = objects["type"][ids.rows_of(objects["objectId"], true)] != "asteroid"
+    return np.where((distance < FALSE_MATCH) & lasting, true, 0)
 
 
 def doubles(separation: float) -> tuple[np.ndarray, np.ndarray]:
@@ -63,15 +63,15 @@ def line(sky: str, sources: np.ndarray, true: np.ndarray, options: dict) -> str:
     first, counts = np.unique(links[0], return_index=True, return_counts=True)[1:]
     pure = ((counts == 1) & (links[1][first] > 0)).sum()
     # A true object is complete when all its sources are in one object; of one source there is nothing to say.
-    ids, seen = np.unique(true[use & (true > 0)], return_counts=True)
-    ids = ids[seen > 1]
-    pairs = np.unique(np.stack([index, true])[:, use & np.isin(true, ids)], axis=1)
+    seen_ids, seen = np.unique(true[use & (true > 0)], return_counts=True)
+    repeatedly = seen_ids[seen > 1]
+    pairs = np.unique(np.stack([index, true])[:, use & np.isin(true, repeatedly)], axis=1)
     values, objects = np.unique(pairs[1], return_counts=True)
     in_one = ((objects == 1) & ~np.isin(values, pairs[1][pairs[0] < 0])).sum()
     name = (
         "`" + ", ".join(f"{value}" if key == "algorithm" else f"{key}: false" for key, value in options.items()) + "`"
     )
-    cells = [sky, name, index.max() + 1, len(repeated), share(pure, len(repeated)), share(in_one, len(ids))]
+    cells = [sky, name, index.max() + 1, len(repeated), share(pure, len(repeated)), share(in_one, len(repeatedly))]
     return f"| {' | '.join(map(str, [*cells, (use & (index < 0)).sum()]))} |"
 
 
