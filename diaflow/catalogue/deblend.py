@@ -128,8 +128,7 @@ class Deblender:
         self._extent = _boxes(slices)
         self._owner = _owners(self.footprint, objects, self.x, self.y)
         children = objects.children
-        cells = ndimage.find_objects(self._owner + 1)
-        cells = _boxes([cells[child] for child in children.tolist()])
+        cells = self._cells(children)
         self._templates = self._in_reference_bands(peaks.reference[objects.peak[children]], read)
         parents = np.flatnonzero(objects.peak < 0)
         self.x[parents], self.y[parents] = self.x[parents + 1], self.y[parents + 1]  # of the brightest child
@@ -163,6 +162,15 @@ class Deblender:
             *(children, chosen.boxes, chosen.offsets, chosen.pixels, self._boxes, offsets, pixels, footprint),
         )
         return Blends(self.x, self.y, objects.parent, objects.n_child, self._boxes, offsets, pixels, footprint)
+
+    def _cells(self, children: np.ndarray) -> np.ndarray:
+        """Boxes of the pixels that each child is nearest to; of one that is nearest to none, its own pixel."""
+        slices = ndimage.find_objects(self._owner + 1, max_label=len(self.objects))
+        extent = self._extent[children]
+        place = np.rint(np.stack([self.x[children], self.y[children]], axis=1)).astype(int)
+        place = np.clip(place, extent[:, :2], extent[:, 2:]).tolist()
+        own = [(slice(y, y + 1), slice(x, x + 1)) for x, y in place]
+        return _boxes([slices[child] or pixel for child, pixel in zip(children.tolist(), own)])
 
     def _in_reference_bands(self, reference: np.ndarray, read: Callable[[int], Exposure]) -> Templates:
         """Templates of all children, each in the band of this index (n_children,)."""

@@ -1,5 +1,7 @@
 """Objects of a coadd: what is one peak and what two, one list of several bands, and pixels shared out to children."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import tan_wcs
@@ -217,6 +219,21 @@ def test_blends_that_are_too_large_keep_their_children_and_all_pixels(scene, mon
         counts = [blends.footprint[blends.offsets[n] : blends.offsets[n + 1]].sum() for n in (parent, *children)]
         assert counts[0] == sum(counts[1:])
         assert total(blends, children).sum() == pytest.approx(total(blends, [parent])[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("most", [1, 500])
+def test_a_peak_on_another_or_outside_of_its_footprint_has_a_row(scene, monkeypatch, most):
+    """It is nearest to no pixel; fits of PSFs may put peaks anywhere."""
+    monkeypatch.setattr(deblend, "MAX_PEAKS", most)
+    peaks, tree, _, _ = deblended(*scene[:2])
+    twin, outside = tree.peak[np.flatnonzero(tree.n_child > 1)[[0, -1]] + 2]
+    x, y = peaks.x.copy(), peaks.y.copy()
+    x[twin], y[twin] = x[twin - 1], y[twin - 1]
+    x[outside] -= 150
+    moved = replace(peaks, x=x, y=y)
+    sigma = [detection.detect(each, PSF).sigma for each in scene[:2]]
+    blends = deblend.Deblender(moved, tree, scene[:2].__getitem__, sigma).blends(scene[0])
+    assert len(blends) == len(tree) and (np.diff(blends.offsets) > 0).all()
 
 
 def test_a_patch_without_sources_or_blends_is_no_trouble():
