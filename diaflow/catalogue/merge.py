@@ -84,7 +84,7 @@ def merge(detections: Sequence[Detections], pixel_scale: float) -> Peaks:
     own = np.arange(len(reference)), reference
     family = footprint[row, column]
     order = np.lexsort((x[own], y[own], -snr.max(axis=1, initial=0), family))
-    order = order[_stays(family[order], seen[order])]
+    order = order[stays(family[order], seen[order])]
     own = order, reference[order]
     return Peaks(x[own], y[own], family[order], seen[order], snr[order], reference[order], footprint)
 
@@ -128,10 +128,19 @@ def _reference(seen: np.ndarray, snr: np.ndarray) -> np.ndarray:
     return np.where(better, best, first)
 
 
-def _stays(family: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Which peaks are no chaff of large families; peaks are sorted by family and rank.
+def stays(family: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Which peaks are no chaff of large families.
 
-    Where all peaks are of one band, that is enough bands.
+    Parameters
+    ----------
+    family : (n,) int array
+        Footprint of each peak; peaks are sorted by it and by their rank in it.
+    seen : (n, n_bands) bool array
+        In which bands a peak was found; where all are of one band, that is enough bands.
+
+    Returns
+    -------
+    (n,) bool array
     """
     _, first, which, size = np.unique(family, return_index=True, return_inverse=True, return_counts=True)
     rank = np.arange(len(family)) - first[which]

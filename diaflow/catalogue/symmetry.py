@@ -96,7 +96,7 @@ def _all_templates(image, variance, footprint, families, first, boxes, x, y, sta
                 point[n] = flux > 0
                 if not point[n]:
                     twice_x, twice_y = math.floor(2 * x[n] + 0.5) - 2 * x0, math.floor(2 * y[n] + 0.5) - 2 * y0
-                    own[n] = _fill_symmetric(left, twice_x, twice_y, work)
+                    own[n] = fill_symmetric(left, twice_x, twice_y, work)
                 size = (own[n, 2] - own[n, 0] + 1) * (own[n, 3] - own[n, 1] + 1)
                 if filled + size > len(new):
                     new = _longer(new, filled + size)
@@ -218,7 +218,7 @@ def _point_flux(pixels, noise, psf, box, x0, y0, limit):
 
 
 @njit(**EXACT)
-def _fill_symmetric(pixels, twice_x, twice_y, work):
+def fill_symmetric(pixels, twice_x, twice_y, work):
     """What an image and its mirror image have in common, ring by ring about a peak, until a ring has nothing.
 
     Parameters

@@ -71,15 +71,29 @@ def completeness(sky: StaticSky) -> Figure:
     n = int(np.sum(np.max(list(snr.values()), axis=0) < 2 * sky.threshold)) if rows.any() else 0
     if n < FEWEST:
         return Figure("depth_offset", "", np.nan, np.nan, n)
-    likelihood = np.array([_likelihood(sky, snr, found, offset) for offset in OFFSETS])
+    likelihood = np.array([likelihood_of(sky, snr, found, offset) for offset in OFFSETS])
     best = int(np.argmax(likelihood))
     # One standard error takes half a unit of the logarithm of the likelihood.
     near = OFFSETS[likelihood > likelihood[best] - 0.5]
     return Figure("depth_offset", "", float(OFFSETS[best]), float(np.ptp(near) / 2), n)
 
 
-def _likelihood(sky: StaticSky, snr: dict[str, np.ndarray], found: np.ndarray, offset: float) -> float:
-    """Logarithm of the likelihood of what is found, if all stars are brighter by an offset [mag]."""
+def likelihood_of(sky: StaticSky, snr: dict[str, np.ndarray], found: np.ndarray, offset: float) -> float:
+    """Logarithm of the likelihood of what is found, if all stars are brighter than they are.
+
+    Parameters
+    ----------
+    sky : StaticSky
+    snr : dict of str to (n,) array
+        S/N of the stars in each band.
+    found : (n,) bool array
+    offset : float
+        By which they are brighter [mag].
+
+    Returns
+    -------
+    float
+    """
     missed = np.ones(len(found))
     for band, values in snr.items():
         width = np.full(len(found), sky.deep[band].fwhm_pixel)

@@ -168,9 +168,9 @@ def test_a_faint_first_band_gives_way_to_one_that_shows_far_more():
 
 
 def test_chaff_of_large_families_goes_and_what_two_bands_see_stays():
-    stays = merge._stays(np.ones(50, int), np.arange(50)[:, None] >= [0, 40])
+    stays = merge.stays(np.ones(50, int), np.arange(50)[:, None] >= [0, 40])
     np.testing.assert_array_equal(np.flatnonzero(~stays), np.arange(30, 40))
-    few = merge._stays(np.repeat([1, 2], [25, 3]), np.ones((28, 1), bool) & [[True, False]])
+    few = merge.stays(np.repeat([1, 2], [25, 3]), np.ones((28, 1), bool) & [[True, False]])
     assert few.all(), "where one band sees all, one is enough"
 
 
@@ -247,7 +247,7 @@ def test_a_template_is_symmetric_and_falls_off_from_its_peak():
     rng = np.random.default_rng(3)
     image = np.maximum(rng.normal(1, 0.5, (41, 42)), 0).astype(np.float32)
     work = np.zeros_like(image)
-    x0, y0, x1, y1 = symmetry._fill_symmetric(image, 41, 40, work)  # peak at 20.5, 20
+    x0, y0, x1, y1 = symmetry.fill_symmetric(image, 41, 40, work)  # peak at 20.5, 20
     part = work[y0 : y1 + 1, x0 : x1 + 1]
     np.testing.assert_array_equal(part, part[::-1, ::-1])
     assert (part <= image[y0 : y1 + 1, x0 : x1 + 1]).all() and (part >= 0).all() and (part > 0).mean() > 0.1

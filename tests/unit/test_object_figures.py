@@ -124,7 +124,7 @@ def test_a_catalogue_that_is_less_deep_has_an_offset(perfect):
 def test_theory_of_the_completeness_is_that_of_any_band(perfect):
     snr = {band: np.full(1, value) for band, value in (("g", 4.5), ("i", 5.2))}
     either = 1 - np.prod([1 - ndtr(value - 5.0) for value in (4.5, 5.2)])
-    found = object_figures._likelihood(perfect, snr, np.ones(1, bool), 0.0)
+    found = object_figures.likelihood_of(perfect, snr, np.ones(1, bool), 0.0)
     # Theory knows that the highest of several pixels counts.
     assert np.exp(found) == pytest.approx(either, abs=0.15) and np.exp(found) > either
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from optionalfigures import OPTIONAL, STATIC
 from perfectrun import ERROR, RADIUS, THRESHOLD, perfect, with_sources
 from scipy.stats import norm
 
@@ -11,23 +12,6 @@ from diaflow.store import tables
 from diaflow.validate import figures, scorecard, scores
 from diaflow.validate.bars import BARS, DESCRIPTIONS, bar_of
 from diaflow.validate.figures import Figure
-
-# Figures of runs that link what moves, and of those with positions of the user's.
-OPTIONAL = {"tracklets_linked", "tracklets_false", "position_pull_median", "position_pull_width"}
-# Figures of runs with Objects: test_object_figures.py.
-STATIC = {
-    "depth_offset",
-    "false_objects",
-    "star_purity",
-    "star_completeness",
-    "blends_found",
-    "blend_flux_bias",
-    "blend_given_bias",
-}
-STATIC |= {"object_flux_bias", "object_colour_bias", "object_repeatability"}
-STATIC |= {
-    f"{name}_{of}" for name in ("object_pull", "object_forced_pull", "coadd_sky_pull") for of in ("median", "width")
-}
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,16 @@ def test_a_variant_more_runs_that_alone(root, tiny, finished):
         assert set(jobs(root, finished, more)) - {"all"} == {f"forced_{variant}", "extra_table"}
 
 
+def test_only_who_asks_for_objects_gets_them(root, tiny, finished):
+    """A run of transients has not one job of the static sky; one with objects makes nothing else anew."""
+    assert not jobs(root, finished, tiny | {"deep": {"method": "psf_matched", "seeing": [0.5, 2.0]}})
+    static = tiny | {"objects": True, "forced": {"variants": ["diffim", "calexp", "template_on_diffim"]}}
+    planned_jobs = jobs(root, finished, static)
+    of_new_visits = {"warp", "warp_matched"}  # those of the second season are in no template
+    assert STATIC <= set(planned_jobs) <= STATIC | of_new_visits | AFTER_MATCHED | {"all"}
+    assert planned_jobs["object"] == planned_jobs["template_object"] == 4
+
+
 def test_positions_are_measured_again_and_what_rests_on_them(root, finished, config):
     of_differences = {"forced_diffim", "tables", "validate", "report"}
     others = {f"forced_{variant}" for variant in VARIANTS[1:]}
@@ -83,16 +93,6 @@ def test_every_variant_gives_its_table(snakemake, finished, config):
     known = tables.read("dia_object", finished / RUN / "dia_object/0/1_1.parquet")
     assert set(of_patch["diaObjectId"]) - {0} == set(known["diaObjectId"])
     assert 0 < (of_patch["positionId"] != 0).sum() < 300
-
-
-def test_only_who_asks_for_objects_gets_them(root, tiny, finished):
-    """A run of transients has not one job of the static sky; one with objects makes nothing else anew."""
-    assert not jobs(root, finished, tiny | {"deep": {"method": "psf_matched", "seeing": [0.5, 2.0]}})
-    static = tiny | {"objects": True, "forced": {"variants": ["diffim", "calexp", "template_on_diffim"]}}
-    planned_jobs = jobs(root, finished, static)
-    of_new_visits = {"warp", "warp_matched"}  # those of the second season are in no template
-    assert STATIC <= set(planned_jobs) <= STATIC | of_new_visits | AFTER_MATCHED | {"all"}
-    assert planned_jobs["object"] == planned_jobs["template_object"] == 4
 
 
 @pytest.fixture(scope="module")
