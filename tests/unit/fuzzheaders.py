@@ -200,7 +200,8 @@ def assert_as_written(row: np.void, cards: list[tuple[str, object]]) -> None:
             first.get(key),
         )
     assert row["band"] == first["FILTER"].strip()
-    start, exposure = start_utc(first), float(row["exptime"]) / 2 / 86400
+    key = READ["exptime"]
+    start, exposure = start_utc(first), control.number(first.get(key, DEFAULTS.get(key))) / 2 / 86400
     assert start is not None and abs(row["mjd"] - start - exposure) < 0.01 / 86400 + 1e-9, (row["mjd"], start)
 
 
