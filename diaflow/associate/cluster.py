@@ -35,11 +35,9 @@ def associate(sources: np.ndarray, rows: np.ndarray, config: dict) -> np.ndarray
     points, allowance, starts, radius = neighbours.positions(sources, rows, config)
     visit = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     labels = np.empty(len(rows), np.int64)
-    order = np.argsort(neighbours.keys(points, radius), kind="stable")  # what is near on the sky is near in memory
+    order = np.argsort(neighbours.keys(points, radius))  # what is near on the sky is near in memory
     groups = _friends(np.take(points, order, axis=0), allowance[order], radius)
-    first = np.full(len(rows), len(rows))
-    np.minimum.at(first, groups, order)
-    labels[order] = first[groups]
+    _name_after_first(groups, order, labels)
     wide = np.flatnonzero(_too_wide(labels, points, allowance, visit, radius)[labels])
     wide = wide[np.argsort(labels[wide], kind="stable")]
     labels[wide] = wide[_split(points[wide], allowance[wide], visit[wide], radius)]
@@ -72,6 +70,16 @@ def _friends(points, allowance, radius):
     for i in range(n):
         parent[i] = _root(i, parent)
     return parent
+
+
+@njit(**EXACT)
+def _name_after_first(groups, order, labels):
+    """Label each source with the first of its group; `order` has the source of each row of `groups`."""
+    first = np.full(len(groups), len(groups), np.int64)
+    for i in range(len(groups)):
+        first[groups[i]] = min(first[groups[i]], order[i])
+    for i in range(len(groups)):
+        labels[order[i]] = first[groups[i]]
 
 
 @njit(**EXACT)

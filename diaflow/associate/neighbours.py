@@ -22,6 +22,7 @@ SIGMAS = 3.0  # of the distance of two positions: noise alone exceeds it for 1 o
 MAX_ERROR = 1.0
 # Cells of four radii: a search looks into 3.4 cells on average, and a cell seldom holds more than a few points.
 CELL_RADII = 4.0
+BLOCK = 65536  # sources whose positions are found at once, in memory that stays in the cache
 # A cell index has 21 bits, three of them make the key of a cell.
 KEY_BITS = 21
 SMALLEST_CELL = 2.0 ** (2 - KEY_BITS)
@@ -90,9 +91,14 @@ def positions(sources: np.ndarray, rows: np.ndarray, config: dict) -> Positions:
     visits = sources["visit"][rows]
     starts = np.flatnonzero(np.concatenate([[True], visits[1:] != visits[:-1], [True]])[: len(rows) + 1])
     radius = 2 * np.sin(config["radius"] * ARCSEC / 2)
-    points = sphere.unit_vectors(sources["ra"][rows], sources["dec"][rows])
-    error2 = sum(np.radians(sources[name][rows].astype(float)) ** 2 for name in ("raErr", "decErr"))
-    return Positions(points, allowances(error2, radius), starts, radius)
+    points, allowance = np.empty((len(rows), 3)), np.empty(len(rows))
+    for begin in range(0, len(rows), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        ra, dec, ra_err, dec_err = (sources[name][rows[block]] for name in ("ra", "dec", "raErr", "decErr"))
+        points[block] = sphere.unit_vectors(ra, dec)
+        error2 = np.radians(ra_err.astype(float)) ** 2 + np.radians(dec_err.astype(float)) ** 2
+        allowance[block] = allowances(error2, radius)
+    return Positions(points, allowance, starts, radius)
 
 
 def allowances(error2: np.ndarray, radius: float) -> np.ndarray:
