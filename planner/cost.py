@@ -29,9 +29,7 @@ UNITS = {
     "warp": "patches",
     "warp_matched": "patches",
     "coadd_template": "inputs, each of a patch",
-    "coadd_deep": "inputs, each of a patch",
     "object": "inputs, each of a patch",
-    "template_object": "inputs, each of a patch",
     "picture": "inputs, each of a patch",
     "associate": "inputs",
     "tables": "inputs",
@@ -287,7 +285,7 @@ def _from_jobs(directory: Path, rule: str, jobs: list[Earlier]) -> Cost:
 
 def _per_input(rule: str) -> bool:
     """Whether earlier jobs of a rule tell what an input costs; those of others tell what a visit does."""
-    return "inputs" in UNITS.get(rule, "")
+    return "inputs" in UNITS.get(ALIKE.get(rule, rule), "")
 
 
 def images(exposures: np.ndarray) -> dict[str, tuple[int, float]]:
@@ -326,7 +324,7 @@ def amount(rule: str, work: Work) -> float:
         "patches": work.area,
         "inputs": work.inputs,
         "inputs, each of a patch": work.inputs * work.area,
-    }[UNITS.get(rule, "images")]
+    }[UNITS.get(ALIKE.get(rule, rule), "images")]
 
 
 def estimate(rule: str, threads: int, work: Work, cost: Cost) -> Estimate:
