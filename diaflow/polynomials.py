@@ -15,6 +15,9 @@ from diaflow.errors import data_may_fail
 from diaflow.statistics import robust_width
 
 MAX_ROUNDS = 10  # of a fit that leaves values out: a set that has not settled by then goes back and forth
+# Of `fit_most`: rounds, gain in the logarithm of the likelihood that ends them, half width of the distribution of values
+# that do not belong [error]: about what is just detected, and anything above; their share at least and at most.
+MOST_ROUNDS, SETTLED, OUTLIER_WIDTH, OUTLIERS = 100, 1e-3, 5.0, (0.02, 0.5)
 
 
 def n_terms(order: int) -> int:
@@ -202,6 +205,61 @@ def fit(
         if (kept == used).all():
             break
     return coefficients, used
+
+
+def fit_most(
+    design: np.ndarray, values: np.ndarray, errors: np.ndarray, scatters: Iterable[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares where many values may not belong, all to one side: each counts as it probably belongs.
+
+    Clipped fits follow them: what is a little off stays in, and makes what is farther off look usual.  Here a value is
+    either normal about the polynomial, with its error and a scatter that all have, or is of a Cauchy distribution of
+    `OUTLIER_WIDTH` times that; the share of the latter is fitted as well (expectation maximisation; Dempster, Laird &
+    Rubin 1977), and the scatter is the likeliest.
+
+    Parameters
+    ----------
+    design : (n_terms, n) array
+        `terms` at the positions of the values.
+    values, errors : (n,) arrays
+    scatters : iterable of float
+        Those that are tried, with the unit of the values.
+
+    Returns
+    -------
+    coefficients : (n_terms,) array
+    belongs : (n,) array
+        Probability that a value does.
+
+    Raises
+    ------
+    BadData
+        When the positions or the errors are not finite, or an error is zero.
+    """
+    fits = [_maximised(design, values, np.hypot(errors, scatter)) for scatter in scatters]
+    _, coefficients, belongs = max(fits, key=lambda fit: fit[0])
+    return coefficients, belongs
+
+
+def _maximised(
+    design: np.ndarray, values: np.ndarray, errors: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log of the likelihood, coefficients and probabilities to belong, of `fit_most` with known errors."""
+    belongs, share, before = np.ones(values.shape), OUTLIERS[1], -np.inf
+    for _ in range(MOST_ROUNDS):
+        weight = np.sqrt(belongs) / errors
+        with data_may_fail("fit of a polynomial"):
+            coefficients = np.linalg.lstsq((design * weight).T, values * weight)[0]
+        pulls2 = ((values - coefficients @ design) / errors) ** 2
+        normal = (1 - share) * np.exp(-pulls2 / 2) / np.sqrt(2 * np.pi)
+        either = normal + share * OUTLIER_WIDTH / np.pi / (OUTLIER_WIDTH**2 + pulls2)
+        likelihood = np.log(either / errors).sum()
+        belongs = normal / either
+        share = np.clip(1 - belongs.mean(), *OUTLIERS)
+        if likelihood - before < SETTLED:
+            break
+        before = likelihood
+    return likelihood, coefficients, belongs
 
 
 def likeliest(

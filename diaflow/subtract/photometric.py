@@ -5,7 +5,7 @@ in both; the slope of one against the other is the flux ratio.  Where it changes
 together, and a polynomial follows them; that a single star differs makes it a variable one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,6 +14,8 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from diaflow import polynomials
 from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
+from diaflow.measure import photometry
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, moments_sigma
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
 from diaflow.statistics import agreeing, robust_width
@@ -23,9 +25,12 @@ CLIP = 3.0  # errors from the polynomial at which a star's flux ratio is not bel
 FIELD_CHANGE = 0.05
 MAX_ORDER = 3  # of the flux ratio in position, where the stars choose it: chosen
 MAX_STARS = 1000  # brightest that are compared: they tell the flux ratio to 0.03 %
-# A star tells the flux ratio no better than this whatever its S/N: colours, flat field.  Chosen: on simulated skies
-# there is nothing of the kind, and stars of S/N 150 to 300 scatter by their noise.
-SCALE_FLOOR = 0.005
+# By this part of their fluxes stars may differ beyond noise, whatever their S/N: colours, flat field, PSF models.  The
+# least is chosen: on simulated skies stars of S/N 150 to 300 scatter by their noise.
+SCATTERS = 0.005 * 2.0 ** np.arange(5)
+MIN_SNR = 10.0  # of the stars that tell what is left of the template
+REACH = 2  # around them without unusable pixels [pixel]
+MAX_SHIFT = 1.0  # from their places on the science image [radius of the PSF]
 MIN_HALF, HALF = 5, 2.0  # of the compared box, and in units of the FWHM of a Gaussian as broad as the larger PSF
 
 
@@ -117,6 +122,43 @@ def match(
     return PhotometricMatch(terms, polynomials.order_of(terms), float(robust_width(ratio[kept])), used)
 
 
+def rest(difference: Exposure, matched_template: Exposure, x: np.ndarray, y: np.ndarray) -> float:
+    """Part of the template that is still in a difference, or too much of it, as PSF fluxes feel it.
+
+    `match` compares images, in boxes that hold stars with their wings; forced photometry weighs with the PSF of the
+    difference.  Where a PSF model is not exact, or stars are at other places in the two images, these differ by the same
+    part for all stars, and fluxes are what a difference is for.  They are taken at the places that stars have in the
+    mean of both images: at that of the science image, the difference of two images that are shifted by d is too large by
+    d**2 / (4 sigma**2) of a star, at that of the template too small.
+
+    Parameters
+    ----------
+    difference, matched_template : Exposure
+        The template as it was subtracted.
+    x, y : (n,) arrays
+        Positions of stars [pixel]; those on unusable pixels are left out.
+
+    Returns
+    -------
+    float
+        In units of the matched template; 0 where fewer than three stars tell it.
+    """
+    usable = photometry.is_inside(difference.shape, x, y)
+    usable &= (photometry.planes_within(difference.mask, x, y, REACH) & bits(*photometry.UNUSABLE)) == 0
+    mean = replace(difference, image=matched_template.image.copy())
+    sigma = moments_sigma(difference.psf.centre())
+    x, y, *_, failed = photometry.psf_centroid(
+        mean.image, mean.variance, mean.psf, x[usable], y[usable], max_shift=MAX_SHIFT * sigma
+    )
+    left, star = (photometry.exposure_flux(exposure, x[~failed], y[~failed]) for exposure in (difference, mean))
+    bright = star.flux > MIN_SNR * left.err
+    if bright.sum() < MIN_STARS:
+        return 0.0
+    part, error = (quantity[bright] / star.flux[bright] for quantity in (left.flux, left.err))
+    terms, _ = polynomials.fit_most(np.ones((1, len(part))), part, error, SCATTERS)
+    return float(terms[0])
+
+
 def _flux_ratio(
     ratio: np.ndarray, error: np.ndarray, u: np.ndarray, v: np.ndarray, order: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -125,17 +167,17 @@ def _flux_ratio(
     agree = agreeing(ratio, np.hypot(error, FIELD_CHANGE * middle), np.ones(len(ratio), bool), CLIP)
     if agree.sum() < MIN_STARS:
         raise BadData(f"{agree.sum()} kernel stars agree on a flux ratio, at least {MIN_STARS} needed", Kind.KERNEL)
-    ratio, error, u, v = ratio[agree], np.hypot(error, SCALE_FLOOR * middle)[agree], u[agree], v[agree]
+    ratio, error, u, v = ratio[agree], error[agree], u[agree], v[agree]
     highest = polynomials.affordable(MAX_ORDER if order is None else order, len(ratio), STARS_PER_TERM)
     best = None
     for degree in range(highest + 1) if order is None else (highest,):
         design = polynomials.terms(u, v, degree)
-        terms, used = polynomials.fit(design, ratio, error, CLIP)
+        terms, belongs = polynomials.fit_most(design, ratio, error, SCATTERS * middle)
         misfit = np.minimum(((ratio - terms @ design) / error) ** 2, CLIP**2).sum()
         # where stars scatter by more than their errors, these are too small by a factor that is not known either
         criterion = len(ratio) * np.log(max(misfit, len(ratio))) + len(terms) * np.log(len(ratio))
         if best is None or criterion < best[0]:
-            best = criterion, terms, used
+            best = criterion, terms, belongs > 0.5
     kept = agree.copy()
     kept[agree] = best[2]
     return best[1], kept

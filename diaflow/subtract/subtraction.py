@@ -16,7 +16,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.psf.coadd import CoaddPsf
-from diaflow.subtract import masks, noise, star_errors
+from diaflow.subtract import masks, noise, photometric, star_errors
 from diaflow.subtract.result import Difference
 from diaflow.subtract.sources import kernel_sources
 from diaflow.subtract.template_psf import TemplatePsf
@@ -76,6 +76,9 @@ def subtract(
     difference = result.exposure
     difference.metadata["visit_in_template"] = in_template
     masks.flag_cosmic_rays(difference)
+    left = np.float32(photometric.rest(difference, result.matched_template, *stars))
+    difference.image -= left * result.matched_template.image
+    result.matched_template.image *= 1 + left
     # what is left of the sky would pass for noise
     background_scatter = binned.remove_sky(difference)
     noise_figures = _verify(difference, sky)
