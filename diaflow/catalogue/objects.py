@@ -12,7 +12,7 @@ from diaflow.catalogue import deblend, detection, neighbours
 from diaflow.catalogue.blends import Blends
 from diaflow.catalogue.measure.measurement import measure
 from diaflow.catalogue.measure.merge_measurements import merge_measurements
-from diaflow.catalogue.measure.positions import refined
+from diaflow.catalogue.measure.positions import refined, with_neighbours
 from diaflow.catalogue.merge import Peaks, merge
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
@@ -87,7 +87,7 @@ def patch_objects(
     peaks = merge(found, central_pixel_scale(wcs, found[0].snr.shape))
     widths = [each.sigma for each in found]
     del found
-    peaks = _at_their_places(peaks, lambda k: read(bands[k]))
+    peaks = _at_their_places(peaks, lambda k: read(bands[k]), widths)
     tree = deblend.tree(peaks, missing)
     deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]), widths)
     measured, areas = {}, {}
@@ -122,11 +122,13 @@ def _reader(coadds: dict[str, str | Path], noises: dict[str, Noise]) -> Callable
     return read
 
 
-def _at_their_places(peaks: Peaks, read: Callable[[int], Exposure]) -> Peaks:
+def _at_their_places(peaks: Peaks, read: Callable[[int], Exposure], widths: list[float]) -> Peaks:
     """The peaks where fits of PSFs are best in the band that tells their place, before they share out their pixels."""
-    x, y = peaks.x, peaks.y
+    x, y = peaks.x.copy(), peaks.y.copy()
     for band in np.unique(peaks.reference).tolist():
-        x, y = refined(read(band), x, y, peaks.reference == band)
+        wanted = peaks.reference == band
+        some = with_neighbours(x, y, wanted, widths[band])
+        x[some], y[some] = refined(read(band), x[some], y[some], wanted[some])
     return replace(peaks, x=x, y=y)
 
 
