@@ -107,6 +107,18 @@ def test_a_single_star_stays_one(snr):
     assert distance.max() < FWHM / 2
 
 
+def test_stars_at_the_borders_are_where_they_are():
+    # What is beyond the border does not tell a place, nor does the column or row on the other side.
+    along = np.arange(30, SIZE - 30, PITCH).astype(float)
+    near, far = np.full(len(along), 2.0), np.full(len(along), SIZE - 3.0)
+    x, y = np.concatenate([near, far, along, along]), np.concatenate([along, along, near, far])
+    found = detection.detect(coadd(x, y, np.full(len(x), 100.0)), PSF)
+    distance, nearest = cKDTree(np.column_stack([found.x, found.y])).query(np.column_stack([x, y]))
+    assert np.unique(nearest).size == len(x) == len(found.x)
+    assert distance.max() < FWHM / 2
+    assert np.min([found.x, found.y]) >= 0 and np.max([found.x, found.y]) <= SIZE - 1
+
+
 def test_half_of_the_stars_at_the_threshold_are_found_and_nothing_in_pure_noise():
     x, y = lattice()
     found = sum(len(detection.detect(coadd(x, y, np.full(len(x), 5.0), seed), PSF).x) for seed in range(3))
