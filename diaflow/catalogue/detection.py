@@ -18,7 +18,7 @@ from diaflow.image.planes import pixels_where
 from diaflow.jit import EXACT
 from diaflow.measure.matchedfilter import smooth_snr
 from diaflow.measure.sources import summits
-from diaflow.pixels.growth import core_radius
+from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.stampfield import moments_sigma, resized
 from diaflow.subtract import noise
 
@@ -30,6 +30,14 @@ LEAST_CONTRAST = 0.02
 # [sigma of the PSF]: chosen, 3 FWHM.
 ALONE = 7.0
 GRID = 3  # places along each axis where the PSF of a coadd is looked up
+# Where the noise is measured: S/N of what is not sky, and how far from it sky begins [sigma of the PSF].
+SOURCE_SNR, SOURCE_REACH = 3.0, 2.4
+# Variance of noise without its own peaks above that S/N, over that of all (simulated, for FWHM of 2 to 7 pixels).
+WITHOUT_PEAKS = 0.975
+NOISE_ROUNDS = 4  # of noise and sources, each from the other; in simulated crowds they settle in three
+# Least part of the pixels without a flaw that must be sky: where sources cover more, those that are too faint to be
+# seen widen the sums by more than 5 % (simulated).
+LEAST_SKY = 0.6
 SATURATED = 1e6  # height of saturated pixels over that of all others: what is left of a core has no peaks
 
 
@@ -69,13 +77,21 @@ def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
     -------
     Exposure
         Its `noise` is scaled by the variance of PSF-weighted sums over sky, which are apertures of the best weights,
-        over what it said of them; as it was where there is too little sky.
+        over what it said of them; as it was where there is too little sky.  Faint sources widen these sums as noise
+        does; sky is therefore what is beyond all sources that the noise itself shows.
     """
-    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
-    if not np.isfinite(error):
-        return exposure
+    flawless = ~exposure.flagged(*noise.FLAWS)
     told = float(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    return replace(exposure, noise=exposure.noise.scaled(factor / told))
+    snr = smooth_snr(exposure.image, exposure.variance, exposure.flagged("NO_DATA"), stamp)
+    reach = int(np.ceil(SOURCE_REACH * moments_sigma(stamp)))
+    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
+    for _ in range(NOISE_ROUNDS):
+        sources = (snr > SOURCE_SNR * np.sqrt(factor)).astype(np.uint8)
+        sky = flawless & (grow(sources, reach) == 0)
+        if not np.isfinite(error) or sky.sum() < LEAST_SKY * flawless.sum():
+            return exposure
+        factor, error = noise.matched_factor(exposure, sky, stamp)
+    return replace(exposure, noise=exposure.noise.scaled(factor / told / WITHOUT_PEAKS))
 
 
 def typical_stamp(exposure: Exposure) -> np.ndarray:
