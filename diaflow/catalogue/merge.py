@@ -2,7 +2,9 @@
 
 Bands come in the order of a priority list.  A peak of a later band is that of an earlier one where both are at one
 place, is new where it is far from all, and tells nothing in between.  The footprints of all bands together, grown by
-what a source has beyond the threshold, fall into connected pieces, each of which is the parent of its peaks.
+what a source has beyond the threshold, fall into connected pieces, each of which is the parent of its peaks.  All peaks
+stay: each rises above its surroundings as a source at the threshold does.  LSST's cullPeaks leaves out those of large
+families that one band alone shows, which in a crowd of different colours are a third of the stars.
 """
 
 from collections.abc import Sequence
@@ -20,9 +22,6 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA
 # peak is closer than the PSF can tell apart, either.
 NEW_PEAK, SAME_PEAK = 1.0, 0.3
 GROWTH = 2.4  # by which footprints are grown [sigma of the broadest PSF]: LSST's nSigmaToGrow
-# Of a family, peaks of a rank below the first stay, those seen in so many bands, and those of a rank below the second
-# that is also among this part of the family (LSST's cullPeaks).
-SUFFICIENT_RANK, SUFFICIENT_BANDS, CONSIDERED_RANK, CONSIDERED_PART = 20, 2, 30, 0.7
 # The first band of the priority list tells the place of an object, unless its S/N is below the first number there and
 # that of another band is larger by more than the second (LSST's mergeMeasurements).
 FAINT, BETTER = 10.0, 3.0
@@ -84,7 +83,6 @@ def merge(detections: Sequence[Detections], pixel_scale: float) -> Peaks:
     own = np.arange(len(reference)), reference
     family = footprint[row, column]
     order = np.lexsort((x[own], y[own], -snr.max(axis=1, initial=0), family))
-    order = order[stays(family[order], seen[order])]
     own = order, reference[order]
     return Peaks(x[own], y[own], family[order], seen[order], snr[order], reference[order], footprint)
 
@@ -126,27 +124,6 @@ def _reference(seen: np.ndarray, snr: np.ndarray) -> np.ndarray:
     best = np.where(seen, snr, -np.inf).argmax(axis=1)
     better = (snr[rows, first] < FAINT) & (snr[rows, best] > snr[rows, first] + BETTER)
     return np.where(better, best, first)
-
-
-def stays(family: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Which peaks are no chaff of large families.
-
-    Parameters
-    ----------
-    family : (n,) int array
-        Footprint of each peak; peaks are sorted by it and by their rank in it.
-    seen : (n, n_bands) bool array
-        In which bands a peak was found; where all are of one band, that is enough bands.
-
-    Returns
-    -------
-    (n,) bool array
-    """
-    _, first, which, size = np.unique(family, return_index=True, return_inverse=True, return_counts=True)
-    rank = np.arange(len(family)) - first[which]
-    enough = seen.sum(axis=1) >= min(SUFFICIENT_BANDS, seen.any(axis=0).sum())
-    considered = (rank < CONSIDERED_RANK) & (rank < CONSIDERED_PART * size[which])
-    return (rank < SUFFICIENT_RANK) | enough | considered
 
 
 def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -167,11 +167,11 @@ def test_a_faint_first_band_gives_way_to_one_that_shows_far_more():
     np.testing.assert_array_equal(peaks.reference[np.argsort(peaks.x)], [1, 0, 0])
 
 
-def test_chaff_of_large_families_goes_and_what_two_bands_see_stays():
-    stays = merge.stays(np.ones(50, int), np.arange(50)[:, None] >= [0, 40])
-    np.testing.assert_array_equal(np.flatnonzero(~stays), np.arange(30, 40))
-    few = merge.stays(np.repeat([1, 2], [25, 3]), np.ones((28, 1), bool) & [[True, False]])
-    assert few.all(), "where one band sees all, one is enough"
+def test_stars_of_one_band_stay_in_a_crowd():
+    places = [(x, y, 100 - x / 10 - y) for y in range(8, 96, 10) for x in range(8, 96, 10)]
+    peaks = merge.merge(found_in(places[::2], places[1::2]), 0.2)
+    assert np.unique(peaks.family).size == 1, "footprints touch"
+    assert len(peaks) == len(places) and (peaks.seen.sum(axis=1) == 1).all()
 
 
 @pytest.fixture(scope="module")
