@@ -82,11 +82,11 @@ def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
     """
     flawless = ~exposure.flagged(*noise.FLAWS)
     told = float(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    snr = smooth_snr(exposure.image, exposure.variance, exposure.flagged("NO_DATA"), stamp)
+    snr = signal_to_noise(exposure, stamp)
     reach = int(np.ceil(SOURCE_REACH * moments_sigma(stamp)))
     factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
     for _ in range(NOISE_ROUNDS):
-        sources = (snr > SOURCE_SNR * np.sqrt(factor)).astype(np.uint8)
+        sources = (snr > SOURCE_SNR * np.sqrt(factor / told)).astype(np.uint8)
         sky = flawless & (grow(sources, reach) == 0)
         if not np.isfinite(error) or sky.sum() < LEAST_SKY * flawless.sum():
             return exposure
@@ -120,6 +120,23 @@ def typical_stamp(exposure: Exposure) -> np.ndarray:
     return stamps.mean(0)
 
 
+def signal_to_noise(exposure: Exposure, stamp: np.ndarray) -> np.ndarray:
+    """S/N of a point source at every pixel of a coadd.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    stamp : (k, k) array
+        PSF.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+    """
+    variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
+    return smooth_snr(exposure.image, variance, exposure.flagged("NO_DATA"), stamp)
+
+
 def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     """Sources of one coadd.
 
@@ -136,7 +153,7 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     """
     bad = exposure.flagged("NO_DATA")
     variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    snr = smooth_snr(exposure.image, variance, bad, stamp)
+    snr = signal_to_noise(exposure, stamp)
     above = snr > THRESHOLD
     sharp = _sharp_kernel(stamp)
     y, x = pixels_where(above)
@@ -197,6 +214,7 @@ def _places(
     near[footprints.close_pairs(x, y, alone).ravel()] = True
     up_x, up_y = x.copy(), y.copy()
     _climb(light, up_x, up_y)
+    near |= np.hypot(up_x - x, up_y - y) > alone / 2  # on the wing of one so bright that its own summit is the next
     return tuple(np.where(near, sharp, own) for own, sharp in zip(summits(light, up_x, up_y), (sharp_x, sharp_y)))
 
 

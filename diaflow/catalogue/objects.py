@@ -17,6 +17,7 @@ from diaflow.catalogue.merge import GROWTH, Peaks, merge
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import Noise
+from diaflow.psf.stampfield import moments_sigma
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.sky.wcs import central_pixel_scale
 from diaflow.store import ids, tables
@@ -78,7 +79,7 @@ def patch_objects(
             continue
         exposure = detection.checked(exposure, stamp)
         noises[band], wcs = exposure.noise, exposure.wcs
-        found.append(detection.detect(exposure, stamp))
+        found.append(_detections(exposure, stamp))
         missing = missing & exposure.flagged("NO_DATA")
     if not found:
         return tables.empty(NAME, 0, list(coadds))
@@ -86,7 +87,7 @@ def patch_objects(
     peaks = merge(found, central_pixel_scale(wcs, found[0].snr.shape))
     widths = [each.sigma for each in found]
     del found
-    # As far from the footprints as these are grown beyond what is above the threshold.
+    # As far from footprints as these are from what is above the threshold.
     levels = {band: sky.level(_usable(coadds[band]), peaks.footprint > 0, GROWTH * max(widths)) for band in bands}
     read = _reader(coadds, noises, levels)
     peaks = _at_their_places(peaks, lambda k: read(bands[k]))
@@ -113,6 +114,13 @@ def _usable(path: str | Path) -> Exposure:
     if exposure.metadata.get("status") == "failed":
         raise BadData(exposure.metadata["reason"], Kind.TEMPLATE)
     return exposure
+
+
+def _detections(exposure: Exposure, stamp: np.ndarray) -> detection.Detections:
+    """What is seen in a band above the sky that is left beyond its own sources."""
+    sources = detection.signal_to_noise(exposure, stamp) > detection.THRESHOLD
+    level = sky.level(exposure, sources, 2 * GROWTH * moments_sigma(stamp))
+    return detection.detect(replace(exposure, image=exposure.image - np.float32(level)), stamp)
 
 
 def _reader(

@@ -96,6 +96,17 @@ def test_pairs_are_found_where_they_are_and_have_their_flux(snr, ratio, separati
         assert np.median(flux) == pytest.approx(1, abs=0.02 + 3 * 15 / snr / ratio / 8)
 
 
+@pytest.mark.parametrize("separation", [3.0, 3.5, 4.5])
+def test_a_star_on_the_wing_of_a_bright_one_is_where_it_is(separation):
+    x, y, truth = pairs(5000, 0.006, separation)
+    found = detection.detect(coadd(x, y, truth), PSF)
+    faint = np.column_stack([x, y])[len(x) // 2 :]
+    distance, nearest = cKDTree(np.column_stack([found.x, found.y])).query(faint)
+    seen = distance < FWHM / 2
+    assert seen.mean() > 0.5 and np.unique(nearest).size == len(faint)
+    assert len(cKDTree(np.column_stack([found.x, found.y])).query_pairs(FWHM / 2)) == 0, "none is another's double"
+
+
 @pytest.mark.parametrize("snr", [8, 100, 5000])
 def test_a_single_star_stays_one(snr):
     x, y = lattice()
