@@ -53,6 +53,8 @@ class Detections:
         Pixels beyond the threshold.
     x, y : (n,) float arrays
         Peaks, in the order of their y and x [pixel].
+    saturated : (n,) bool array
+        Peaks in saturated cores, whose places are uncertain.
     sigma : float
         Radius of the PSF [pixel].
     """
@@ -61,6 +63,7 @@ class Detections:
     above: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    saturated: np.ndarray
     sigma: float
 
 
@@ -173,7 +176,8 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     light = smooth_snr(exposure.image, even, bad, stamp)
     beside = _summits(exposure.image, even, bad, sharp, x[peak], y[peak])
     sigma = moments_sigma(stamp)
-    return Detections(snr, above, *_places(light, x[peak], y[peak], *beside, ALONE * sigma), sigma)
+    places = _places(light, x[peak], y[peak], *beside, ALONE * sigma)
+    return Detections(snr, above, *places, exposure.flagged("SAT")[y[peak], x[peak]], sigma)
 
 
 def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:

@@ -156,7 +156,7 @@ def found_in(*bands):
             np.maximum(box, 6, out=box)
             snr[round(y), round(x)] = height
         x, y = (np.array([peak[k] for peak in peaks], float) for k in (0, 1))
-        out.append(detection.Detections(snr, snr > 5, x, y, 1.0))
+        out.append(detection.Detections(snr, snr > 5, x, y, np.zeros(len(x), bool), 1.0))
     return out
 
 
@@ -169,6 +169,16 @@ def test_peaks_of_two_bands_are_one_new_or_nothing_by_their_distance():
     np.testing.assert_array_equal(peaks.seen[order], [[1, 1], [1, 0], [1, 0], [0, 1]])
     np.testing.assert_array_equal(peaks.reference[order], [0, 0, 0, 1])
     assert peaks.family[order[2]] == peaks.family[order[3]] and len(set(peaks.family)) == 3
+
+
+def test_a_saturated_core_leaves_its_place_to_another_band():
+    first, second = found_in([(20, 20, 50), (60, 20, 50)], [(23, 20, 40), (22, 20, 30), (63, 20, 40)])
+    first.saturated[0] = True
+    peaks = merge.merge([first, second], 0.2)
+    order = np.argsort(peaks.x)
+    np.testing.assert_array_equal(peaks.x[order], [22, 60])
+    np.testing.assert_array_equal(peaks.reference[order], [1, 0])
+    np.testing.assert_array_equal(peaks.seen[order], [[1, 1], [1, 0]])
 
 
 def test_a_faint_first_band_gives_way_to_one_that_shows_far_more():
