@@ -18,7 +18,7 @@ from diaflow.image.exposure import Exposure
 from diaflow.image.planes import pixels_where
 from diaflow.jit import EXACT, FAST
 from diaflow.measure.matchedfilter import smooth_snr
-from diaflow.pixels.growth import core_radius
+from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.stampfield import moments_sigma, resized
 from diaflow.subtract import noise
 
@@ -30,6 +30,14 @@ LEAST_CONTRAST = 0.02
 # [sigma of the PSF]: chosen, 3 FWHM.
 ALONE = 7.0
 GRID = 3  # places along each axis where the PSF of a coadd is looked up
+# Where the noise is measured: S/N of what is not sky, and how far from it sky begins [sigma of the PSF].
+SOURCE_SNR, SOURCE_REACH = 3.0, 2.4
+# Variance of noise without its own peaks above that S/N, over that of all (simulated, for FWHM of 2 to 7 pixels).
+WITHOUT_PEAKS = 0.975
+NOISE_ROUNDS = 4  # of noise and sources, each from the other; in simulated crowds they settle in three
+# Least part of the pixels without a flaw that must be sky: where sources cover more, those that are too faint to be
+# seen widen the sums by more than 5 % (simulated).
+LEAST_SKY = 0.6
 SATURATED = 1e6  # height of saturated pixels over that of all others: what is left of a core has no peaks
 
 
@@ -45,6 +53,8 @@ class Detections:
         Pixels beyond the threshold.
     x, y : (n,) float arrays
         Peaks, in the order of their y and x [pixel].
+    saturated : (n,) bool array
+        Peaks in saturated cores, whose places are uncertain.
     sigma : float
         Radius of the PSF [pixel].
     """
@@ -53,6 +63,7 @@ class Detections:
     above: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    saturated: np.ndarray
     sigma: float
 
 
@@ -69,13 +80,21 @@ def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
     -------
     Exposure
         Its `noise` is scaled by the variance of PSF-weighted sums over sky, which are apertures of the best weights,
-        over what it said of them; as it was where there is too little sky.
+        over what it said of them; as it was where there is too little sky.  Faint sources widen these sums as noise
+        does; sky is therefore what is beyond all sources that the noise itself shows.
     """
-    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
-    if not np.isfinite(error):
-        return exposure
+    flawless = ~exposure.flagged(*noise.FLAWS)
     told = float(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    return replace(exposure, noise=exposure.noise.scaled(factor / told))
+    snr = signal_to_noise(exposure, stamp)
+    reach = int(np.ceil(SOURCE_REACH * moments_sigma(stamp)))
+    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
+    for _ in range(NOISE_ROUNDS):
+        sources = (snr > SOURCE_SNR * np.sqrt(factor / told)).astype(np.uint8)
+        sky = flawless & (grow(sources, reach) == 0)
+        if not np.isfinite(error) or sky.sum() < LEAST_SKY * flawless.sum():
+            return exposure
+        factor, error = noise.matched_factor(exposure, sky, stamp)
+    return replace(exposure, noise=exposure.noise.scaled(factor / told / WITHOUT_PEAKS))
 
 
 def typical_stamp(exposure: Exposure) -> np.ndarray:
@@ -104,6 +123,23 @@ def typical_stamp(exposure: Exposure) -> np.ndarray:
     return stamps.mean(0)
 
 
+def signal_to_noise(exposure: Exposure, stamp: np.ndarray) -> np.ndarray:
+    """S/N of a point source at every pixel of a coadd.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    stamp : (k, k) array
+        PSF.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+    """
+    variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
+    return smooth_snr(exposure.image, variance, exposure.flagged("NO_DATA"), stamp)
+
+
 def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     """Sources of one coadd.
 
@@ -120,7 +156,7 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     """
     bad = exposure.flagged("NO_DATA")
     variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    snr = smooth_snr(exposure.image, variance, bad, stamp)
+    snr = signal_to_noise(exposure, stamp)
     above = snr > THRESHOLD
     sharp = _sharp_kernel(stamp)
     y, x = pixels_where(above)
@@ -135,7 +171,8 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     peak = np.flatnonzero(footprints.flood(x, y, height, least, snr.shape) == np.arange(len(x)))
     peak = peak[np.lexsort((x[peak], y[peak]))]
     sigma = moments_sigma(stamp)
-    return Detections(snr, above, *_places(exposure.image, bad, stamp, sharp, x[peak], y[peak], ALONE * sigma), sigma)
+    places = _places(exposure.image, bad, stamp, sharp, x[peak], y[peak], ALONE * sigma)
+    return Detections(snr, above, *places, exposure.flagged("SAT")[y[peak], x[peak]], sigma)
 
 
 def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:
@@ -181,11 +218,14 @@ def _places(
     """
     near = np.zeros(len(x), bool)
     near[footprints.close_pairs(x, y, alone).ravel()] = True
-    places = np.empty((2, len(x)))
-    places[:, near] = _summits(image, bad, sharp, x[near], y[near])
     up_x, up_y = x[~near], y[~near]
     _climb(image, bad, stamp, up_x, up_y)
-    places[:, ~near] = _summits(image, bad, stamp, up_x, up_y)
+    moved = np.hypot(up_x - x[~near], up_y - y[~near])
+    own = moved <= alone / 2  # else on the wing of one so bright that its own summit is the next
+    near[~near] = ~own
+    places = np.empty((2, len(x)))
+    places[:, near] = _summits(image, bad, sharp, x[near], y[near])
+    places[:, ~near] = _summits(image, bad, stamp, up_x[own], up_y[own])
     return tuple(places)
 
 
