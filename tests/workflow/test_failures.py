@@ -149,13 +149,15 @@ def test_read_only_output_is_named(tmp_path, tiny_run, snakemake, tiny):
     assert "Read-only file system" in output and "results" in output and "a folder of your own (--directory)" in output
 
 
-def test_record_that_may_not_be_read_is_named(tiny_run, snakemake, tiny):
+def test_record_that_may_not_be_read_is_named(tiny_run, tiny, root):
     """As one of a colleague with mode 660 is, who is in another group."""
     record = next(path for path in (tiny_run / ".snakemake/metadata").rglob("*") if path.is_file())
     mode = record.stat().st_mode
     record.chmod(0)
     try:
-        output = failed(snakemake(tiny_run, tiny, "--dry-run", preexec_fn=let_rights_count))
+        words = command(root, tiny_run, tiny, "--dry-run")
+        with_rights = {"cwd": tiny_run, "preexec_fn": let_rights_count}
+        output = failed(subprocess.run(words, text=True, capture_output=True, **with_rights))
     finally:
         record.chmod(mode)
     assert (
