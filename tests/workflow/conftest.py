@@ -19,7 +19,8 @@ TINY = {
     "run": "tiny",
     "images": "simulated",
     "refcat": {"path": "demo/refcat.parquet", "bands": {"g": "g_mag"}},
-    "skymap": {"patch_size": 650, "patch_border": 50},
+    # in one row of its patches: two, where a field in the middle of its tract would have four
+    "skymap": {"center": [35.0, -4.445], "radius": 0.1, "patch_size": 750, "patch_border": 50},
     "template": {"mjd": [60000, 60400]},
     "science": {"mjd": [60400, 61000]},
     "simulate": {
