@@ -1,6 +1,8 @@
 # Every target is a thin line over commands that the README shows.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
+# of the tests: one more than cores, since there is always one that waits
+WORKERS = $(shell expr $(CORES) + 1)
 FUZZ_TRIES ?= 10000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -13,7 +15,7 @@ demo: $(INSTALLED)  ## simulate the demo survey and process it
 	@echo "tables: results/demo/tables/   page: results/demo/report/index.html"
 
 test: $(INSTALLED)  ## all tests; the reasons of those skipped come last
-	$(BIN)/pytest -rs -n $(CORES) --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 fuzz: $(INSTALLED)  ## random headers, pixels, catalogues and configurations that are not what they should be
 	FUZZ_TRIES=$(FUZZ_TRIES) $(BIN)/pytest -n $(CORES) tests/unit/test_fuzz.py

@@ -54,6 +54,8 @@ ASKED_FOR = {
     "associate": {"max_rate": 10},
     "forced": {"variants": ["diffim", "calexp", "dia_source_on_template", "dia_object_on_template"]},
     "lightcurves": {"formats": ["csv"]},
+    "objects": True,
+    "pictures": {"coadds": ["deep"]},
 }
 # Upstream last: what a choice makes anew, the next ones have not to make again.
 CHOICES = (
@@ -143,9 +145,10 @@ def figures(rule: str, fields: list[tuple[list[dict], dict]], start_up: float) -
 
 
 def changed(folder: Path, field: str, config: Path, sections: dict) -> Path:
-    """The configuration of a field with keys of some sections changed."""
+    """The configuration of a field with keys of some sections changed, or what is no section itself."""
     usual, path = yaml.safe_load(config.read_text()), folder / f"{field}_changed.yaml"
-    path.write_text(yaml.safe_dump(usual | {name: usual.get(name, {}) | keys for name, keys in sections.items()}))
+    of_sections = {name: usual.get(name, {}) | keys for name, keys in sections.items() if isinstance(keys, dict)}
+    path.write_text(yaml.safe_dump(usual | sections | of_sections))
     return path
 
 
@@ -158,7 +161,7 @@ def asked_for(folder: Path, fields: dict[str, Path], usual: set[str], starts: di
         path = changed(folder, field, config, ASKED_FOR | {"forced": forced})
         run(folder / field, path)
         runs.append((plan(path), measured(folder / field, path)))
-    rules = {job["rule"] for jobs, _ in runs for job in jobs} - usual
+    rules = {job["rule"] for jobs, _ in runs for job in jobs} - usual - cost.ALIKE.keys()
     return {rule: figures(rule, runs, starts[f"{rule}.py"]) for rule in sorted(rules)}
 
 

@@ -163,7 +163,7 @@ def quality(survey: Survey, table: np.ndarray, flux: np.ndarray, snr: np.ndarray
     false = nearest(table[seen], survey.objects[true_snr > 1.5])[0] > 2 * MATCH
     bright = star & (true_snr > BRIGHT) & (true_snr < 100 * BRIGHT) & (distance < MATCH)
     bias = np.median(flux[index[bright]] / true[bright]) - 1
-    return ", ".join([*words, f"{false.mean():.2%} false of S/N 5", f"bright stars' flux {1e3 * bias:+.1f} mmag"])
+    return ", ".join([*words, f"{false.mean():.2%} false of S/N 5", f"bright stars' flux {1e3 * bias:+.1f}e-3"])
 
 
 def catalogues(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -83,8 +83,6 @@ GUESSED = {
     # Measured once, of 2000 images of 16 megapixels on one field: no run makes them unless they are asked for.
     "patches": Cost(start=1.5, each=1e-4, size=350e3, memory=240),
     "coverage_maps": Cost(start=0.7, each=1.5e-3, size=650e3, memory=140),
-    # What 10,000 of them on 4k x 4k pixels may take.
-    "object": Cost(start=2.5, seconds=0.6, size=0, size_per_area=2e6, memory=400, memory_per_image=60),
 }
 
 

@@ -6,6 +6,7 @@ peaks are therefore looked for on a map of half the width, where each has to ris
 what a point source at the threshold has there.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,10 +16,9 @@ from diaflow.detect import footprints
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import pixels_where
-from diaflow.jit import EXACT
+from diaflow.jit import EXACT, FAST
 from diaflow.measure.matchedfilter import smooth_snr
-from diaflow.measure.sources import summits
-from diaflow.pixels.growth import core_radius
+from diaflow.pixels.growth import core_radius, grow
 from diaflow.psf.stampfield import moments_sigma, resized
 from diaflow.subtract import noise
 
@@ -30,6 +30,14 @@ LEAST_CONTRAST = 0.02
 # [sigma of the PSF]: chosen, 3 FWHM.
 ALONE = 7.0
 GRID = 3  # places along each axis where the PSF of a coadd is looked up
+# Where the noise is measured: S/N of what is not sky, and how far from it sky begins [sigma of the PSF].
+SOURCE_SNR, SOURCE_REACH = 3.0, 2.4
+# Variance of noise without its own peaks above that S/N, over that of all (simulated, for FWHM of 2 to 7 pixels).
+WITHOUT_PEAKS = 0.975
+NOISE_ROUNDS = 4  # of noise and sources, each from the other; in simulated crowds they settle in three
+# Least part of the pixels without a flaw that must be sky: where sources cover more, those that are too faint to be
+# seen widen the sums by more than 5 % (simulated).
+LEAST_SKY = 0.6
 SATURATED = 1e6  # height of saturated pixels over that of all others: what is left of a core has no peaks
 
 
@@ -45,6 +53,8 @@ class Detections:
         Pixels beyond the threshold.
     x, y : (n,) float arrays
         Peaks, in the order of their y and x [pixel].
+    saturated : (n,) bool array
+        Peaks in saturated cores, whose places are uncertain.
     sigma : float
         Radius of the PSF [pixel].
     """
@@ -53,6 +63,7 @@ class Detections:
     above: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    saturated: np.ndarray
     sigma: float
 
 
@@ -69,13 +80,21 @@ def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
     -------
     Exposure
         Its `noise` is scaled by the variance of PSF-weighted sums over sky, which are apertures of the best weights,
-        over what it said of them; as it was where there is too little sky.
+        over what it said of them; as it was where there is too little sky.  Faint sources widen these sums as noise
+        does; sky is therefore what is beyond all sources that the noise itself shows.
     """
-    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
-    if not np.isfinite(error):
-        return exposure
+    flawless = ~exposure.flagged(*noise.FLAWS)
     told = float(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    return replace(exposure, noise=exposure.noise.scaled(factor / told))
+    snr = signal_to_noise(exposure, stamp)
+    reach = int(np.ceil(SOURCE_REACH * moments_sigma(stamp)))
+    factor, error = noise.matched_factor(exposure, noise.sky(exposure), stamp)
+    for _ in range(NOISE_ROUNDS):
+        sources = (snr > SOURCE_SNR * np.sqrt(factor / told)).astype(np.uint8)
+        sky = flawless & (grow(sources, reach) == 0)
+        if not np.isfinite(error) or sky.sum() < LEAST_SKY * flawless.sum():
+            return exposure
+        factor, error = noise.matched_factor(exposure, sky, stamp)
+    return replace(exposure, noise=exposure.noise.scaled(factor / told / WITHOUT_PEAKS))
 
 
 def typical_stamp(exposure: Exposure) -> np.ndarray:
@@ -104,6 +123,23 @@ def typical_stamp(exposure: Exposure) -> np.ndarray:
     return stamps.mean(0)
 
 
+def signal_to_noise(exposure: Exposure, stamp: np.ndarray) -> np.ndarray:
+    """S/N of a point source at every pixel of a coadd.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    stamp : (k, k) array
+        PSF.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+    """
+    variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
+    return smooth_snr(exposure.image, variance, exposure.flagged("NO_DATA"), stamp)
+
+
 def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     """Sources of one coadd.
 
@@ -120,16 +156,13 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     """
     bad = exposure.flagged("NO_DATA")
     variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    snr = smooth_snr(exposure.image, variance, bad, stamp)
+    snr = signal_to_noise(exposure, stamp)
     above = snr > THRESHOLD
     sharp = _sharp_kernel(stamp)
     y, x = pixels_where(above)
     # Peaks are those of the light: that of a bright source has noise of its own, and its S/N is hollow in the middle.
-    even = np.ones_like(variance)
-    height, sharp_snr = np.empty((2, len(x)))
-    _filtered(exposure.image, even, bad, sharp, x, y, height)
-    _filtered(exposure.image, variance, bad, sharp, x, y, sharp_snr)
-    noise = np.divide(height, sharp_snr, where=sharp_snr != 0, out=np.zeros(len(x)))
+    height, noise = np.empty((2, len(x)))
+    _filtered(exposure.image, variance, bad, sharp, x, y, height, noise)
     saturated = exposure.flagged("SAT")[y, x]
     height[saturated] = SATURATED * height.max(initial=0) + snr[y[saturated], x[saturated]]
     order = np.argsort(-height, kind="stable")
@@ -137,10 +170,9 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     least = np.maximum(THRESHOLD * _response(sharp, stamp) * noise, LEAST_CONTRAST * height)
     peak = np.flatnonzero(footprints.flood(x, y, height, least, snr.shape) == np.arange(len(x)))
     peak = peak[np.lexsort((x[peak], y[peak]))]
-    light = smooth_snr(exposure.image, even, bad, stamp)
-    beside = _summits(exposure.image, even, bad, sharp, x[peak], y[peak])
     sigma = moments_sigma(stamp)
-    return Detections(snr, above, *_places(light, x[peak], y[peak], *beside, ALONE * sigma), sigma)
+    places = _places(exposure.image, bad, stamp, sharp, x[peak], y[peak], ALONE * sigma)
+    return Detections(snr, above, *places, exposure.flagged("SAT")[y[peak], x[peak]], sigma)
 
 
 def _sharp_kernel(stamp: np.ndarray) -> np.ndarray:
@@ -157,19 +189,26 @@ def _response(kernel: np.ndarray, stamp: np.ndarray) -> float:
 
 
 def _places(
-    light: np.ndarray, x: np.ndarray, y: np.ndarray, sharp_x: np.ndarray, sharp_y: np.ndarray, alone: float
+    image: np.ndarray,
+    bad: np.ndarray,
+    stamp: np.ndarray,
+    sharp: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    alone: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where peaks are: at the summit of the matched filter, which has the least noise, and of those that have others
     near at that of the sharp one, which neighbours move less.
 
     Parameters
     ----------
-    light : (ny, nx) array
-        Of the matched filter, in even noise.
+    image : (ny, nx) array
+    bad : (ny, nx) bool array
+        Pixels that do not count.
+    stamp, sharp : (k, k) arrays
+        Kernels of the two filters.
     x, y : (n,) int arrays
         Peaks.
-    sharp_x, sharp_y : (n,) arrays
-        Their summits on the map of the sharp filter.
     alone : float
         Least distance of others from a peak that has none near [pixel].
 
@@ -179,32 +218,37 @@ def _places(
     """
     near = np.zeros(len(x), bool)
     near[footprints.close_pairs(x, y, alone).ravel()] = True
-    up_x, up_y = x.copy(), y.copy()
-    _climb(light, up_x, up_y)
-    return tuple(np.where(near, sharp, own) for own, sharp in zip(summits(light, up_x, up_y), (sharp_x, sharp_y)))
+    up_x, up_y = x[~near], y[~near]
+    _climb(image, bad, stamp, up_x, up_y)
+    moved = np.hypot(up_x - x[~near], up_y - y[~near])
+    own = moved <= alone / 2  # else on the wing of one so bright that its own summit is the next
+    near[~near] = ~own
+    places = np.empty((2, len(x)))
+    places[:, near] = _summits(image, bad, sharp, x[near], y[near])
+    places[:, ~near] = _summits(image, bad, stamp, up_x[own], up_y[own])
+    return tuple(places)
 
 
 @njit(**EXACT)
-def _climb(image, x, y):
-    """Go from pixels to the highest one beside them until none is higher; x and y (n,) are changed."""
+def _climb(image, bad, kernel, x, y):
+    """Go from pixels to the highest one beside them of the filtered image until none is higher; x, y (n,) change."""
     ny, nx = image.shape
     for n in range(x.size):
-        moved = True
+        highest, moved = _height(image, bad, kernel, x[n], y[n]), True
         while moved:
             row, column = y[n], x[n]
             for j in range(max(row - 1, 0), min(row + 2, ny)):
                 for i in range(max(column - 1, 0), min(column + 2, nx)):
-                    if image[j, i] > image[y[n], x[n]]:
-                        y[n], x[n] = j, i
+                    height = _height(image, bad, kernel, i, j)
+                    if height > highest:
+                        highest, y[n], x[n] = height, j, i
             moved = y[n] != row or x[n] != column
 
 
-def _summits(image, variance, bad, kernel, x, y):
+def _summits(image, bad, kernel, x, y):
     """Where parabolas through peaks of the filtered image and the pixels beside them are highest."""
     beside = np.empty((5, len(x)))
-    for row, (dx, dy) in zip(beside, ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))):
-        nx, ny = np.clip(x + dx, 0, image.shape[1] - 1), np.clip(y + dy, 0, image.shape[0] - 1)
-        _filtered(image, variance, bad, kernel, nx, ny, row)
+    _cross(image, bad, kernel, x, y, beside)
     middle, left, right, below, up = beside
 
     def offset(before, after):
@@ -215,8 +259,47 @@ def _summits(image, variance, bad, kernel, x, y):
 
 
 @njit(**EXACT)
-def _filtered(image, variance, bad, kernel, x, y, out):
-    """S/N through a kernel at some pixels; 0 where no pixel counts.
+def _cross(image, bad, kernel, x, y, out):
+    """Set the filtered image (5, n) at pixels, left and right of them, below and above; mirrored at the border."""
+    ny, nx = image.shape
+    for n in range(x.size):
+        out[0, n] = _height(image, bad, kernel, x[n], y[n])
+        out[1, n] = _height(image, bad, kernel, abs(x[n] - 1), y[n])
+        out[2, n] = _height(image, bad, kernel, nx - 1 - abs(nx - 2 - x[n]), y[n])
+        out[3, n] = _height(image, bad, kernel, x[n], abs(y[n] - 1))
+        out[4, n] = _height(image, bad, kernel, x[n], ny - 1 - abs(ny - 2 - y[n]))
+
+
+@njit(**EXACT)
+def _height(image, bad, kernel, x, y):
+    """Sum of kernel and image about a pixel over the root of the sum of the kernel's squares; 0 where none counts."""
+    ny, nx = image.shape
+    h = kernel.shape[0] // 2
+    first, last = max(0, x - h), min(nx, x + h + 1)
+    signal, power = 0.0, 0.0
+    for row in range(max(0, y - h), min(ny, y + h + 1)):
+        weights = kernel[row - y + h, first - x + h : last - x + h]
+        of_row, power_of_row = _row_sums(image[row, first:last], bad[row, first:last], weights)
+        signal += of_row
+        power += power_of_row
+    return signal / math.sqrt(power) if power > 0 else 0.0
+
+
+@njit(**FAST)
+def _row_sums(values, bad, weights):
+    """Sums of values times weights and of squared weights, where they count; values (n,) may be infinite elsewhere."""
+    signal, power = 0.0, 0.0
+    for i in range(len(values)):
+        weight = 0.0 if bad[i] else weights[i]
+        value = np.float32(0) if bad[i] else values[i]
+        signal += weight * value
+        power += weight * weight
+    return signal, power
+
+
+@njit(**FAST)
+def _filtered(image, variance, bad, kernel, x, y, height, noise):
+    """Heights of a filtered image at some pixels, and their noise; 0 where no pixel counts.
 
     Parameters
     ----------
@@ -225,17 +308,20 @@ def _filtered(image, variance, bad, kernel, x, y, out):
         Pixels that do not count.
     kernel : (k, k) array
     x, y : (n,) int arrays
-    out : (n,) array
-        Set.
+    height, noise : (n,) arrays
+        Set, to `_height` and its error.
     """
     ny, nx = image.shape
     h = kernel.shape[0] // 2
     for n in range(x.size):
-        signal, power = 0.0, 0.0
+        signal, power, scatter = 0.0, 0.0, 0.0
         for j in range(max(0, h - y[n]), min(2 * h + 1, ny - y[n] + h)):
             for i in range(max(0, h - x[n]), min(2 * h + 1, nx - x[n] + h)):
                 row, column = y[n] - h + j, x[n] - h + i
                 if not bad[row, column]:
+                    square = kernel[j, i] * kernel[j, i]
                     signal += kernel[j, i] * image[row, column]
-                    power += kernel[j, i] * kernel[j, i] * variance[row, column]
-        out[n] = signal / np.sqrt(power) if power > 0 else 0.0
+                    power += square
+                    scatter += square * variance[row, column]
+        height[n] = signal / math.sqrt(power) if power > 0 else 0.0
+        noise[n] = math.sqrt(scatter / power) if power > 0 else 0.0

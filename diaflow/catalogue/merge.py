@@ -1,8 +1,11 @@
 """One list of peaks from those of all bands, and the footprints they lie in (LSST's mergeDetections, pipe_tasks).
 
 Bands come in the order of a priority list.  A peak of a later band is that of an earlier one where both are at one
-place, is new where it is far from all, and tells nothing in between.  The footprints of all bands together, grown by
-what a source has beyond the threshold, fall into connected pieces, each of which is the parent of its peaks.
+place, is new where it is far from all, and tells nothing in between.  Beside one in a saturated core, which is at no
+certain place, it is no new one but tells the place.  The footprints of all bands together, grown by
+what a source has beyond the threshold, fall into connected pieces, each of which is the parent of its peaks.  All peaks
+stay: each rises above its surroundings as a source at the threshold does.  LSST's cullPeaks leaves out those of large
+families that one band alone shows, which in a crowd of different colours are a third of the stars.
 """
 
 from collections.abc import Sequence
@@ -20,9 +23,6 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA
 # peak is closer than the PSF can tell apart, either.
 NEW_PEAK, SAME_PEAK = 1.0, 0.3
 GROWTH = 2.4  # by which footprints are grown [sigma of the broadest PSF]: LSST's nSigmaToGrow
-# Of a family, peaks of a rank below the first stay, those seen in so many bands, and those of a rank below the second
-# that is also among this part of the family (LSST's cullPeaks).
-SUFFICIENT_RANK, SUFFICIENT_BANDS, CONSIDERED_RANK, CONSIDERED_PART = 20, 2, 30, 0.7
 # The first band of the priority list tells the place of an object, unless its S/N is below the first number there and
 # that of another band is larger by more than the second (LSST's mergeMeasurements).
 FAINT, BETTER = 10.0, 3.0
@@ -76,24 +76,28 @@ def merge(detections: Sequence[Detections], pixel_scale: float) -> Peaks:
         Sorted by family, and in it by the largest S/N of all bands, from the highest.
     """
     sigma = max(found.sigma for found in detections)
-    x, y, seen = _places(detections, SAME_PEAK / pixel_scale, max(NEW_PEAK / pixel_scale, FWHM_PER_SIGMA * sigma))
+    x, y, seen, saturated = _places(
+        detections, SAME_PEAK / pixel_scale, max(NEW_PEAK / pixel_scale, FWHM_PER_SIGMA * sigma)
+    )
     footprint = _footprints(detections, GROWTH * sigma)
     column, row = _pixels(x, y, footprint.shape)
     snr = np.stack([found.snr[row, column] for found in detections], axis=1)
-    reference = _reference(seen, snr)
+    reference = _reference(np.where((seen & ~saturated).any(axis=1, keepdims=True), seen & ~saturated, seen), snr)
     own = np.arange(len(reference)), reference
     family = footprint[row, column]
     order = np.lexsort((x[own], y[own], -snr.max(axis=1, initial=0), family))
-    order = order[stays(family[order], seen[order])]
     own = order, reference[order]
     return Peaks(x[own], y[own], family[order], seen[order], snr[order], reference[order], footprint)
 
 
-def _places(detections: Sequence[Detections], same: float, new: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(
+    detections: Sequence[Detections], same: float, new: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Places of peaks in every band, (n, n_bands) each, those of the first band that has a peak where one has it not;
-    and which bands have it."""
+    which bands have it, and in which it is saturated."""
     n_bands = len(detections)
-    x, y, seen = np.empty((0, n_bands)), np.empty((0, n_bands)), np.empty((0, n_bands), bool)
+    x, y = np.empty((2, 0, n_bands))
+    seen, saturated = np.empty((2, 0, n_bands), bool)
     for band, found in enumerate(detections):
         places = np.column_stack([found.x, found.y])
         first = seen.argmax(axis=1)
@@ -101,16 +105,19 @@ def _places(detections: Sequence[Detections], same: float, new: float) -> tuple[
         tree = cKDTree(np.column_stack([x[rows, first], y[rows, first]]))
         distance, nearest = tree.query(places) if len(rows) else (np.full(len(places), np.inf), None)
         if nearest is not None:
-            known = np.flatnonzero(distance < same)
+            reach = np.where(saturated[rows, first], new, same)[nearest]
+            known = np.flatnonzero(distance < reach)
+            known = known[np.argsort(-distance[known], kind="stable")]  # of several, the nearest comes last and stays
             x[nearest[known], band], y[nearest[known], band] = places[known].T
-            seen[nearest[known], band] = True
-        added = places[distance > new]
-        of_band = np.zeros((len(added), n_bands), bool)
+            seen[nearest[known], band], saturated[nearest[known], band] = True, found.saturated[known]
+        added = distance > new
+        of_band = np.zeros((added.sum(), n_bands), bool)
         of_band[:, band] = True
-        x = np.vstack([x, np.repeat(added[:, :1], n_bands, axis=1)])
-        y = np.vstack([y, np.repeat(added[:, 1:], n_bands, axis=1)])
+        x = np.vstack([x, np.repeat(places[added, :1], n_bands, axis=1)])
+        y = np.vstack([y, np.repeat(places[added, 1:], n_bands, axis=1)])
         seen = np.vstack([seen, of_band])
-    return x, y, seen
+        saturated = np.vstack([saturated, of_band & found.saturated[added, None]])
+    return x, y, seen, saturated
 
 
 def _footprints(detections: Sequence[Detections], radius: float) -> np.ndarray:
@@ -120,33 +127,12 @@ def _footprints(detections: Sequence[Detections], radius: float) -> np.ndarray:
 
 
 def _reference(seen: np.ndarray, snr: np.ndarray) -> np.ndarray:
-    """Index (n,) of the band that tells the place of each peak."""
+    """Index (n,) of the band that tells the place of each peak, of those that may."""
     first = seen.argmax(axis=1)
     rows = np.arange(len(seen))
     best = np.where(seen, snr, -np.inf).argmax(axis=1)
     better = (snr[rows, first] < FAINT) & (snr[rows, best] > snr[rows, first] + BETTER)
     return np.where(better, best, first)
-
-
-def stays(family: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Which peaks are no chaff of large families.
-
-    Parameters
-    ----------
-    family : (n,) int array
-        Footprint of each peak; peaks are sorted by it and by their rank in it.
-    seen : (n, n_bands) bool array
-        In which bands a peak was found; where all are of one band, that is enough bands.
-
-    Returns
-    -------
-    (n,) bool array
-    """
-    _, first, which, size = np.unique(family, return_index=True, return_inverse=True, return_counts=True)
-    rank = np.arange(len(family)) - first[which]
-    enough = seen.sum(axis=1) >= min(SUFFICIENT_BANDS, seen.any(axis=0).sum())
-    considered = (rank < CONSIDERED_RANK) & (rank < CONSIDERED_PART * size[which])
-    return (rank < SUFFICIENT_RANK) | enough | considered
 
 
 def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

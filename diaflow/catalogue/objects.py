@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from diaflow.catalogue import deblend, detection, neighbours
+from diaflow.catalogue import deblend, detection, neighbours, sky
 from diaflow.catalogue.blends import Blends
 from diaflow.catalogue.measure.measurement import measure
 from diaflow.catalogue.measure.merge_measurements import merge_measurements
-from diaflow.catalogue.measure.positions import refined
-from diaflow.catalogue.merge import Peaks, merge
+from diaflow.catalogue.measure.positions import refined, with_neighbours
+from diaflow.catalogue.merge import GROWTH, Peaks, merge
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.noise import Noise
+from diaflow.psf.stampfield import moments_sigma
 from diaflow.sky.skymap.maps import SkyMap
 from diaflow.sky.wcs import central_pixel_scale
 from diaflow.store import ids, tables
@@ -78,16 +79,18 @@ def patch_objects(
             continue
         exposure = detection.checked(exposure, stamp)
         noises[band], wcs = exposure.noise, exposure.wcs
-        found.append(detection.detect(exposure, stamp))
+        found.append(_detections(exposure, stamp))
         missing = missing & exposure.flagged("NO_DATA")
     if not found:
         return tables.empty(NAME, 0, list(coadds))
-    read = _reader(coadds, noises)
     bands = list(noises)
     peaks = merge(found, central_pixel_scale(wcs, found[0].snr.shape))
     widths = [each.sigma for each in found]
     del found
-    peaks = _at_their_places(peaks, lambda k: read(bands[k]))
+    # As far from footprints as these are from what is above the threshold.
+    levels = {band: sky.level(_usable(coadds[band]), peaks.footprint > 0, GROWTH * max(widths)) for band in bands}
+    read = _reader(coadds, noises, levels)
+    peaks = _at_their_places(peaks, lambda k: read(bands[k]), widths)
     tree = deblend.tree(peaks, missing)
     deblender = deblend.Deblender(peaks, tree, lambda k: read(bands[k]), widths)
     measured, areas = {}, {}
@@ -97,6 +100,7 @@ def patch_objects(
         measured[band], areas[band] = measure(exposure, blends), _areas(blends)
     table = _table(merge_measurements(measured, blends, bands), areas, list(coadds))
     for k, band in enumerate(bands):
+        table[f"{band}_sky"] = levels[band]
         table[f"{band}_merge_peak"] = np.where(tree.peak >= 0, peaks.seen[tree.peak, k], False)
     _set_tree(table, tree, tract, patch)
     _set_sky(table, *wcs.all_pix2world(deblender.x, deblender.y, 0), skymap, tract, patch)
@@ -112,21 +116,34 @@ def _usable(path: str | Path) -> Exposure:
     return exposure
 
 
-def _reader(coadds: dict[str, str | Path], noises: dict[str, Noise]) -> Callable[[str], Exposure]:
-    """Reads the coadd of a band, with the noise that its sky has; the last one stays in memory."""
+def _detections(exposure: Exposure, stamp: np.ndarray) -> detection.Detections:
+    """What is seen in a band above the sky that is left beyond its own sources."""
+    sources = detection.signal_to_noise(exposure, stamp) > detection.THRESHOLD
+    level = sky.level(exposure, sources, 2 * GROWTH * moments_sigma(stamp))
+    return detection.detect(replace(exposure, image=exposure.image - np.float32(level)), stamp)
+
+
+def _reader(
+    coadds: dict[str, str | Path], noises: dict[str, Noise], levels: dict[str, float]
+) -> Callable[[str], Exposure]:
+    """Reads the coadd of a band without the level of its sky, with the noise that it has; the last stays in memory."""
 
     @functools.lru_cache(maxsize=1)
     def read(band: str) -> Exposure:
-        return replace(Exposure.read(coadds[band]), noise=noises[band])
+        exposure = replace(Exposure.read(coadds[band]), noise=noises[band])
+        exposure.image -= np.float32(levels[band])
+        return exposure
 
     return read
 
 
-def _at_their_places(peaks: Peaks, read: Callable[[int], Exposure]) -> Peaks:
+def _at_their_places(peaks: Peaks, read: Callable[[int], Exposure], widths: list[float]) -> Peaks:
     """The peaks where fits of PSFs are best in the band that tells their place, before they share out their pixels."""
-    x, y = peaks.x, peaks.y
+    x, y = peaks.x.copy(), peaks.y.copy()
     for band in np.unique(peaks.reference).tolist():
-        x, y = refined(read(band), x, y, peaks.reference == band)
+        wanted = peaks.reference == band
+        some = with_neighbours(x, y, wanted, widths[band])
+        x[some], y[some] = refined(read(band), x[some], y[some], wanted[some])
     return replace(peaks, x=x, y=y)
 
 

@@ -310,19 +310,18 @@ def flood(x, y, height, least_rise, shape):
         Index of the peak of each pixel.
     """
     rank = np.full(shape, -1, np.int32)
-    parent = np.arange(x.size)
+    parent, beside = np.arange(x.size), np.empty(8, np.int64)
     for i in range(x.size):
-        highest = i
+        highest, n_beside = i, 0
         for yy in range(max(0, y[i] - 1), min(shape[0], y[i] + 2)):
             for xx in range(max(0, x[i] - 1), min(shape[1], x[i] + 2)):
                 if rank[yy, xx] >= 0:
-                    highest = min(highest, _root(parent, rank[yy, xx]))
-        for yy in range(max(0, y[i] - 1), min(shape[0], y[i] + 2)):
-            for xx in range(max(0, x[i] - 1), min(shape[1], x[i] + 2)):
-                if rank[yy, xx] >= 0:
-                    other = _root(parent, rank[yy, xx])
-                    if height[other] - height[i] < least_rise[i]:
-                        parent[other] = highest
+                    beside[n_beside] = _root(parent, rank[yy, xx])
+                    highest = min(highest, beside[n_beside])
+                    n_beside += 1
+        for other in beside[:n_beside]:
+            if height[other] - height[i] < least_rise[i]:
+                parent[other] = highest
         parent[i] = highest
         rank[y[i], x[i]] = i
     for i in range(x.size):

@@ -27,6 +27,7 @@ MIN_WEIGHT = 0.1  # smallest share of sum(P**2) on usable pixels: less is extrap
 MAX_ITERATIONS = 40  # of a centroid: at S/N 7 one in some hundred needs more than 20
 SINGULAR = 1e-6  # normalised determinant below which the position cannot be fitted
 CONVERGED = 1e-3  # step of a position at which a fit stops [pixel]; the next one would be its square
+WINDOW_REACH = 5.0  # of pixels that count for a position [sigma of the window]: it has fallen to 4e-6 of its peak there
 LARGEST = 3e38  # beyond it a float32 pixel is infinite
 LANES = 16  # rows of blocks are filled up to a multiple of this, so that vector instructions do all of a row
 
@@ -47,7 +48,7 @@ def row_length(k):
     return (k + LANES - 1) // LANES * LANES
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def _cut_out(image, variance, good, ix, iy, data, noise, use):
     """Copy the pixels around (ix, iy).
 
@@ -69,12 +70,23 @@ def _cut_out(image, variance, good, ix, iy, data, noise, use):
     k = data.shape[0]
     h = k // 2
     data[:], noise[:], use[:], count = 0.0, 0.0, 0.0, 0
-    for j in range(max(0, h - iy), min(k, ny - iy + h)):
-        for i in range(max(0, h - ix), min(k, nx - ix + h)):
-            value, v = image[iy - h + j, ix - h + i], variance[iy - h + j, ix - h + i]
-            if good[iy - h + j, ix - h + i] and 0 < v < LARGEST and abs(value) < LARGEST:
-                data[j, i], noise[j, i], use[j, i] = value, v, 1.0
-                count += 1
+    first, last = max(0, ix - h), min(nx, ix + h + 1)
+    for row in range(max(0, iy - h), min(ny, iy + h + 1)):
+        j, block = row - iy + h, slice(first - ix + h, last - ix + h)
+        of_row = image[row, first:last], variance[row, first:last], good[row, first:last]
+        count += _copy_row(*of_row, data[j, block], noise[j, block], use[j, block])
+    return count
+
+
+@njit(**FAST)
+def _copy_row(values, variances, good, data, noise, use):
+    """A row of `_cut_out`, without branches, which vector instructions do not have; how many pixels count."""
+    count = 0
+    for i in range(len(values)):
+        value, v = values[i], variances[i]
+        counts = good[i] & (v > 0) & (v < LARGEST) & (abs(value) < LARGEST)
+        data[i], noise[i], use[i] = value if counts else 0.0, v if counts else 0.0, 1.0 if counts else 0.0
+        count += counts
     return count
 
 
@@ -163,18 +175,23 @@ def _normal_equations(test, model, data, weight, normal, projection):
         A row for each test image.
     projection : (3,) array
     """
-    for a in range(3):
-        total = 0.0
-        for j in range(data.shape[0]):
-            for i in range(data.shape[1]):
-                total += test[a, j, i] * data[j, i]
-        projection[a] = total
+    normal[:], projection[:] = 0.0, 0.0
+    for j in range(data.shape[0]):
         for b in range(3):
-            total = 0.0
-            for j in range(data.shape[0]):
-                for i in range(data.shape[1]):
-                    total += test[a, j, i] * model[b, j, i] * weight[j, i]
-            normal[a, b] = total
+            # One pass for the three test images: a pixel is loaded once.
+            n0, n1, n2 = 0.0, 0.0, 0.0
+            for i in range(data.shape[1]):
+                weighted = model[b, j, i] * weight[j, i]
+                n0 += test[0, j, i] * weighted
+                n1 += test[1, j, i] * weighted
+                n2 += test[2, j, i] * weighted
+            normal[0, b], normal[1, b], normal[2, b] = normal[0, b] + n0, normal[1, b] + n1, normal[2, b] + n2
+        p0, p1, p2 = 0.0, 0.0, 0.0
+        for i in range(data.shape[1]):
+            p0 += test[0, j, i] * data[j, i]
+            p1 += test[1, j, i] * data[j, i]
+            p2 += test[2, j, i] * data[j, i]
+        projection[0], projection[1], projection[2] = projection[0] + p0, projection[1] + p1, projection[2] + p2
 
 
 @njit(**EXACT)
@@ -215,8 +232,10 @@ def psf_centroid(image, variance, good, stamps, order, sigma, max_shift, x, y, x
         Set to False there.
     """
     ny, nx = image.shape
-    k = stamps.shape[1]
-    h, width = k // 2, row_length(k)
+    middle = stamps.shape[1] // 2
+    h = min(middle, math.ceil(WINDOW_REACH * sigma) + 1)
+    k, width = 2 * h + 1, row_length(2 * h + 1)
+    margin = min(TAPS, middle - h)  # of the stamp, beyond the block
     wx, wy, sx, sy = (np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1), np.empty(2 * TAPS + 1))
     padded = np.zeros((k + 2 * TAPS, width + 2 * TAPS))
     rows, slope_rows = np.empty((k + 2 * TAPS, width)), np.empty((k + 2 * TAPS, width))
@@ -227,9 +246,10 @@ def psf_centroid(image, variance, good, stamps, order, sigma, max_shift, x, y, x
     inverse = np.empty((3, 3))
     for stamp, n in zip(stamps, order):
         x_now, y_now = x[n], y[n]
-        if not math.isfinite(stamp[h, h]):
+        if not math.isfinite(stamp[middle, middle]):
             continue
-        padded[TAPS : TAPS + k, TAPS : TAPS + k] = stamp
+        inner = slice(middle - h - margin, middle + h + margin + 1)
+        padded[TAPS - margin : TAPS + k + margin, TAPS - margin : TAPS + k + margin] = stamp[inner, inner]
         core_of(stamp, core)
         cut_x, cut_y = -1, -1
         for _ in range(MAX_ITERATIONS):

@@ -105,7 +105,7 @@ class PsfInput:
         box = (0, 0, shape[1] - 1, shape[0] - 1)
         return cls(told["visit"], told["detector"], 1.0, psf, wcs, box, told["aperture_correction"])
 
-    def stamps(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
+    def stamps(self, ra: np.ndarray, dec: np.ndarray, wcs: WCS) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """The PSF at sky positions, in the pixels of another image.
 
         Parameters
@@ -119,18 +119,20 @@ class PsfInput:
         -------
         rows : (m,) int array
             Which of the n positions this input contains.
-        stamps : (m, k, k) array
-            Unit-sum PSFs there.
+        factors : (m, t) array or None
+            Of the stamps of each sum; None where every position has a stamp of its own.
+        stamps : (t, k, k) or (m, k, k) array
+            Terms of the unit-sum PSFs there, or these.
         """
         x, y, rows = self.positions(ra, dec)
         if not len(rows):
-            return rows, np.empty((0, 1, 1))
+            return rows, None, np.empty((0, 1, 1))
         if isinstance(self.psf, CoaddPsf):
-            return rows, self.psf.mean(ra[:, rows], dec[:, rows], wcs)
+            return rows, None, self.psf.mean(ra[:, rows], dec[:, rows], wcs)
         x, y = x[:, rows], y[:, rows]
         jacobian = np.array([[x[1] - x[2], x[3] - x[4]], [y[1] - y[2], y[3] - y[4]]]).transpose(2, 0, 1)
         scale = np.sqrt(proj_plane_pixel_area(wcs) / proj_plane_pixel_area(self.wcs))
-        return rows, _psf_through_map(self.psf, x[0], y[0], jacobian, scale)
+        return rows, *_psf_through_map(self.psf, x[0], y[0], jacobian, scale)
 
 
 class CoaddPsf:
@@ -180,19 +182,32 @@ class CoaddPsf:
         """
         n = ra.shape[1]
         if self.grid is not None:
-            rows, stamps = PsfInput(-1, -1, 1.0, self.grid, self.wcs, EVERYWHERE).stamps(ra, dec, wcs)
+            rows, _, stamps = PsfInput(-1, -1, 1.0, self.grid, self.wcs, EVERYWHERE).stamps(ra, dec, wcs)
             out = np.full((n, *stamps.shape[1:]), np.nan)
             out[rows] = stamps
             return out
-        total, stack = np.zeros(n), np.zeros((n, 1, 1))
+        total, stack, factors, terms = np.zeros(n), np.zeros((n, 1, 1)), [], []
         for source in self.inputs:
-            rows, stamps = source.stamps(ra, dec, wcs)
-            size = max(stack.shape[-1], stamps.shape[-1])
-            stack, stamps = resized(stack, size), resized(stamps, size)
-            finite = np.isfinite(stamps).all((1, 2))
-            stack[rows[finite]] += source.weight * stamps[finite]
-            total[rows[finite]] += source.weight
-        return stack / np.where(total > 0, total, np.nan)[:, None, None]
+            rows, of_terms, stamps = source.stamps(ra, dec, wcs)
+            if of_terms is None:
+                size = max(stack.shape[-1], stamps.shape[-1])
+                stack, stamps = resized(stack, size), resized(stamps, size)
+                finite = np.isfinite(stamps).all((1, 2))
+                rows = rows[finite]
+                stack[rows] += source.weight * stamps[finite]
+            else:
+                factors.append(np.zeros((n, len(stamps))))
+                factors[-1][rows] = source.weight * of_terms
+                terms.append(stamps)
+            total[rows] += source.weight
+        total = np.where(total > 0, total, np.nan)
+        if not terms:
+            return stack / total[:, None, None]
+        # Those of all inputs together, so that the stamps are written once.
+        size = max(stamps.shape[-1] for stamps in [stack, *terms])
+        every_term = np.concatenate([resized(stamps, size) for stamps in terms])
+        fields = np.tensordot(np.hstack(factors) / total[:, None], every_term, 1)
+        return fields + resized(stack, size) / total[:, None, None] if stack.any() else fields
 
     def to_hdus(self) -> list:
         """What the PSF is stored as.
@@ -311,8 +326,10 @@ def resample_stamps(stamps: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
     return out / out.sum((1, 2), keepdims=True)
 
 
-def _psf_through_map(psf: Callable, x: np.ndarray, y: np.ndarray, jacobian: np.ndarray, scale: float) -> np.ndarray:
-    """Unit-sum PSFs at source positions x, y (n,) seen through affine maps (n, 2, 2).
+def _psf_through_map(
+    psf: Callable, x: np.ndarray, y: np.ndarray, jacobian: np.ndarray, scale: float
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Unit-sum PSFs at source positions x, y (n,) seen through affine maps (n, 2, 2): factors of terms, or stamps.
 
     The map of a distorted detector changes so little over it that the terms of a `StampField` are resampled, once,
     instead of the stamps.  `scale` is the side of an output pixel in source pixels, which sets the output's size.
@@ -320,15 +337,15 @@ def _psf_through_map(psf: Callable, x: np.ndarray, y: np.ndarray, jacobian: np.n
     if not isinstance(psf, StampField):
         stamps = psf(x, y)
         stamps = _resample(stamps, jacobian, _scaled_size(stamps.shape[-1], scale))
-        return stamps / stamps.sum((1, 2), keepdims=True)
+        return None, stamps / stamps.sum((1, 2), keepdims=True)
     mean = jacobian.mean(0)
     if np.abs(jacobian - mean).max() * psf.size / 2 > MAP_TOLERANCE:
         return _psf_through_map(psf.__call__, x, y, jacobian, scale)
     terms = _resample(
         psf.terms.astype(float), np.broadcast_to(mean, (len(psf.terms), 2, 2)), _scaled_size(psf.size, scale)
     )
-    stamps = np.tensordot(psf.polynomials(x, y).T, terms, 1)
-    return stamps / stamps.sum((1, 2), keepdims=True)
+    factors = psf.polynomials(x, y).T
+    return factors / (factors @ terms.sum((1, 2)))[:, None], terms
 
 
 def _scaled_size(size: int, scale: float) -> int:

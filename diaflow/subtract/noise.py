@@ -30,10 +30,8 @@ TYPICAL_ROWS = 1000  # of a large image that a median is taken of, at least
 MATCHED_POSITIONS, MIN_STEP, MIN_COVERED, MIN_POSITIONS = 30_000, 4, 0.95, 400
 # Relative error of a width from the quartiles of n values of a normal distribution, times sqrt(n): 1.17.
 QUARTILE_ERROR = 1.17
-BAD_PLANES = (
-    *("BAD", "SAT", "CR", "INTRP", "EDGE", "NO_DATA", "SUSPECT"),
-    *("DETECTED", "DETECTED_NEGATIVE", "SAT_TEMPLATE", "HIGH_VARIANCE"),
-)
+FLAWS = ("BAD", "SAT", "CR", "INTRP", "EDGE", "NO_DATA", "SUSPECT", "SAT_TEMPLATE", "HIGH_VARIANCE")
+BAD_PLANES = (*FLAWS, "DETECTED", "DETECTED_NEGATIVE")
 
 
 def sky(exposure: Exposure) -> np.ndarray:

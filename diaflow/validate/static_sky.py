@@ -123,8 +123,8 @@ class StaticSky:
         forced = products / "tables/forced_source.parquet"
         constant = np.isin(truth["type"].astype(str), CONSTANT)
         deep = {
-            band: _deep(truth[constant], truth, sorted(products.glob(f"coadd/deep/*/*/{band}.fits")))
-            for band in tables.bands("truth_object", truth)
+            band: _deep(truth[constant], truth, sorted(products.glob(f"coadd/deep/*/*/{band}.fits")), levels)
+            for band, levels in ((b, _sky_levels(objects, b)) for b in tables.bands("truth_object", truth))
         }
         return cls(
             truth=truth[constant],
@@ -198,8 +198,15 @@ class StaticSky:
         return values[self.match]
 
 
-def _deep(truth: np.ndarray, every: np.ndarray, paths: list[Path]) -> Deep:
-    """What the coadds of a band are at the places of n true objects, and at places where none of `every` is."""
+def _sky_levels(objects: np.ndarray, band: str) -> dict[tuple[str, str], float]:
+    """Sky of a band that was taken off the coadds before Objects were measured, by tract and patch [nJy]."""
+    places = zip(objects["tract"].astype(str), objects["patch"].astype(str))
+    return dict(zip(places, np.nan_to_num(objects[f"{band}_sky"])))
+
+
+def _deep(truth: np.ndarray, every: np.ndarray, paths: list[Path], levels: dict[tuple[str, str], float]) -> Deep:
+    """What the coadds of a band, without levels of their sky, are at the places of n true objects, and at places where
+    none of `every` is."""
     (err, given), clean = np.full((2, len(truth)), np.nan), np.zeros(len(truth), bool)
     points, pair = truth["radius"] == 0, truth["type"] == "blend"
     widths, scales, peaks, places, pulls = [], [], [], [], {}
@@ -208,6 +215,7 @@ def _deep(truth: np.ndarray, every: np.ndarray, paths: list[Path]) -> Deep:
         there = ~coadd.flagged("NO_DATA")
         if coadd.psf is None or not there.any():
             continue
+        coadd.image -= levels.get(path.parts[-3:-1], np.float32(0))
         ny, nx = coadd.shape
         x, y = sky_to_pixel(coadd.wcs, truth["ra"], truth["dec"], (0, 0, nx - 1, ny - 1))
         new = np.flatnonzero(photometry.is_inside(coadd.shape, x, y) & ~np.isfinite(err))

@@ -75,7 +75,8 @@ def run(cluster, at_home, tmp_path_factory, root, workflow) -> Run:
     log = folder / "output.txt"
     profile = ["--profile", str(root / "profiles/slurm")]
     # jobs of two visits, as a site has them: starting a job costs more than its work here
-    words = workflow.command(root, folder, workflow.TINY | {"visits_per_job": 2}, *profile, *IMPATIENT)
+    targets = [f"results/tiny/tables/{name}.parquet" for name in TABLES]
+    words = workflow.command(root, folder, workflow.TINY | {"visits_per_job": 2}, *targets, *profile, *IMPATIENT)
     cluster.control("PartitionName=main", "State=DOWN")
     with open(log, "w") as out:
         process = subprocess.Popen([*words, *SITE], cwd=folder, stdout=out, stderr=subprocess.STDOUT)

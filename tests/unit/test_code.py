@@ -1,12 +1,15 @@
 """Digests of code: they follow what a script does, through all that it imports, and nothing else."""
 
+import functools
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from diaflow.run import code
@@ -35,8 +38,13 @@ def checkout(copied) -> Path:
             path.write_text(text)
 
 
-def digests(checkout: Path, methods: dict = METHODS) -> dict[str, str]:
-    found = Code(methods, checkout / "cache.json", checkout)
+def kept(checkout: Path, methods: dict = METHODS) -> Code:
+    """The code of the copy; what was found in its files is kept there."""
+    return Code(methods, checkout / "cache.json", checkout)
+
+
+def digests(checkout: Path) -> dict[str, str]:
+    found = kept(checkout)
     return {script: found.digest(script) for script in SCRIPTS}
 
 
@@ -106,15 +114,15 @@ def test_a_script_and_a_new_import_count(checkout):
         "from diaflow.run import job\nfrom diaflow.sky import sphere\n",
     )
     assert changed(checkout, before) == {"tables"}
-    assert "sky/sphere.py" in Code(METHODS, root=checkout).parts("tables")
+    assert "sky/sphere.py" in kept(checkout).parts("tables")
     edit(checkout / "scripts/tables.py", "from diaflow.sky import sphere\n", "")
     assert changed(checkout, before) == set()
 
 
 def test_only_the_chosen_method_counts(checkout):
-    assert "subtract/zogy.py" in Code(METHODS, root=checkout).parts("diffim")
+    assert "subtract/zogy.py" in kept(checkout).parts("diffim")
     others = METHODS | {"subtract": "alard_lupton"}
-    assert "subtract/zogy.py" not in Code(others, root=checkout).parts("diffim")
+    assert "subtract/zogy.py" not in kept(checkout, others).parts("diffim")
     before = digests(checkout)
     edit(checkout / "diaflow/subtract/alard_lupton.py", "\n\n\ndef ", "\n\nANOTHER = 1\n\n\ndef ")
     # validation and others may import a method by name; the difference does not.
@@ -144,16 +152,26 @@ def test_versions_of_numerical_packages_count(monkeypatch):
     assert before["numpy"] != now["numpy"] == "99.1"
 
 
+def print_what_is_loaded_by(script: str) -> None:
+    """Modules of the library, of which none is loaded before, after an import of the script."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "diaflow"]:
+        del sys.modules[name]
+    runpy.run_path(str(code.REPOSITORY / "scripts" / f"{script}.py"))
+    print(json.dumps([name for name in sys.modules if name.partition(".")[0] == "diaflow"]))
+
+
+@pytest.fixture(scope="module")
+def today() -> Code:
+    """The code of the checkout, each file of which is parsed once."""
+    return Code(METHODS)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_all_that_a_script_loads_is_known(script):
+def test_all_that_a_script_loads_is_known(script, today, tmp_path):
     """What an import of the script has loaded is among its parts, or carries scripts without touching a number."""
-    probe = (
-        "import json, runpy, sys\n"
-        f"runpy.run_path({str(code.REPOSITORY / 'scripts' / f'{script}.py')!r})\n"
-        "print(json.dumps([name for name in sys.modules if name.partition('.')[0] == 'diaflow']))"
-    )
-    done = subprocess.run([sys.executable, "-c", probe], text=True, capture_output=True, check=True)
-    parts = set(Code(METHODS).parts(script))
+    done = forked.run(functools.partial(print_what_is_loaded_by, script), tmp_path)
+    assert done.returncode == 0, done.stderr
+    parts = set(today.parts(script))
     for name in json.loads(done.stdout):
         path = code.REPOSITORY.joinpath(*name.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -177,11 +195,11 @@ def test_a_damaged_cache_is_no_trouble(checkout, tmp_path):
 
 def test_a_record_keeps_what_the_code_was(checkout, tmp_path):
     path = tmp_path / "provenance.json"
-    first = Code(METHODS, root=checkout)
+    first = kept(checkout)
     words = [first.digest("warp")]
     code.record(path, first, {"run": "a"})
     edit(checkout / "diaflow/warp.py", "\n\n\ndef ", "\n\nANOTHER = 1\n\n\ndef ")
-    second = Code(METHODS, root=checkout)
+    second = kept(checkout)
     words.append(second.digest("warp"))
     code.record(path, second, {"run": "a"})
     known = recorded(path)
@@ -189,9 +207,9 @@ def test_a_record_keeps_what_the_code_was(checkout, tmp_path):
     assert json.loads(path.read_text())["environment"]["numpy"]
 
 
-def test_what_asks_who_owns_a_position_depends_on_the_kind_of_sky_map_alone_that_is_chosen():
+def test_what_asks_who_owns_a_position_depends_on_the_kind_of_sky_map_alone_that_is_chosen(tmp_path):
     """The map loads its kind by name, inside the room."""
     for kind, other in (("rings", "healpix"), ("healpix", "rings"), ("discrete", "rings")):
         for script in ("associate", "skymap", "forced_dia_source_on_template"):
-            parts = Code(METHODS | {"sky.skymap": kind}).parts(script)
+            parts = Code(METHODS | {"sky.skymap": kind}, tmp_path / "cache.json").parts(script)
             assert f"sky/skymap/{kind}.py" in parts and f"sky/skymap/{other}.py" not in parts

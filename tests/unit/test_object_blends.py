@@ -96,6 +96,17 @@ def test_pairs_are_found_where_they_are_and_have_their_flux(snr, ratio, separati
         assert np.median(flux) == pytest.approx(1, abs=0.02 + 3 * 15 / snr / ratio / 8)
 
 
+@pytest.mark.parametrize("separation", [3.0, 3.5, 4.5])
+def test_a_star_on_the_wing_of_a_bright_one_is_where_it_is(separation):
+    x, y, truth = pairs(5000, 0.006, separation)
+    found = detection.detect(coadd(x, y, truth), PSF)
+    faint = np.column_stack([x, y])[len(x) // 2 :]
+    distance, nearest = cKDTree(np.column_stack([found.x, found.y])).query(faint)
+    seen = distance < FWHM / 2
+    assert seen.mean() > 0.5 and np.unique(nearest).size == len(faint)
+    assert len(cKDTree(np.column_stack([found.x, found.y])).query_pairs(FWHM / 2)) == 0, "none is another's double"
+
+
 @pytest.mark.parametrize("snr", [8, 100, 5000])
 def test_a_single_star_stays_one(snr):
     x, y = lattice()
@@ -105,6 +116,18 @@ def test_a_single_star_stays_one(snr):
     assert np.unique(nearest).size == len(found.x)
     assert len(found.x) >= (0.95 if snr == 8 else 1) * len(x)
     assert distance.max() < FWHM / 2
+
+
+def test_stars_at_the_borders_are_where_they_are():
+    # What is beyond the border does not tell a place, nor does the column or row on the other side.
+    along = np.arange(30, SIZE - 30, PITCH).astype(float)
+    near, far = np.full(len(along), 2.0), np.full(len(along), SIZE - 3.0)
+    x, y = np.concatenate([near, far, along, along]), np.concatenate([along, along, near, far])
+    found = detection.detect(coadd(x, y, np.full(len(x), 100.0)), PSF)
+    distance, nearest = cKDTree(np.column_stack([found.x, found.y])).query(np.column_stack([x, y]))
+    assert np.unique(nearest).size == len(x) == len(found.x)
+    assert distance.max() < FWHM / 2
+    assert np.min([found.x, found.y]) >= 0 and np.max([found.x, found.y]) <= SIZE - 1
 
 
 def test_half_of_the_stars_at_the_threshold_are_found_and_nothing_in_pure_noise():
@@ -145,7 +168,7 @@ def found_in(*bands):
             np.maximum(box, 6, out=box)
             snr[round(y), round(x)] = height
         x, y = (np.array([peak[k] for peak in peaks], float) for k in (0, 1))
-        out.append(detection.Detections(snr, snr > 5, x, y, 1.0))
+        out.append(detection.Detections(snr, snr > 5, x, y, np.zeros(len(x), bool), 1.0))
     return out
 
 
@@ -160,6 +183,16 @@ def test_peaks_of_two_bands_are_one_new_or_nothing_by_their_distance():
     assert peaks.family[order[2]] == peaks.family[order[3]] and len(set(peaks.family)) == 3
 
 
+def test_a_saturated_core_leaves_its_place_to_another_band():
+    first, second = found_in([(20, 20, 50), (60, 20, 50)], [(23, 20, 40), (22, 20, 30), (63, 20, 40)])
+    first.saturated[0] = True
+    peaks = merge.merge([first, second], 0.2)
+    order = np.argsort(peaks.x)
+    np.testing.assert_array_equal(peaks.x[order], [22, 60])
+    np.testing.assert_array_equal(peaks.reference[order], [1, 0])
+    np.testing.assert_array_equal(peaks.seen[order], [[1, 1], [1, 0]])
+
+
 def test_a_faint_first_band_gives_way_to_one_that_shows_far_more():
     places = [(20, 20), (50, 20), (80, 20)]
     bands = [[(*place, snr) for place, snr in zip(places, heights)] for heights in ((9, 9, 11), (13, 11, 90))]
@@ -167,11 +200,11 @@ def test_a_faint_first_band_gives_way_to_one_that_shows_far_more():
     np.testing.assert_array_equal(peaks.reference[np.argsort(peaks.x)], [1, 0, 0])
 
 
-def test_chaff_of_large_families_goes_and_what_two_bands_see_stays():
-    stays = merge.stays(np.ones(50, int), np.arange(50)[:, None] >= [0, 40])
-    np.testing.assert_array_equal(np.flatnonzero(~stays), np.arange(30, 40))
-    few = merge.stays(np.repeat([1, 2], [25, 3]), np.ones((28, 1), bool) & [[True, False]])
-    assert few.all(), "where one band sees all, one is enough"
+def test_stars_of_one_band_stay_in_a_crowd():
+    places = [(x, y, 100 - x / 10 - y) for y in range(8, 96, 10) for x in range(8, 96, 10)]
+    peaks = merge.merge(found_in(places[::2], places[1::2]), 0.2)
+    assert np.unique(peaks.family).size == 1, "footprints touch"
+    assert len(peaks) == len(places) and (peaks.seen.sum(axis=1) == 1).all()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from scipy.ndimage import convolve
 from diaflow.catalogue.measure import apertures, coadd_inputs, gaap, kron, pixel_flags, shapes
 from diaflow.catalogue.measure.measurement import measure
 from diaflow.catalogue.measure.merge_measurements import merge_measurements, reference
-from diaflow.catalogue.measure.positions import refined
+from diaflow.catalogue.measure.positions import refined, with_neighbours
 from diaflow.catalogue.measure.psf_flux import PsfFluxes
 from diaflow.catalogue.measure.scene import Scene
 from diaflow.image.noise import Noise, resampling_power
@@ -96,6 +96,21 @@ def test_joint_fit_of_two_stars_gives_both_their_flux(ratio, distance):
     # What each would have by itself, with the light of the other.
     alone = (gaussian(SIGMA, 61) * gaussian(SIGMA, 61, dx=distance * FWHM)).sum() / (gaussian(SIGMA, 61) ** 2).sum()
     assert abs(alone - np.exp(-((distance * FWHM) ** 2) / (4 * SIGMA**2))) < 1e-6
+
+
+def test_positions_of_some_need_only_their_neighbours():
+    side = 20
+    x, y, shape = lattice(side, 12)
+    exposure = coadd(painted(shape, *gaussians(shape, x, y, BRIGHT)))
+    middle = np.zeros(len(x), bool)
+    middle[side * side // 2 + side // 2] = True
+    some = with_neighbours(x, y, middle, SIGMA)
+    assert some[middle] and some.sum() < len(x) / 2
+    start = np.rint(x), np.rint(y)
+    every = refined(exposure, *start, middle)
+    fewer = refined(exposure, start[0][some], start[1][some], middle[some])
+    # the step at which a fit stops, of which the rest is a tenth
+    np.testing.assert_allclose(np.array(fewer)[:, middle[some]], np.array(every)[:, middle], atol=1e-3)
 
 
 def test_positions_of_blended_peaks_are_found_again():

@@ -108,6 +108,24 @@ def test_the_close_pair_is_a_parent_with_two_children(catalogue):
         assert children["detect_fromBlend"].all() and not children["detect_isIsolated"].any()
 
 
+def test_fluxes_do_not_depend_on_a_level_of_the_sky(stars, tmp_path):
+    x, y, flux, _ = stars
+    tables_of = []
+    for level in (0.0, -0.3):
+        exposure = coadd(PATCHES[0], x, y, flux, 1)
+        exposure.image += np.float32(level)
+        exposure.write(tmp_path / "g.fits")
+        tables_of.append(objects.patch_objects({"g": tmp_path / "g.fits"}, SKY, 3, PATCHES[0]))
+    flat, sunk = tables_of
+    # from 4e4 pixels
+    np.testing.assert_allclose(sunk["g_sky"], flat["g_sky"] - 0.3, atol=0.005)
+    assert np.abs(flat["g_sky"]).max() < 3 / np.sqrt(4e4)
+    bright = flat["g_psfFlux"] > 500
+    same = cKDTree(np.column_stack([sunk["ra"], sunk["dec"]])).query(np.column_stack([flat["ra"], flat["dec"]]))[1]
+    off = (sunk["g_psfFlux"][same] - flat["g_psfFlux"])[bright] / flat["g_psfFluxErr"][bright]
+    assert np.abs(np.median(off)) < 0.05, "a tenth of the noise of a pixel would be half of an error"
+
+
 def test_identifiers_of_objects_tell_tract_and_patch_apart():
     some = [ids.object_ids(tract, patch, 3) for tract in (0, 1, 18937) for patch in ("0_0", "1_0", "0_1", "99_99")]
     assert np.unique(np.concatenate(some)).size == 36 and np.min(some) == 1

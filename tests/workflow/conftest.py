@@ -1,6 +1,7 @@
 """Snakemake runs in temporary folders."""
 
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -8,15 +9,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from astropy.io import fits
+from snakemake import cli
 
 TINY = {
     "run": "tiny",
     "images": "simulated",
     "refcat": {"path": "demo/refcat.parquet", "bands": {"g": "g_mag"}},
-    "skymap": {"patch_size": 650, "patch_border": 50},
+    # in one row of its patches: two, where a field in the middle of its tract would have four
+    "skymap": {"center": [35.0, -4.445], "radius": 0.1, "patch_size": 750, "patch_border": 50},
     "template": {"mjd": [60000, 60400]},
     "science": {"mjd": [60400, 61000]},
     "simulate": {
@@ -31,6 +35,8 @@ TINY = {
     },
 }
 
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+
 
 @pytest.fixture(scope="session")
 def tiny() -> dict:
@@ -42,17 +48,17 @@ def tiny() -> dict:
 def snakemake(root) -> Callable:
     """Run the workflow: ``snakemake(folder, config, *arguments)`` gives the completed process."""
 
-    def run(folder: Path, config: dict | None, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            command(root, folder, config, *arguments), cwd=folder, text=True, capture_output=True, **kwargs
-        )
+    def run(folder: Path, config: dict | None, *arguments: str) -> subprocess.CompletedProcess:
+        words = command(root, folder, config, *arguments)[len(SNAKEMAKE) :]
+        forked.know_code(folder)
+        return forked.run(functools.partial(cli.main, words), folder)
 
     return run
 
 
 def command(root: Path, folder: Path, config: dict | None, *arguments: str) -> list[str]:
     """The command line of a run in `folder` with `config` written beside it."""
-    words = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(root / "Snakefile"), "--cores", "2"]
+    words = [*SNAKEMAKE, *arguments, "--snakefile", str(root / "Snakefile"), "--cores", "2"]
     if config is None:
         return words
     (folder / "my.yaml").write_text(yaml.safe_dump(config))

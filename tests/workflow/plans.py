@@ -9,8 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import forked
 import yaml
 
+import planner.__main__
 from diaflow.run.batches import rule_of
 from planner import graph
 
@@ -30,11 +32,22 @@ def outputs_made(folder: Path, since: float = 0) -> set[tuple[str, str]]:
 def ask(root: Path, folder: Path, config: dict, *arguments: str) -> tuple[dict, str]:
     """The planner's answer and its text."""
     (folder / "my.yaml").write_text(yaml.safe_dump(config))
-    words = [sys.executable, "-m", "planner", "--directory", folder, "--configfile", folder / "my.yaml"]
-    words += ["--json", folder / "plan.json", "--html", folder / "plan.html", *arguments]
-    done = subprocess.run(list(map(str, words)), cwd=root, text=True, capture_output=True)
+    words = ["--json", folder / "plan.json", "--html", folder / "plan.html", *arguments]
+    done = run_planner(root, folder, *words)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "plan.json").read_text()), done.stdout
+
+
+def run_planner(root: Path, folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """``python -m planner`` with the configuration in `folder`."""
+    forked.know_code(folder)
+    words = ["planner", "--directory", folder, "--configfile", folder / "my.yaml", *arguments]
+
+    def program() -> None:
+        sys.argv = list(map(str, words))
+        planner.__main__.main()
+
+    return forked.run(program, root)
 
 
 def products(answer: dict) -> set[tuple[str, str]]:
@@ -54,6 +67,7 @@ def snakemake_rules(root: Path, folder: Path, config: dict) -> list[dict]:
 def _in_own_process(function: Callable, root: Path, folder: Path, config: dict, *arguments):
     path = folder / "asked.yaml"
     path.write_text(yaml.safe_dump(config))
+    forked.know_code(folder)
     # no pool that ends its workers by a signal: Snakemake catches it
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         return pool.submit(function, root / "Snakefile", folder, path, *arguments).result()

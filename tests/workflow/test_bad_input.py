@@ -128,7 +128,10 @@ def with_third_axis(path, kind):
 
 
 def test_bad_detectors_have_a_status_and_the_rest_of_the_survey_is_made(tmp_path, tiny_run, snakemake, tiny):
-    """A truncated file, a visit without stars, a saturated CCD and planes of cubes beside good images."""
+    """A truncated file, a visit without stars, a saturated CCD and planes of cubes beside good images.
+
+    The truncated file shares its job with a good visit.
+    """
     images = tmp_path / "images"
     images.mkdir()
     files = sorted((tiny_run / "demo/images").glob("*.fits"))
@@ -151,8 +154,8 @@ def test_bad_detectors_have_a_status_and_the_rest_of_the_survey_is_made(tmp_path
         with_third_axis(images / f"{name}.fits", kind)
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/refcat.parquet").write_bytes((tiny_run / "demo/refcat.parquet").read_bytes())
-    config = {key: value for key, value in tiny.items() if key != "simulate"} | {"images": "images/*.fits"}
-    done = snakemake(tmp_path, config)
+    config = {key: value for key, value in tiny.items() if key != "simulate"}
+    done = snakemake(tmp_path, config | {"images": "images/*.fits", "visits_per_job": 2})
     assert done.returncode == 0, done.stderr[-5000:]
     visits = tables.read("visit", tmp_path / "results/tiny/tables/visit.parquet")
     failed = visits[visits["calexp_status"] == "failed"]

@@ -8,8 +8,6 @@ import pandas as pd
 import pytest
 from plans import ask, outputs_made, planned, products
 
-from diaflow.store import tables
-
 RUN = Path("results/tiny")
 # Visits 1 to 3 make the template, 4 and 5 are differenced.
 BATCHES = {
@@ -95,18 +93,6 @@ def test_new_visit_fills_the_last_batch(root, finished, image):
     jobs = planned(root, folder, config)
     again = {"calexp": [["5", "6"]], "warp": [], "coadd_template": [], "diffim": [["4", "5"], ["6"]]}
     assert batches(jobs, *again) == again
-
-
-def test_one_bad_detector_of_a_batch_is_left_out_alone(tmp_path, tiny_run, snakemake, paired):
-    shutil.copytree(tiny_run / "demo", tmp_path / "demo")
-    image = tmp_path / "demo/images/3_0.fits"
-    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
-    config = paired | {"calexp": {"joint_visits": 0}}
-    done = snakemake(tmp_path, config, f"{RUN}/visit_summary/4.parquet")
-    assert done.returncode == 0, done.stderr[-5000:]
-    three, four = (tables.read("visit_summary", tmp_path / RUN / f"visit_summary/{visit}.parquet") for visit in (3, 4))
-    assert three["status"].tolist() == ["failed", "ok"] and three["reason"][0]
-    assert four["status"].tolist() == ["ok", "ok"]
 
 
 def test_visits_that_others_are_calibrated_against_have_batches_before_them(tmp_path, root, paired):

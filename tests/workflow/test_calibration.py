@@ -21,10 +21,11 @@ CONFIG = {
     "refcat": {"path": "demo/refcat.parquet", "bands": {"r": "r_mag"}},
     "template": {"mjd": [60000, 60400]},
     "science": {"mjd": [60400, 61000]},
+    "visits_per_job": 5,
     "simulate": {
         "bands": ["r"],
-        "template_visits": 4,
-        "science_visits": 4,
+        "template_visits": 3,
+        "science_visits": 2,
         "detectors": 1,
         "size": 2048,
         "supernovae": 0,
@@ -55,7 +56,7 @@ def products(tmp_path_factory, snakemake) -> Path:
 @pytest.fixture(scope="module")
 def summary(products) -> np.ndarray:
     rows = tables.read("visit_summary", products / "visit_summary.parquet")
-    assert len(rows) == 8 and (rows["status"] == "ok").all()
+    assert len(rows) == 5 and (rows["status"] == "ok").all()
     return rows
 
 

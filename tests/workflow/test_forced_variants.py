@@ -54,7 +54,7 @@ def test_only_who_asks_for_objects_gets_them(root, tiny, finished):
     planned_jobs = jobs(root, finished, static)
     of_new_visits = {"warp", "warp_matched"}  # those of the second season are in no template
     assert STATIC <= set(planned_jobs) <= STATIC | of_new_visits | AFTER_MATCHED | {"all"}
-    assert planned_jobs["object"] == planned_jobs["template_object"] == 4
+    assert planned_jobs["object"] == planned_jobs["template_object"] == 2
 
 
 def test_positions_are_measured_again_and_what_rests_on_them(root, finished, config):
@@ -68,7 +68,7 @@ def test_positions_are_measured_again_and_what_rests_on_them(root, finished, con
 
 def test_every_variant_gives_its_table(snakemake, finished, config):
     calexp, diffim, sources = (f"{RUN}/forced/{v}/5.parquet" for v in ("calexp", "diffim", "dia_source_on_template"))
-    template = f"{RUN}/forced/dia_object_on_template/0/1_1/g.parquet"
+    template = f"{RUN}/forced/dia_object_on_template/0/1_0/g.parquet"
     done = snakemake(finished, config, calexp, diffim, sources, template)
     assert done.returncode == 0, done.stderr[-5000:]
     positions = tables.read("position", finished / RUN / "positions.parquet")
@@ -90,7 +90,7 @@ def test_every_variant_gives_its_table(snakemake, finished, config):
     known = tables.read("dia_source", finished / RUN / "dia_source/5.parquet")
     np.testing.assert_array_equal(primary["diaSourceId"], known["diaSourceId"])
     of_patch = tables.read("dia_object_on_template", finished / template)
-    known = tables.read("dia_object", finished / RUN / "dia_object/0/1_1.parquet")
+    known = tables.read("dia_object", finished / RUN / "dia_object/0/1_0.parquet")
     assert set(of_patch["diaObjectId"]) - {0} == set(known["diaObjectId"])
     assert 0 < (of_patch["positionId"] != 0).sum() < 300
 

@@ -32,6 +32,7 @@ def summaries(folder, shared, snakemake):
         run = f"to_{max_offset:.0f}"
         config = {
             "run": run,
+            "visits_per_job": 3,
             "images": "*.FITS",
             "instrument": str(shared / "hatp32/hatp_map.yaml"),
             "refcat": {"path": str(shared / "hatp32/hatp_tycho.csv"), "bands": {"Clear": "vt"}},

@@ -21,14 +21,16 @@ STATEMENT = "\n\nANOTHER_CONSTANT = 1\n"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_run) -> Path:
-    """A finished run."""
-    return copies.of_run(tiny_run, tmp_path_factory.mktemp("finished") / "run")
+def checkout(tmp_path_factory, root) -> Path:
+    return copies.of_checkout(root, tmp_path_factory.mktemp("checkout") / "code")
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory, root) -> Path:
-    return copies.of_checkout(root, tmp_path_factory.mktemp("checkout") / "code")
+def finished(tmp_path_factory, tiny_run, checkout, tiny) -> Path:
+    """A finished run that has been planned with the copied code, which is parsed once."""
+    run = copies.of_run(tiny_run, tmp_path_factory.mktemp("finished") / "run")
+    copies.ask(checkout, run, tiny)
+    return run
 
 
 @pytest.fixture

@@ -1,19 +1,21 @@
 """The rules that Snakemake makes of the workflow, and what the workflow needs of Snakemake beyond its documents."""
 
+import functools
 import inspect
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pandas as pd
 import pytest
 import snakemake.script
 import yaml
-from conftest import command
+from conftest import SNAKEMAKE, command
 from plans import planned, snakemake_rules
+from snakemake import cli
 from snakemake.api import WorkflowApi
 from snakemake.checkpoints import CheckpointsProxy
 from snakemake.jobs import Reason
@@ -167,21 +169,18 @@ def test_without_the_patches_the_same_is_made(tmp_path, without_patches, tiny_ru
     assert pd.read_parquet(folder / target).equals(pd.read_parquet(tiny_run / target))
 
 
+def become_another_version(words: list[str]) -> None:
+    """Run Snakemake, and see that nothing in it is replaced."""
+    snakemake.__version__ = "9.28.0"
+    before = vars(JobScheduler)["_schedule_reevalutation"]
+    try:
+        cli.main(words)
+    finally:
+        assert vars(JobScheduler)["_schedule_reevalutation"] is before
+
+
 def test_another_version_of_snakemake_is_told_once_that_the_patches_are_off(tmp_path, root, tiny):
-    words = command(root, tmp_path, tiny, "--dry-run", "results/tiny/skymap.json")
-    code = f"""
-import sys
-import snakemake
-snakemake.__version__ = "9.28.0"
-from snakemake import cli
-from snakemake.scheduling.job_scheduler import JobScheduler
-before = JobScheduler._schedule_reevalutation
-sys.argv = {words[2:]}
-try:
-    cli.main()
-finally:
-    assert JobScheduler._schedule_reevalutation is before
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True)
+    words = command(root, tmp_path, tiny, "--dry-run", "results/tiny/skymap.json")[len(SNAKEMAKE) :]
+    done = forked.run(functools.partial(become_another_version, words), tmp_path)
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count(f"Snakemake 9.28.0: {PATCHES} is for 9.27, switched off") == 1

@@ -1,5 +1,7 @@
 """A survey on the border of two tracts, all the way: one template of both, every object in one of them."""
 
+import shutil
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -24,14 +26,15 @@ TRACTS = 8496, 8497
 
 
 @pytest.fixture(scope="module")
-def on_border(tiny_run, tiny, root, snakemake):
-    """The tiny survey's run, its discrete tract, and the same on the border."""
+def on_border(tiny_run, tiny, root, snakemake, tmp_path_factory):
+    """The tiny survey's run on the border, and the visits of that in its discrete tract."""
+    folder = shutil.copytree(tiny_run, tmp_path_factory.mktemp("border") / "run")
     before = tables.read("visit", tiny_run / "results/tiny/tables/visit.parquet")
     config = tiny | {"skymap": RINGS, "forced": {"variants": ["diffim", "dia_source_on_template"]}}
-    assert not rules(planned(root, tiny_run, config)) & {"calexp", "patches", "coverage_maps"}
-    done = snakemake(tiny_run, config, "all", "patches", "coverage_maps")
+    assert not rules(planned(root, folder, config)) & {"calexp", "patches", "coverage_maps"}
+    done = snakemake(folder, config, "all", "patches", "coverage_maps")
     assert done.returncode == 0, done.stderr[-5000:]
-    return tiny_run / "results/tiny", before
+    return folder / "results/tiny", before
 
 
 def test_a_run_over_a_border_of_tracts(on_border):

@@ -17,7 +17,8 @@ from scipy import fft
 
 from diaflow.catalogue.measure.scene import Scene, put_back, room, take_away
 from diaflow.image.noise import N_FREQUENCIES, Noise
-from diaflow.jit import EXACT
+from diaflow.jit import EXACT, FAST
+from diaflow.measure.kernels import LARGEST
 
 SIGMAS = {"0p7": 0.7, "1p0": 1.0, "1p5": 1.5, "2p5": 2.5}  # of the apertures [arcsec], as in DP1
 # Least aperture over sigma of the PSF: Gaussianised PSFs of DP1 are 1.15 times as broad as the seeing.
@@ -159,14 +160,20 @@ def _cut(rest, variance, boxes, offsets, values, x, y, rows, width2, pixels, mea
             continue
         put_back(rest, boxes, offsets, values, n, saved)
         left, low = math.floor(x[n] + 0.5) - side // 2, math.floor(y[n] + 0.5) - side // 2
+        first, last = max(0, left), min(nx, left + side)
         for j in range(max(0, -low), min(side, ny - low)):
-            for i in range(max(0, -left), min(side, nx - left)):
-                if math.isfinite(rest[low + j, left + i]):
-                    pixels[at, j, i] = rest[low + j, left + i]
+            _copy_known(rest[low + j, first:last], pixels[at, j, first - left : last - left])
         for a in range(len(width2)):
             if width2[a, at] > 0:
                 mean[a, at] = _mean(rest, variance, x[n], y[n], width2[a, at])
         take_away(rest, boxes, n, saved)
+
+
+@njit(**FAST)
+def _copy_known(values, out):
+    """Copy the pixels of a row that are finite."""
+    for i in range(len(values)):
+        out[i] = values[i] if abs(values[i]) < LARGEST else 0.0
 
 
 @njit(**EXACT)
@@ -177,15 +184,26 @@ def _mean(rest, variance, x, y, width2):
     x0, x1, y0, y1 = math.ceil(x - half), math.floor(x + half), math.ceil(y - half), math.floor(y + half)
     if x0 < 0 or y0 < 0 or x1 >= nx or y1 >= ny:
         return math.nan
-    line = np.empty(x1 - x0 + 1)
+    line = np.empty(x1 - x0 + 1, np.float32)
     for i in range(len(line)):
         line[i] = math.exp(-0.5 * (x0 + i - x) ** 2 / width2)
     total, weight = 0.0, 0.0
     for j in range(y0, y1 + 1):
         of_row = math.exp(-0.5 * (j - y) ** 2 / width2)
-        for i in range(len(line)):
-            if not (math.isfinite(rest[j, x0 + i]) and variance[j, x0 + i] < math.inf):
-                return math.nan
-            total += of_row * line[i] * variance[j, x0 + i]
-            weight += of_row * line[i]
+        known, row_total, row_weight = _weighted_row(rest[j, x0 : x1 + 1], variance[j, x0 : x1 + 1], line)
+        if known < len(line):
+            return math.nan
+        total += of_row * row_total
+        weight += of_row * row_weight
     return total / weight
+
+
+@njit(**FAST)
+def _weighted_row(values, variances, line):
+    """How many pixels of a row have data, and the sums of the weighted variances and of the weights."""
+    known, total, weight = 0, np.float32(0), np.float32(0)
+    for i in range(len(line)):
+        known += (abs(values[i]) < LARGEST) & (variances[i] < LARGEST)
+        total += line[i] * variances[i]
+        weight += line[i]
+    return known, total, weight

@@ -15,6 +15,8 @@ from diaflow.psf.stampfield import FWHM_PER_SIGMA
 
 NEAR = 3.0  # FWHM within which a neighbour matters: the slope of a Gaussian has fallen to 1e-4 there
 MAX_ROUNDS = 8  # of those that have one; chosen: equal stars of 1.25 FWHM come within a tenth of their error
+# FWHM within which a neighbour's PSF reaches a source: half of a stamp and the window that its position is told by.
+SEEN = 8.0
 STILL = 0.1  # movement at which a position is found [error]
 
 
@@ -58,6 +60,26 @@ def refined(
     x, y = moved.x.copy(), moved.y.copy()
     x[near], y[near] = part.x, part.y
     return x, y
+
+
+def with_neighbours(x: np.ndarray, y: np.ndarray, which: np.ndarray, sigma: float) -> np.ndarray:
+    """Sources that the positions of some of them depend on: these, and those whose PSFs reach them.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+        [pixel]
+    which : (n,) bool array
+        Sources whose positions are wanted, one at least.
+    sigma : float
+        Radius of the PSF [pixel].
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    distance, _ = cKDTree(np.column_stack([x[which], y[which]])).query(np.column_stack([x, y]))
+    return distance < SEEN * FWHM_PER_SIGMA * sigma
 
 
 def _moved(

@@ -205,7 +205,7 @@ def _place(stamps, x, y, shape, placed):
             placed[n] = p[0, :, :k]
 
 
-@njit(**FAST)
+@njit(**EXACT)
 def _weigh(variance, usable, placed, ix, iy, power, mean):
     """Set sum P**2 and sum P**2 V / sum P**2 of sources (n,) that have enough of it on usable pixels."""
     ny, nx = variance.shape
@@ -214,28 +214,54 @@ def _weigh(variance, usable, placed, ix, iy, power, mean):
     for n in range(len(placed)):
         everything, pp, ppv = 0.0, 0.0, 0.0
         for j in range(k):
-            for i in range(k):
-                everything += placed[n, j, i] * placed[n, j, i]
-        for j in range(max(0, h - iy[n]), min(k, ny - iy[n] + h)):
-            for i in range(max(0, h - ix[n]), min(k, nx - ix[n] + h)):
-                if usable[iy[n] - h + j, ix[n] - h + i]:
-                    square = placed[n, j, i] * placed[n, j, i]
-                    pp += square
-                    ppv += square * variance[iy[n] - h + j, ix[n] - h + i]
+            everything += _dot(placed[n, j], placed[n, j])
+        first, last = max(0, ix[n] - h), min(nx, ix[n] + h + 1)
+        for row in range(max(0, iy[n] - h), min(ny, iy[n] + h + 1)):
+            p = placed[n, row - iy[n] + h, first - ix[n] + h : last - ix[n] + h]
+            of_row, variance_of_row = _usable_squares(p, variance[row, first:last], usable[row, first:last])
+            pp += of_row
+            ppv += variance_of_row
         if pp > MIN_WEIGHT * everything:
             power[n], mean[n] = pp, ppv / pp
 
 
 @njit(**FAST)
+def _dot(a, b):
+    total = 0.0
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(**FAST)
+def _usable_squares(p, variances, usable):
+    """Sums of squares, and of these times variances, over usable pixels of a row."""
+    pp, ppv = 0.0, 0.0
+    for i in range(len(p)):
+        square = p[i] * p[i] if usable[i] else np.float32(0)
+        pp += square
+        ppv += square * (variances[i] if usable[i] else np.float32(0))
+    return pp, ppv
+
+
+@njit(**FAST)
+def _usable_dot(p, values, usable):
+    """Sum of products over usable pixels of a row."""
+    total = 0.0
+    for i in range(len(p)):
+        total += p[i] * (values[i] if usable[i] else np.float32(0))
+    return total
+
+
+@njit(**EXACT)
 def _product(image, usable, p, ix, iy):
     """Sum of P I over usable pixels."""
     ny, nx = image.shape
-    k = p.shape[0]
-    h, total = k // 2, 0.0
-    for j in range(max(0, h - iy), min(k, ny - iy + h)):
-        for i in range(max(0, h - ix), min(k, nx - ix + h)):
-            if usable[iy - h + j, ix - h + i]:
-                total += p[j, i] * image[iy - h + j, ix - h + i]
+    h, total = p.shape[0] // 2, 0.0
+    first, last = max(0, ix - h), min(nx, ix + h + 1)
+    for row in range(max(0, iy - h), min(ny, iy + h + 1)):
+        p_of_row = p[row - iy + h, first - ix + h : last - ix + h]
+        total += _usable_dot(p_of_row, image[row, first:last], usable[row, first:last])
     return total
 
 
@@ -309,9 +335,11 @@ def _add_models(image, placed, ix, iy, sources, flux, sign):
     k = placed.shape[1]
     h = k // 2
     for n in sources:
-        for j in range(max(0, h - iy[n]), min(k, ny - iy[n] + h)):
-            for i in range(max(0, h - ix[n]), min(k, nx - ix[n] + h)):
-                image[iy[n] - h + j, ix[n] - h + i] += sign * flux[n] * placed[n, j, i]
+        factor, first, last = sign * flux[n], max(0, ix[n] - h), min(nx, ix[n] + h + 1)
+        for row in range(max(0, iy[n] - h), min(ny, iy[n] + h + 1)):
+            pixels, p = image[row, first:last], placed[n, row - iy[n] + h, first - ix[n] + h : last - ix[n] + h]
+            for i in range(len(pixels)):
+                pixels[i] += factor * p[i]
 
 
 @njit(**EXACT)

@@ -15,10 +15,11 @@ from diaflow.catalogue.blends import Blends
 from diaflow.image.exposure import Exposure
 from diaflow.jit import EXACT
 from diaflow.measure import photometry
-from diaflow.psf.stampfield import moments_sigma
+from diaflow.psf.stampfield import moments_sigma, resized
 from diaflow.sky.wcs import central_pixel_scale
 
 BATCH = 2000  # PSF stamps that are evaluated together
+SAMPLE = 200  # of which the median PSF is taken: it has their common core, which is free of noise
 
 
 @dataclass(frozen=True)
@@ -141,20 +142,18 @@ class Scene:
         n = len(self.x)
         parts = [self.exposure.psf(self.x[i : i + BATCH], self.y[i : i + BATCH]) for i in range(0, n, BATCH)]
         size = max((part.shape[-1] for part in parts), default=1)
-        stamps = np.full((n, size, size), np.nan, np.float32)
+        stamps = np.empty((n, size, size), np.float32)
         for number, part in enumerate(parts):
-            cut = (size - part.shape[-1]) // 2
-            inner = slice(cut, cut + part.shape[-1])
-            rows = slice(number * BATCH, number * BATCH + len(part))
-            stamps[rows] = np.where(np.isfinite(part).all((1, 2))[:, None, None], 0, np.nan)
-            stamps[rows, inner, inner] = part
+            stamps[number * BATCH : number * BATCH + len(part)] = resized(part, size)
         return stamps
 
     @cached_property
     def psf_sigma(self) -> float:
         """Radius of the median PSF [pixel]; NaN where no source has one."""
-        known = self.stamps[np.isfinite(self.stamps[:, 0, 0])]
-        return moments_sigma(np.median(known[:: 1 + len(known) // BATCH], axis=0)) if len(known) else float("nan")
+        middle = self.stamps.shape[-1] // 2
+        known = np.flatnonzero(np.isfinite(self.stamps[:, middle, middle]))
+        some = self.stamps[known[:: 1 + len(known) // SAMPLE]]
+        return moments_sigma(np.median(some, axis=0)) if len(some) else float("nan")
 
     @cached_property
     def pixel_scale(self) -> float:

@@ -79,20 +79,27 @@ def _weighted(image, x, y, q):
     """Sum of weight and image about a position, and the moments xx, yy, xy of it; pixels without data are nothing."""
     ny, nx = image.shape
     determinant = q[0] * q[1] - q[2] * q[2]
-    axx, ayy, axy = q[1] / determinant, q[0] / determinant, -q[2] / determinant
-    half_x, half_y = REACH * math.sqrt(q[0]), REACH * math.sqrt(q[1])
+    axx = q[1] / determinant
+    half_y = REACH * math.sqrt(q[1])
     total, mxx, myy, mxy = 0.0, 0.0, 0.0, 0.0
+    bend = math.exp(-axx)
     for j in range(max(0, math.ceil(y - half_y)), min(ny - 1, math.floor(y + half_y)) + 1):
         dy = j - y
-        for i in range(max(0, math.ceil(x - half_x)), min(nx - 1, math.floor(x + half_x)) + 1):
-            dx = i - x
-            exponent = axx * dx * dx + ayy * dy * dy + 2 * axy * dx * dy
-            if exponent < REACH * REACH and math.isfinite(image[j, i]):
-                value = math.exp(-0.5 * exponent) * image[j, i]
+        middle, of_row = x + q[2] / q[1] * dy, dy * dy / q[1]
+        half_x = math.sqrt(max(REACH * REACH - of_row, 0.0) / axx)
+        first, last = max(0, math.ceil(middle - half_x)), min(nx - 1, math.floor(middle + half_x))
+        # From pixel to pixel the weight changes by a factor that itself changes by a constant one.
+        offset = first - middle
+        weight, ratio = math.exp(-0.5 * (of_row + axx * offset * offset)), math.exp(-axx * (offset + 0.5))
+        for i in range(first, last + 1):
+            if math.isfinite(image[j, i]):
+                dx, value = i - x, weight * image[j, i]
                 total += value
                 mxx += value * dx * dx
                 myy += value * dy * dy
                 mxy += value * dx * dy
+            weight *= ratio
+            ratio *= bend
     return total, mxx, myy, mxy
 
 
