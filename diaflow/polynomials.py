@@ -15,9 +15,10 @@ from diaflow.errors import data_may_fail
 from diaflow.statistics import robust_width
 
 MAX_ROUNDS = 10  # of a fit that leaves values out: a set that has not settled by then goes back and forth
-# Of `fit_most`: rounds, gain in the logarithm of the likelihood that ends them, half width of the distribution of values
-# that do not belong [error]: about what is just detected, and anything above; their share at least and at most.
-MOST_ROUNDS, SETTLED, OUTLIER_WIDTH, OUTLIERS = 100, 1e-3, 5.0, (0.02, 0.5)
+# Of `fit_most`: rounds, gain in log likelihood that ends them, half width of the distribution of values
+# that do not belong [error], about what is just detected, and their share, at least and at most.
+MOST_ROUNDS, SETTLED, OUTLIER_WIDTH, OUTLIERS = 30, 1e-3, 5.0, (0.02, 0.5)
+WIDER = (16, 8, 4, 2, 1)  # times their errors: narrow ones from the start would find some of the values that are off
 
 
 def n_terms(order: int) -> int:
@@ -241,24 +242,24 @@ def fit_most(
     return coefficients, belongs
 
 
-def _maximised(
-    design: np.ndarray, values: np.ndarray, errors: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
+def _maximised(design: np.ndarray, values: np.ndarray, errors: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Log of the likelihood, coefficients and probabilities to belong, of `fit_most` with known errors."""
-    belongs, share, before = np.ones(values.shape), OUTLIERS[1], -np.inf
-    for _ in range(MOST_ROUNDS):
-        weight = np.sqrt(belongs) / errors
-        with data_may_fail("fit of a polynomial"):
-            coefficients = np.linalg.lstsq((design * weight).T, values * weight)[0]
-        pulls2 = ((values - coefficients @ design) / errors) ** 2
-        normal = (1 - share) * np.exp(-pulls2 / 2) / np.sqrt(2 * np.pi)
-        either = normal + share * OUTLIER_WIDTH / np.pi / (OUTLIER_WIDTH**2 + pulls2)
-        likelihood = np.log(either / errors).sum()
-        belongs = normal / either
-        share = np.clip(1 - belongs.mean(), *OUTLIERS)
-        if likelihood - before < SETTLED:
-            break
-        before = likelihood
+    belongs, share = np.ones(values.shape), OUTLIERS[1]
+    for wider in WIDER:
+        error, before = wider * errors, -np.inf
+        for _ in range(MOST_ROUNDS):
+            weight = np.sqrt(belongs) / error
+            with data_may_fail("fit of a polynomial"):
+                coefficients = np.linalg.lstsq((design * weight).T, values * weight)[0]
+            pulls2 = ((values - coefficients @ design) / error) ** 2
+            normal = (1 - share) * np.exp(-pulls2 / 2) / np.sqrt(2 * np.pi)
+            either = normal + share * OUTLIER_WIDTH / np.pi / (OUTLIER_WIDTH**2 + pulls2)
+            likelihood = np.log(either / error).sum()
+            belongs = normal / either
+            share = np.clip(1 - belongs.mean(), *OUTLIERS)
+            if likelihood - before < SETTLED:
+                break
+            before = likelihood
     return likelihood, coefficients, belongs
 
 

@@ -122,14 +122,14 @@ def match(
     return PhotometricMatch(terms, polynomials.order_of(terms), float(robust_width(ratio[kept])), used)
 
 
-def rest(difference: Exposure, matched_template: Exposure, x: np.ndarray, y: np.ndarray) -> float:
-    """Part of the template that is still in a difference, or too much of it, as PSF fluxes feel it.
+def left_over(difference: Exposure, matched_template: Exposure, x: np.ndarray, y: np.ndarray) -> float:
+    """Part of the template that a difference still has, or has lost, as PSF fluxes of constant stars feel it.
 
     `match` compares images, in boxes that hold stars with their wings; forced photometry weighs with the PSF of the
-    difference.  Where a PSF model is not exact, or stars are at other places in the two images, these differ by the same
-    part for all stars, and fluxes are what a difference is for.  They are taken at the places that stars have in the
-    mean of both images: at that of the science image, the difference of two images that are shifted by d is too large by
-    d**2 / (4 sigma**2) of a star, at that of the template too small.
+    difference.  Where a PSF model is not exact, these differ by one part of the flux for all stars, and fluxes are what
+    a difference is for.  They are taken at the places that stars have in the template: as those of DIAObjects, these
+    are a mean of several images, so that stars that are displaced in the science image lose there what they lose in
+    forced photometry.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def rest(difference: Exposure, matched_template: Exposure, x: np.ndarray, y: np.
     """
     usable = photometry.is_inside(difference.shape, x, y)
     usable &= (photometry.planes_within(difference.mask, x, y, REACH) & bits(*photometry.UNUSABLE)) == 0
-    mean = replace(difference, image=matched_template.image.copy())
-    sigma = moments_sigma(difference.psf.centre())
-    x, y, *_, failed = photometry.psf_centroid(
-        mean.image, mean.variance, mean.psf, x[usable], y[usable], max_shift=MAX_SHIFT * sigma
-    )
-    left, star = (photometry.exposure_flux(exposure, x[~failed], y[~failed]) for exposure in (difference, mean))
+    template = replace(difference, image=matched_template.image, flux_error=None)
+    x, y, _, _, failed = photometry.psf_centroid(
+        template.image, template.variance, template.psf, x[usable], y[usable],
+        max_shift=MAX_SHIFT * moments_sigma(difference.psf.centre()),
+    )  # fmt: skip
+    left, star = (photometry.exposure_flux(exposure, x[~failed], y[~failed]) for exposure in (difference, template))
     bright = star.flux > MIN_SNR * left.err
     if bright.sum() < MIN_STARS:
         return 0.0

@@ -76,9 +76,9 @@ def subtract(
     difference = result.exposure
     difference.metadata["visit_in_template"] = in_template
     masks.flag_cosmic_rays(difference)
-    left = np.float32(photometric.rest(difference, result.matched_template, *stars))
-    difference.image -= left * result.matched_template.image
-    result.matched_template.image *= 1 + left
+    left_over = photometric.left_over(difference, result.matched_template, *stars)
+    difference.image -= np.float32(left_over) * result.matched_template.image
+    result.matched_template.image *= np.float32(1 + left_over)
     # what is left of the sky would pass for noise
     background_scatter = binned.remove_sky(difference)
     noise_figures = _verify(difference, sky)
@@ -90,6 +90,7 @@ def subtract(
         "science_variance_factor": science_factor,
         "template_variance_factor": template_factor,
         "background_scatter": background_scatter,
+        "star_left_over": left_over,
         "star_error": star_error.fraction,
         "star_displacement": star_error.displacement,
         "star_wings": star_error.wings,

@@ -108,6 +108,36 @@ def test_clipped_fit_leaves_out_the_outliers_and_no_others(order, seed):
     assert shift.mean() == pytest.approx(10.0 * 10 / 80, abs=0.01)
 
 
+@PROPERTY
+@given(st.integers(0, 1), SEEDS)
+def test_most_values_tell_the_polynomial_where_a_third_is_off_to_one_side(order, seed):
+    """A third is 6 to 30 errors too large, which shifts a plain fit by 6; that of the others is known to 1 / sqrt(40).
+
+    The others and those beyond 6 errors are told apart by probabilities of 1 : 100, so that the fit is that of
+    the others within a part of its errors: four and a half of these, for hundreds of tries.
+    """
+    rng = np.random.default_rng(seed)
+    u, v = rng.uniform(-1, 1, (2, 60))
+    design, coefficients = polynomials.terms(u, v, order), rng.normal(size=polynomials.n_terms(order))
+    off = np.arange(60) < 20
+    values = coefficients @ design + 0.03 * (rng.normal(size=60) + off * rng.uniform(6, 30, 60))
+    found, belongs = polynomials.fit_most(design, values, np.full(60, 0.03), [0.0])
+    covariance = np.linalg.inv(design[:, ~off] @ design[:, ~off].T) * 0.03**2
+    assert (np.abs(found - coefficients) < 4.5 * np.sqrt(np.diag(covariance))).all()
+    assert (belongs[off] < 0.5).sum() >= 18 and (belongs[~off] > 0.5).sum() >= 32
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.1])
+def test_where_all_values_belong_the_fit_is_that_of_least_squares(scatter):
+    """The scatter beyond their errors is found among those that are tried: with another, a tenth would not belong."""
+    rng = np.random.default_rng(1)
+    values, errors = rng.normal(1, np.hypot(0.02, scatter), 400), np.full(400, 0.02)
+    found, belongs = polynomials.fit_most(np.ones((1, 400)), values, errors, [0.0, 0.1])
+    # values beyond 3 errors, 1 in 400, may count less
+    assert found[0] == pytest.approx(values.mean(), abs=0.2 * np.hypot(0.02, scatter) / 20)
+    assert (belongs > 0.5).mean() > 0.98
+
+
 def test_values_count_by_their_errors():
     """The weighted mean of 1 and 4 with errors 1 and 2 is (1 + 4 / 4) / (1 + 1 / 4)."""
     found, _ = polynomials.fit(np.ones((1, 2)), np.array([1.0, 4.0]), np.array([1.0, 2.0]))
