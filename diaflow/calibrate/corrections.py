@@ -86,7 +86,8 @@ def common_error(
     covariance = factors.solve(factors.solve(variance).T)
     share = sparse.diags_array(1 / precision) @ coupling
     parts = (share[first : first + CHUNK] for first in range(0, len(prior), CHUNK))
-    return np.sqrt(np.concatenate([part.multiply(part @ covariance).sum(1) for part in parts]))
+    variances = np.concatenate([part.multiply(part @ covariance).sum(1) for part in parts])
+    return np.sqrt(np.maximum(variances, 0))  # rounding may make those of parameters that nothing ties negative
 
 
 def clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
