@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 from diaflow import units
 from diaflow.calibrate import astrometry, photocal, psf_check
 from diaflow.calibrate.psf_stamp import missing_light
-from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
+from diaflow.calibrate.stars import centroid_errors, flux_errors, match_sources, measure_image
 from diaflow.errors import BadData, Kind
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import row_blocks
@@ -42,9 +42,13 @@ DEPTH_SNR = 5.0  # at which the depth of an image is told
 
 @dataclass(frozen=True)
 class _Reference:
-    """What an image is calibrated against: a "refcat" table, `star` where one can give a zero point, and its name."""
+    """What an image is calibrated against: a "refcat" table, `star` where one can give a zero point, and its name.
+
+    The catalogue is that of the stars with all else that it has.
+    """
 
     stars: np.ndarray
+    catalogue: np.ndarray
     name: str
 
 
@@ -94,7 +98,7 @@ def calibrate(
     summary["aperture_correction"] = _correct_apertures(table, exposure.shape)
     reference = _reference(refcat, first_visit, row["band"], config["trust"])
     matches = _astrometry(exposure, table, reference, config, distortion, summary)
-    variation = _photometry(table, reference, matches, pixels.row(row), exposure.shape, config, summary)
+    variation = _photometry(table, exposure, reference, matches, pixels.row(row), config, summary)
     _apply_scale(exposure, table, float(summary["zero_point"][0]), variation)
     # The summary speaks of the DN of the file.
     summary["zero_point"] += pixels.magnitude
@@ -163,7 +167,7 @@ def _reference(
     if {"wcs", "zero_point"} <= set(trust):
         return None
     if refcat is not None:
-        return _Reference(refcat[refcat["star"]], "refcat")
+        return _Reference(refcat[refcat["star"]], refcat, "refcat")
     if first_visit is None:
         return None
     good = first_visit[sources.unflagged(first_visit) & (first_visit["psfFlux"] > 0)]
@@ -177,7 +181,7 @@ def _reference(
         mag_err=units.MAG_PER_RELATIVE_ERROR * good["psfFluxErr"] / flux,
         star=(good["extendedness"] == 0) & (good["band"] == band),
     )
-    return _Reference(stars, "relative")
+    return _Reference(stars, stars, "relative")
 
 
 def _astrometry(
@@ -233,10 +237,10 @@ def _fit_wcs(
 
 def _photometry(
     table: np.ndarray,
+    exposure: Exposure,
     reference: _Reference | None,
     matches: tuple[np.ndarray, np.ndarray],
     row: np.void,
-    shape: tuple[int, int],
     config: dict,
     summary: np.ndarray,
 ) -> np.ndarray:
@@ -245,7 +249,9 @@ def _photometry(
     if reference is not None and reference.stars["star"].any() and not trusted:
         i, j = matches
         summary["photometry"] = reference.name
-        return _fit_zero_point(table[i], reference.stars[j], shape, config["zero_point_order"], summary)
+        stars, order = table[i], config["zero_point_order"]
+        errors = flux_errors(stars, reference.stars[j], reference.catalogue, exposure)
+        return _fit_zero_point(stars, errors, reference.stars[j], exposure.shape, order, summary)
     if np.isfinite(row["zero_point"]):
         summary["photometry"], summary["zero_point"] = "header", row["zero_point"]
     elif trusted:
@@ -265,7 +271,12 @@ def _correct_apertures(table: np.ndarray, shape: tuple[int, int]) -> float:
 
 
 def _fit_zero_point(
-    stars: np.ndarray, reference: np.ndarray, shape: tuple[int, int], order: int, summary: np.ndarray
+    stars: np.ndarray,
+    errors: np.ndarray,
+    reference: np.ndarray,
+    shape: tuple[int, int],
+    order: int,
+    summary: np.ndarray,
 ) -> np.ndarray:
     """Fill the zero point from matched stars into the summary; returns how it varies over the detector [mag]."""
     point_like = (stars["extendedness"] == 0) & reference["star"]
@@ -275,9 +286,12 @@ def _fit_zero_point(
             f"image and {reference['star'].sum()} are stars of its band in the reference, {point_like.sum()} both",
             Kind.ZERO_POINT,
         )
-    stars, reference = stars[point_like], reference[point_like]
-    fit = photocal.zero_point(stars["psfFlux"], stars["psfFluxErr"], reference["mag"], reference["mag_err"])
-    summary["zero_point"], summary["zero_point_err"] = fit.value, fit.error
+    stars, errors, reference = stars[point_like], errors[point_like], reference[point_like]
+    fit = photocal.zero_point(stars["psfFlux"], errors, reference["mag"], reference["mag_err"])
+    # What the magnitudes have in common does not show in their scatter.
+    common = reference["mag_common_err"][fit.used]
+    common = np.median(common[np.isfinite(common)]) if np.isfinite(common).any() else 0.0
+    summary["zero_point"], summary["zero_point_err"] = fit.value, np.hypot(fit.error, common)
     summary["zero_point_scatter"], summary["n_photo_stars"] = fit.scatter, fit.n_stars
     used = stars[fit.used]
     return photocal.variation(used["x"], used["y"], fit.residuals[fit.used], fit.errors[fit.used], shape, order)

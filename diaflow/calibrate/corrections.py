@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import SuperLU, splu
 
 from diaflow.statistics import SIGMA_PER_MEDIAN, SIGMA_PER_MEDIAN_LENGTH, median_width
 
@@ -19,6 +19,7 @@ UNTIED = 1e5  # error of a catalogue that is not believed [mas or mag]
 WELL_KNOWN, MIN_STARS = 0.5, 20
 SIGMA_PER_LENGTH = {1: SIGMA_PER_MEDIAN, 2: SIGMA_PER_MEDIAN_LENGTH}  # of residuals in one and two coordinates
 RIDGE = 1e-9  # of the diagonal, for coefficients that too few stars determine
+CHUNK = 1000  # stars whose covariances with all parameters are in memory at a time
 
 
 def solve(
@@ -46,20 +47,47 @@ def solve(
     error : (m,) array
         Of s in one coordinate, for this p.
     """
-    precision = np.bincount(star, weight, len(prior)) + prior**-2.0
-    gather = sparse.csr_array((weight, (star, np.arange(len(star)))), shape=(len(prior), len(star)))
+    gather, precision = _eliminated(weight, star, prior)
     normal, right, sums = 0, 0, []
     for block, value in zip(blocks, values):
-        weighted = sparse.diags_array(weight) @ block
         coupling, total = gather @ block, gather @ value
         sums.append((coupling, total))
-        normal = normal + block.T @ weighted - coupling.T @ sparse.diags_array(1 / precision) @ coupling
-        right = right + weighted.T @ value - coupling.T @ (total / precision)
-    diagonal = normal.diagonal()
-    normal = normal + sparse.diags_array(RIDGE * diagonal + (diagonal <= 0))
-    parameters = splu(sparse.csc_array(normal)).solve(right)
+        normal = normal + _normal(block, coupling, weight, precision)
+        right = right + block.T @ (weight * value) - coupling.T @ (total / precision)
+    parameters = _factorised(normal).solve(right)
     shift = np.array([(coupling @ parameters - total) / precision for coupling, total in sums])
     return parameters, shift, precision**-0.5
+
+
+def common_error(
+    block: sparse.csr_array, weight: np.ndarray, star: np.ndarray, prior: np.ndarray, catalogue_error: np.ndarray
+) -> np.ndarray:
+    """Error of the corrections of `solve`, in one coordinate, that comes with its parameters: stars beside share it.
+
+    Parameters
+    ----------
+    block, weight, star, prior
+        As `solve` takes them, of parameters that observations have one of: each adds to the value what it is.
+    catalogue_error : (m,) array
+        Error of the catalogue, which need not be what the corrections were held to.
+
+    Returns
+    -------
+    (m,) array
+        That of the mean of the parameters of the observations of a star, as far as these tell its correction.
+    """
+    gather, precision = _eliminated(weight, star, prior)
+    coupling = gather @ block
+    normal = _normal(block, coupling, weight, precision)
+    # The normal equations are the variance of their right side, were the errors of the catalogue those of the prior.
+    more = ((catalogue_error / prior) ** 2 - 1) / (prior * precision) ** 2
+    variance = (normal + coupling.T @ sparse.diags_array(more) @ coupling).toarray()
+    factors = _factorised(normal)
+    covariance = factors.solve(factors.solve(variance).T)
+    share = sparse.diags_array(1 / precision) @ coupling
+    parts = (share[first : first + CHUNK] for first in range(0, len(prior), CHUNK))
+    variances = np.concatenate([part.multiply(part @ covariance).sum(1) for part in parts])
+    return np.sqrt(np.maximum(variances, 0))  # rounding may make those of parameters that nothing ties negative
 
 
 def clipped(residual: np.ndarray, error: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,3 +152,22 @@ def smallest_error(error: np.ndarray, star: np.ndarray, valid: np.ndarray, n_sta
     smallest = np.full(n_stars, UNTIED)
     np.minimum.at(smallest, star[valid], error[valid])
     return smallest
+
+
+def _eliminated(weight: np.ndarray, star: np.ndarray, prior: np.ndarray) -> tuple[sparse.csr_array, np.ndarray]:
+    """What sums weighted observations of each star (m, n), and the precisions of its correction (m,)."""
+    gather = sparse.csr_array((weight, (star, np.arange(len(star)))), shape=(len(prior), len(star)))
+    return gather, np.bincount(star, weight, len(prior)) + prior**-2.0
+
+
+def _normal(
+    block: sparse.csr_array, coupling: sparse.csr_array, weight: np.ndarray, precision: np.ndarray
+) -> sparse.csr_array:
+    """Normal equations of the parameters without the corrections, of one coordinate."""
+    return block.T @ sparse.diags_array(weight) @ block - coupling.T @ sparse.diags_array(1 / precision) @ coupling
+
+
+def _factorised(normal: sparse.csr_array) -> SuperLU:
+    """The normal equations, ready to be solved."""
+    diagonal = normal.diagonal()
+    return splu(sparse.csc_array(normal + sparse.diags_array(RIDGE * diagonal + (diagonal <= 0))))

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from diaflow import polynomials
 from diaflow.calibrate import corrections
-from diaflow.calibrate.stars import centroid_errors, match_sources, measure_image
+from diaflow.calibrate.stars import centroid_errors, flux_errors, match_sources, measure_image
 from diaflow.instruments.images import Pixels
 from diaflow.sky import sphere
 from diaflow.sky.localplane import from_plane, to_plane
@@ -35,6 +35,7 @@ FIRST_POSITION_ERROR, FIRST_MAG_ERROR = 20.0, 0.01
 LEAST_POSITION_ERROR, LEAST_MAG_ERROR = 1.0, 1e-3
 FIRST_MAG_CLIP = 5 * FIRST_MAG_ERROR  # added to the errors when magnitudes are clipped before any fit [mag], chosen
 ROUNDS = 5  # of fit, clipping and errors, chosen
+MAGNITUDES = "mag", "mag_err", "mag_common_err"  # columns of a star that `magnitudes` gives
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def observe(pixels: Pixels, row: np.void, refcat: np.ndarray, config: dict) -> I
         y=source["y"],
         err=centroid_errors(source),
         flux=np.where(point_like, source["psfFlux"], np.nan),
-        flux_err=source["psfFluxErr"],
+        flux_err=flux_errors(source, reference[j], refcat, exposure),
     )
     scale = central_pixel_scale(exposure.wcs, exposure.shape) / 3600
     return Image(int(row["detector"]), str(row["band"]), exposure.shape, centre, scale, observations, reference[j])
@@ -132,8 +133,8 @@ def solve(images: Sequence[Image], order: int) -> tuple[np.ndarray, np.ndarray]:
     stars = []
     for band in sorted({image.band for image in images}):
         in_band = np.array([image.band == band for image in images])[observed["image"]]
-        mag, mag_err = magnitudes(observed[in_band], star[in_band], *_catalogue_magnitudes(images, band, ids))
-        columns = {"east": east, "north": north, "pos_err": pos_err, "mag": mag, "mag_err": mag_err}
+        found = magnitudes(observed[in_band], star[in_band], *_catalogue_magnitudes(images, band, ids))
+        columns = {"east": east, "north": north, "pos_err": pos_err, **dict(zip(MAGNITUDES, found))}
         stars.append(tables.from_columns("joint_star", id=ids, band=band, **columns))
     return _camera(distortion, order), tables.concatenate("joint_star", stars)
 
@@ -166,7 +167,7 @@ def refined(refcat: np.ndarray, stars: np.ndarray, band: str) -> np.ndarray:
     better["ra"][rows], better["dec"][rows] = from_plane(shift, (refcat["ra"][rows], refcat["dec"][rows]))
     better["pos_err"][rows] = stars["pos_err"][partner]
     measured = np.isfinite(stars["mag"][partner])
-    for column in ("mag", "mag_err"):
+    for column in MAGNITUDES:
         better[column][rows[measured]] = stars[column][partner[measured]]
     return better
 
@@ -253,7 +254,7 @@ def positions(
 
 def magnitudes(
     observed: np.ndarray, star: np.ndarray, mag: np.ndarray, mag_err: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Magnitudes of the stars in one band.
 
     Parameters
@@ -267,8 +268,9 @@ def magnitudes(
 
     Returns
     -------
-    mag, mag_err : (m,) arrays
-        [mag]; NaN for stars without an observation that agrees.
+    mag, mag_err, mag_common_err : (m,) arrays
+        Magnitudes, their errors against each other, and those of the tie to the catalogue, which the stars of an image
+        share [mag]; NaN for stars without an observation that agrees.
     """
     numbers, image = np.unique(observed["image"], return_inverse=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -284,7 +286,7 @@ def magnitudes(
     best_error = corrections.smallest_error(error, star, valid, len(prior))
     # Light of neighbours makes stars too bright, the more the fainter they are: those that the catalogue knows better
     # do not tie it to the images, and of the others each counts by its own correction, as in `student_mean`.
-    bright = best_error <= np.maximum(prior, np.sort(best_error)[: corrections.MIN_STARS].max(initial=0.0))
+    bright = best_error <= np.maximum(prior, _limits(best_error, star[valid], image[valid]))
     tied, shift = bright, np.zeros((1, len(prior)))
     for _ in range(ROUNDS):
         own = prior**2 + best_error**2 + shift[0] ** 2 / DEGREES_OF_FREEDOM
@@ -297,7 +299,8 @@ def magnitudes(
             )
         tied = bright & (np.abs(shift[0]) < corrections.CLIP * np.hypot(prior, star_error))
     seen = np.bincount(star[used], minlength=len(mag)) > 0
-    return np.where(seen, mag + shift[0], np.nan), np.where(seen, star_error, np.nan)
+    common_error = corrections.common_error(block, used / error**2, star, tie, np.where(tied, prior, tie))
+    return tuple(np.where(seen, column, np.nan) for column in (mag + shift[0], star_error, common_error))
 
 
 def _catalogue_magnitudes(images: Sequence[Image], band: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -347,6 +350,15 @@ def _turns(images: Sequence[Image], number: np.ndarray, catalogue: np.ndarray, s
     planes = np.array([sphere.axes(*image.centre) for image in images])
     at_stars = sphere.axes(catalogue["ra"], catalogue["dec"])
     return np.einsum("nsx,nax->nsa", at_stars[star], planes[number])
+
+
+def _limits(best_error: np.ndarray, star: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Error (m,) up to which stars are among the best `MIN_STARS` of an image that they are on."""
+    limits = np.zeros(len(best_error))
+    for number in np.unique(image):
+        of_image = np.unique(star[image == number])
+        limits[of_image] = np.maximum(limits[of_image], np.sort(best_error[of_image])[: corrections.MIN_STARS][-1])
+    return limits
 
 
 def _leave_out_discordant(offset: np.ndarray, error: np.ndarray, image: np.ndarray, valid: np.ndarray) -> None:

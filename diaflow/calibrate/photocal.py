@@ -82,7 +82,8 @@ def zero_point(
     Notes
     -----
     The error is that which the residuals as they are give (`student_mean`), so it includes scatter that the flux errors
-    do not know of.  It does not know what all stars share: the sum of the PSF, and the mean error of the catalogue.
+    do not know of.  It does not know what all stars share: the sum of the PSF, and the mean error of magnitudes that a
+    joint calibration has tied to a catalogue.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         offset = ref_mag + 2.5 * np.log10(np.asarray(flux, float))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.wcs import WCS
+from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import focus, psf_stamp, psf_stars
@@ -19,13 +20,17 @@ from diaflow.isr import noise
 from diaflow.isr.detrend import detrend
 from diaflow.measure import sources
 from diaflow.pixels import background
-from diaflow.sky.wcs import header_wcs
+from diaflow.sky.sphere import unit_vectors
+from diaflow.sky.wcs import central_pixel_scale, header_wcs
+from diaflow.units import ARCSEC
 
 CALIBRATION_SNR = 10.0  # least S/N of the stars of WCS and zero point, chosen
 UNKNOWN_CENTROID = 1.0  # error of a position that could not be fitted [pixel], chosen: many times that of a star
 RESERVED = 5  # one star in this many judges the PSF model, chosen
 MIN_RESERVING = 60  # PSF stars from which some are reserved, chosen: 48 are left to the model
-SAME_PLACE = 1.0  # distance within which a source is a PSF star [pixel], chosen: less than any PSF
+# Distance within which a source is a PSF star, or an entry of a catalogue the star again [pixel]; less than any PSF:
+# chosen.
+SAME_PLACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,54 @@ def centroid_errors(table: np.ndarray) -> np.ndarray:
         [pixel]; `UNKNOWN_CENTROID` where the fit gave none.
     """
     return np.nan_to_num(np.hypot(table["xErr"], table["yErr"]) / np.sqrt(2), nan=UNKNOWN_CENTROID)
+
+
+def flux_errors(table: np.ndarray, stars: np.ndarray, catalogue: np.ndarray, exposure: Exposure) -> np.ndarray:
+    """Errors of PSF fluxes of reference stars, with the light of the neighbours that the catalogue has.
+
+    Parameters
+    ----------
+    table : "source" table
+        Of n sources.
+    stars : "refcat" table
+        The star that each of them is.
+    catalogue : "refcat" table
+        All that may be near them.
+    exposure : Exposure
+        With its PSF, and a WCS that is right in scale.
+
+    Returns
+    -------
+    (n,) array
+        [unit of the fluxes]
+    """
+    light = _neighbours_light(stars, catalogue, exposure)
+    return np.hypot(table["psfFluxErr"], light * np.nan_to_num(table["psfFlux"]))
+
+
+def _neighbours_light(stars: np.ndarray, catalogue: np.ndarray, exposure: Exposure) -> np.ndarray:
+    """What the PSF flux of each star (n,) has from its neighbours, over its own; what has no magnitude has no light."""
+    distances, shares = _share_at_distance(exposure.psf.centre())
+    pixel = central_pixel_scale(exposure.wcs, exposure.shape) * ARCSEC
+    with data_may_fail("search for neighbours of the stars"):
+        of_stars, of_all = (cKDTree(unit_vectors(part["ra"], part["dec"])) for part in (stars, catalogue))
+        pairs = of_stars.sparse_distance_matrix(of_all, distances[-1] * pixel, output_type="coo_matrix")
+    apart = pairs.data > SAME_PLACE * pixel
+    star, neighbour, distance = pairs.row[apart], pairs.col[apart], pairs.data[apart] / pixel
+    ratio = 10 ** (-0.4 * (catalogue["mag"][neighbour].astype(float) - stars["mag"][star]))
+    light = np.nan_to_num(ratio) * np.interp(distance, distances, shares)
+    return np.bincount(star, light, len(stars))
+
+
+def _share_at_distance(stamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances [pixel], and the PSF flux that a source has there over that at its place, averaged over directions."""
+    overlap = fftconvolve(stamp, stamp[::-1, ::-1]).ravel()
+    t = np.arange(2 * len(stamp) - 1) - (len(stamp) - 1)
+    distance = np.hypot(t, t[:, None]).ravel()
+    ring = np.rint(distance).astype(int)
+    distances, shares = (np.bincount(ring, values)[: len(stamp)] for values in (distance, overlap))
+    number = np.bincount(ring)[: len(stamp)]
+    return distances / number, np.maximum(shares / number / shares[0], 0)
 
 
 def _reserved(snr: np.ndarray) -> np.ndarray:

@@ -126,7 +126,8 @@ def read(path: str | Path, band: str, ra: float, dec: float, radius_deg: float, 
         *(values[name] for name in ("ra", "dec", "pm_ra", "pm_dec")), mjd - values["epoch"]
     )
     values |= {"mag": values[f"{band}_mag"], "mag_err": values[f"{band}_mag_err"]}
-    return tables.from_columns("refcat", **{name: values[name] for name in tables.columns("refcat")})
+    known = [name for name in tables.columns("refcat") if name in values]
+    return tables.from_columns("refcat", **{name: values[name] for name in known})
 
 
 def _runs(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -48,6 +48,13 @@ def matched(table, field, snr=(0, np.inf)):
     return table[good], star[good]
 
 
+def test_zero_point_error_includes_what_the_reference_stars_share(field, calibrated):
+    reference = starfield.refcat(field)
+    reference["mag_common_err"] = 0.004
+    alone, tied = calibrated[2]["zero_point_err"][0], calibrate(field, reference)[2]["zero_point_err"][0]
+    assert tied == pytest.approx(np.hypot(alone, 0.004), rel=1e-4)
+
+
 def test_summary_tells_what_was_done(calibrated):
     exposure, table, summary = calibrated
     assert len(summary) == 1
