@@ -111,7 +111,7 @@ def select(exposure: Exposure, size: int) -> Stars:
             best, found = candidates[locus.star], locus
         if len(best) >= ENOUGH:
             break
-    if refused and not (found and found.decided):
+    if refused and not (found and found.shown):
         raise BadData(f"no common size among {refused} bright sources: no stars for the PSF", Kind.PSF)
     if len(best) < MINIMUM:
         raise BadData(f"{len(best)} PSF stars < {MINIMUM}", Kind.PSF)

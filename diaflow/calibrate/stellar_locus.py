@@ -26,7 +26,7 @@ ORDER = 2  # of the polynomial in position that sizes of stars follow
 STARS_PER_TERM = 3  # of it; fewer would let it follow galaxies
 ROUNDS, SETTLED = 100, 1e-4  # of the fit, at most, and the change of scatter and share of stars that ends it
 LEAST_SCATTER = 0.007  # of stars in ln(size) about the polynomial, chosen: they have 0.005 where the PSF is smooth
-# Largest such scatter: galaxies of no preferred size have 0.087 within reach, stars 0.03 on frames of a bent focal plane.
+# Largest such scatter: galaxies of no preferred size have 0.087 within reach, stars 0.03 where the focal plane is bent.
 MAX_SCATTER = 0.06
 LEAST_PROBABILITY = 1e-3  # of a star, below which a source has no part in the polynomial
 STEPS = 30  # within reach, at which a distribution without stars may have its edge, chosen: 0.01 apart
@@ -52,18 +52,16 @@ class Locus:
     star : (n,) bool array
         Which of the sources are on it.
     gain : float
-        ln of the likelihood of the sizes within reach of the locus, over that of sizes spread evenly there.
-    decided : bool
-        Whether there are enough sources within reach to tell whether there is a locus at all.
+        ln of the likelihood of the sizes within reach of the locus, over that of sizes spread
+        evenly there, with a step.
     shown : bool
         Whether the sizes show one: a clump that does not come about by chance.
     exists : bool
-        Whether there is one, as far as can be told.
+        Whether there is one, as far as can be told: fewer than `DECIDING` sources within reach tell nothing.
     """
 
     star: np.ndarray
     gain: float
-    decided: bool
     shown: bool
     exists: bool
 
@@ -89,9 +87,10 @@ def find(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, sh
     Notes
     -----
     A mixture of a normal distribution about a polynomial and an even one within `REACH` of it, fitted by expectation
-    maximization (Dempster, Laird & Rubin 1977, JRSS B 39, 1).  There is a locus where the likelihood gains more from it
-    than its parameters cost by the criterion of Schwarz (1978, Ann. Statist. 6, 461), or where all that is within reach
-    scatters as little as stars: noise can hide what the sizes of faint stars would tell.
+    maximization (Dempster, Laird & Rubin 1977, JRSS B 39, 1) from several clumps.  All else is even below the locus
+    and above it, for the sizes of galaxies begin at that of stars.  A locus is shown where the likelihood gains more from it
+    than its parameters cost by the criterion of Schwarz (1978, Ann. Statist. 6, 461) and the number of trials by
+    chance.  Else one is taken to exist where all within reach scatters as little as stars and noise may hide the rest.
     """
     fits = [
         _fitted(size_log, 1 / snr, x, y, shape, *start, order)
@@ -102,11 +101,10 @@ def find(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, sh
     shown = fit.gain > fit.cost and fit.star.sum() >= LEAST_STARS
     if not shown:
         fit = fits[0]
-    decided = shown or fit.near.sum() >= DECIDING
     within = tuple(values[fit.near] for values in (size_log, snr, x, y))
-    hidden = HIDDEN * _expected_gain(1 / within[1]) < fit.cost
-    exists = not decided or shown or (hidden and _share_a_size(*within, shape))
-    return Locus(fit.star, fit.gain, bool(decided), bool(shown), bool(exists))
+    hidden = HIDDEN * _expected_gain(1 / within[1]) < min(fit.cost for fit in fits[: 1 + ORDER])
+    exists = shown or fit.near.sum() < DECIDING or (hidden and _share_a_size(*within, shape))
+    return Locus(fit.star, fit.gain, bool(shown), bool(exists))
 
 
 def clump(values: np.ndarray, weights: np.ndarray, width: float) -> float:
