@@ -87,10 +87,10 @@ def find(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, sh
     Notes
     -----
     A mixture of a normal distribution about a polynomial and an even one within `REACH` of it, fitted by expectation
-    maximization (Dempster, Laird & Rubin 1977, JRSS B 39, 1) from several clumps.  All else is even below the locus
-    and above it, for the sizes of galaxies begin at that of stars.  A locus is shown where the likelihood gains more from it
-    than its parameters cost by the criterion of Schwarz (1978, Ann. Statist. 6, 461) and the number of trials by
-    chance.  Else one is taken to exist where all within reach scatters as little as stars and noise may hide the rest.
+    maximization (Dempster, Laird & Rubin 1977, JRSS B 39, 1) from several clumps.  All else is even below the locus and
+    above it, for the sizes of galaxies begin at that of stars.  A locus is shown where the likelihood gains more than
+    its parameters cost by the criterion of Schwarz (1978, Ann. Statist. 6, 461) and the number of trials by chance.
+    Else one is taken to exist where all within reach scatters as little as stars and noise may hide the rest.
     """
     fits = [
         _fitted(size_log, 1 / snr, x, y, shape, *start, order)
