@@ -18,5 +18,6 @@ __all__ = [
     "psf_stamp",
     "psf_stars",
     "stars",
+    "stellar_locus",
     "tan_sip",
 ]

@@ -1,9 +1,8 @@
 """Choice of the stars that the PSF model rests on.
 
 In comes a background-subtracted exposure, out go positions of bright, isolated, unflagged point sources.  The
-seeing need not be known: among bright sources stars share one size and galaxies do not, so the stars are the
-densest clump in log(size), which is then followed over the detector by a low-order polynomial.  A clump as broad as
-what was looked at is none.
+seeing need not be known: among bright sources stars share one size and galaxies do not, so the densest clump in
+log(size) tells it, about which `stellar_locus` finds the stars.
 """
 
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import sep
 from scipy.spatial import cKDTree
 
 from diaflow import polynomials
+from diaflow.calibrate import stellar_locus
 from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
 from diaflow.image.planes import bits
@@ -21,7 +21,7 @@ from diaflow.measure import photometry
 from diaflow.measure.extraction import extract
 from diaflow.measure.moments import source_moments
 from diaflow.psf.stampfield import FWHM_PER_SIGMA
-from diaflow.statistics import effective_number, median_width, robust_width
+from diaflow.statistics import effective_number, robust_width
 
 DETECT_SIGMA = 3.0  # per pixel; far below the stars, so that their neighbours are known
 DETECT_PIXELS = 5  # least pixels of a source, chosen: noise and hot pixels have fewer
@@ -34,23 +34,11 @@ FIRST_SIGMA, SEEING_ROUNDS = (
     3,
 )  # of the window that measures sizes [pixel], then that of the stars: chosen
 CLUMP_WIDTH = 0.1  # width of the window that finds the clump, in ln(size): chosen
-CLUMP_REACH = 0.15  # half-width of what is first taken for stars: sizes vary over a detector
-LOCUS_ROUNDS, LOCUS_SIGMA, LEAST_REACH = 3, 3.0, 0.02  # of the locus: rounds, clipping, least half-width in ln(size)
-WEIGHT_SNR, WEIGHT_FLOOR = 1000.0, 0.1  # in the clump a star counts by log10(S/N) up to this; the faintest count a bit
 APERTURE_FWHM = 0.7  # radius of the aperture of the S/N, in FWHM: about where that of a Gaussian is best
 CORE_FWHM, MARGIN_FWHM, MIN_MARGIN = 1.5, 2.0, 8.0  # no flaws within, no edge within [FWHM], nor within [pixel]: chosen
 CLOSE_FWHM = 2.0  # a neighbour within this many FWHM always counts, chosen
-# Largest scatter of ln(size) about the polynomial, beyond noise: galaxies of no preferred size have 0.11 within reach,
-# stars 0.005 where the PSF is smooth and 0.03 on frames of a bent focal plane.
-MAX_SCATTER = 0.06
-LOCUS_ORDER = 2  # of the polynomial in position that sizes of stars follow
-STARS_PER_TERM = 3  # of it; fewer would let it follow galaxies
 SHAPE_FLOOR = 0.01  # least relative error of the size of a star, chosen: bright stars must not decide alone
 SHAPE_CLIP = 4.0  # errors from the polynomial at which the shape of a star is that of a blend, chosen
-# Sources from which their scatter in size tells stars from galaxies; of fewer it is too uncertain.  The brightest are
-# asked again where all scatter: among faint ones are galaxies that the seeing makes nearly as small as stars.
-DECIDING = 20
-SCATTER_ERROR = 0.26  # relative standard error of the scatter of that many (1.17 over their root, by the median)
 NEIGHBOUR_FLUX = 0.05  # flux of a neighbour, relative to the star, that spoils it
 CELLS, PER_CELL = 8, 6  # the detector is cut in cells so that no corner decides the fit; 384 stars are plenty
 # Smallest window of sizes and centres [pixel]: in a smaller one they depend on where in its pixel a star is, by over
@@ -110,17 +98,23 @@ def select(exposure: Exposure, size: int) -> Stars:
     in_stamp = _isolated(x, y, detected["flux"], max(size / 2, CLOSE_FWHM * fwhm))
     in_core = _isolated(x, y, detected["flux"], CLOSE_FWHM * fwhm)
     size_log = _log_size(exposure.image, x, y, max(sigma, LEAST_WINDOW))
-    best = np.zeros(0, int)
+    best, found, refused = np.zeros(0, int), None, 0
     for level, isolated in product(SNR_LEVELS, (in_stamp, in_core)):
         candidates = np.flatnonzero(clean & isolated & (snr > level) & np.isfinite(size_log))
-        on_locus = _on_locus(*(values[candidates] for values in (size_log, snr, x, y)), exposure.shape)
-        best = max(best, candidates[on_locus], key=len)
+        if len(candidates) < MINIMUM:
+            continue
+        locus = stellar_locus.find(*(values[candidates] for values in (size_log, snr, x, y)), exposure.shape)
+        # Where bright sources have no common size, faint ones cannot hide in their noise that they have none.
+        if not locus.exists or (refused and not locus.shown):
+            refused = max(refused, len(candidates))
+        elif found is None or (locus.shown, locus.star.sum()) > (found.shown, len(best)):
+            best, found = candidates[locus.star], locus
         if len(best) >= ENOUGH:
             break
+    if refused and not (found and found.shown):
+        raise BadData(f"no common size among {refused} bright sources: no stars for the PSF", Kind.PSF)
     if len(best) < MINIMUM:
         raise BadData(f"{len(best)} PSF stars < {MINIMUM}", Kind.PSF)
-    if not share_a_size(size_log[best], snr[best], x[best], y[best], exposure.shape):
-        raise BadData(f"no common size among {len(best)} bright sources: no stars for the PSF", Kind.PSF)
     best = best[_spread(x[best], y[best], snr[best], exposure.shape)]
     return Stars(x[best], y[best], snr[best], FWHM_PER_SIGMA * float(np.exp(np.median(size_log[best]))))
 
@@ -151,7 +145,7 @@ def varying_order(exposure: Exposure, stars: Stars, highest: int) -> int:
     known = np.isfinite(size)
     shapes = np.array([np.log(size), (xx - yy) / size, 2 * xy / size])[:, known]
     error = np.hypot(2 / stars.snr[known], SHAPE_FLOOR)
-    highest = polynomials.affordable(highest, effective_number(error), STARS_PER_TERM)
+    highest = polynomials.affordable(highest, effective_number(error), stellar_locus.STARS_PER_TERM)
     if highest <= 1:
         return highest
     u, v = polynomials.centred(stars.x[known], stars.y[known], exposure.shape)
@@ -195,7 +189,7 @@ def _centres_and_seeing(image: np.ndarray, detected: np.ndarray) -> tuple[np.nda
         finite = np.isfinite(size_log)
         if not finite.any():
             raise BadData("no source has a size: no stars for the PSF", Kind.PSF)
-        sigma = float(np.exp(_clump(size_log[finite], np.ones(finite.sum()))))
+        sigma = float(np.exp(stellar_locus.clump(size_log[finite], np.ones(finite.sum()), CLUMP_WIDTH)))
     return *_windowed_centres(image, detected, max(sigma, LEAST_WINDOW)), sigma
 
 
@@ -212,74 +206,6 @@ def _log_size(image: np.ndarray, x: np.ndarray, y: np.ndarray, sigma: float) -> 
     with np.errstate(invalid="ignore", divide="ignore"):
         size_log = 0.25 * np.log(ixx * iyy - ixy**2)
     return np.where(size_log > np.log(MIN_SIGMA), size_log, np.nan)
-
-
-def _clump(values: np.ndarray, weights: np.ndarray) -> float:
-    """Centre of the window of `CLUMP_WIDTH` that holds most weight; the lower one of equals."""
-    order = np.argsort(values, kind="stable")
-    values, cumulative = values[order], np.concatenate([[0], np.cumsum(weights[order])])
-    end = np.searchsorted(values, values + CLUMP_WIDTH, "right")
-    first = int(np.argmax(cumulative[end] - cumulative[:-1]))
-    return float(np.median(values[first : end[first]]))
-
-
-def _on_locus(
-    size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
-    """Which candidates lie on the stellar locus, a polynomial in position through the clump of sizes."""
-    if len(size_log) < MINIMUM:
-        return np.zeros(len(size_log), bool)
-    # Among bright sources stars prevail, hence the weight.
-    centre = _clump(size_log, np.log10(np.minimum(snr, WEIGHT_SNR) / SNR_LEVELS[-1]) + WEIGHT_FLOOR)
-    expected, reach = np.full(len(size_log), centre), CLUMP_REACH
-    for _ in range(LOCUS_ROUNDS):
-        member = np.abs(size_log - expected) < reach
-        expected = _locus(size_log, member, x, y, shape)
-        scatter = median_width((size_log - expected)[member])
-        reach = np.clip(LOCUS_SIGMA * scatter, LEAST_REACH, CLUMP_REACH)
-    return np.abs(size_log - expected) < reach
-
-
-def _locus(
-    size_log: np.ndarray, member: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
-    """The polynomial in position through the sizes of the members, at all positions."""
-    order = polynomials.affordable(LOCUS_ORDER, member.sum(), STARS_PER_TERM)
-    design = polynomials.terms(*polynomials.spanned(x, y, shape), order)
-    return polynomials.fit(design[:, member], size_log[member])[0] @ design
-
-
-def share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> bool:
-    """Whether sources scatter in size as little as stars; those too few for a quadratic locus pass.
-
-    Parameters
-    ----------
-    size_log : (n,) array
-        Natural logarithm of the size.
-    snr : (n,) array
-        Signal to noise of the flux, whose inverse is the error of `size_log`.
-    x, y : (n,) arrays
-        Positions [pixel], of which the size of stars is a smooth function.
-    shape : (ny, nx)
-        Of the image.
-
-    Returns
-    -------
-    bool
-    """
-    if len(size_log) < DECIDING:
-        return True
-    residual = size_log - _locus(size_log, np.ones(len(size_log), bool), x, y, shape)
-    brightest = np.argsort(-snr, kind="stable")[:DECIDING]
-    residual_of_brightest = residual[brightest] - np.median(residual[brightest])
-    return _excess(residual, snr) < MAX_SCATTER or _excess(residual_of_brightest, snr[brightest]) < MAX_SCATTER / (
-        1 + SCATTER_ERROR
-    )
-
-
-def _excess(residual: np.ndarray, snr: np.ndarray) -> float:
-    """Scatter of ln(size) beyond noise: that of a star of S/N n is known to 1 / n."""
-    return np.sqrt(max(median_width(residual) ** 2 - np.median(1 / snr) ** 2, 0.0))
 
 
 def _clean(exposure: Exposure, x: np.ndarray, y: np.ndarray, fwhm: float) -> np.ndarray:

@@ -242,16 +242,6 @@ def test_galaxies_without_a_common_size_are_no_stars(seed):
         psf_stars.select(exposure, 31)
 
 
-def test_stars_whose_size_varies_over_the_detector_share_it():
-    field = starfield.make(size=SIZE, spacing=44, log_flux=(3.5, 5.3))
-    x, y = field.x, field.y
-    # from the sharpest to the broadest corner by a third
-    size_log = 0.1 * x / SIZE + 0.2 * (y / SIZE) ** 2
-    noise = np.random.default_rng(8).normal(0, 0.03, len(x))
-    snr = np.full(len(x), 50.0)
-    assert psf_stars.share_a_size(size_log + noise, snr, x, y, (SIZE, SIZE))
-
-
 def test_shift_matrices_move_a_profile_by_their_shift():
     t = np.arange(31) - 15
     shift = np.array([-0.5, -0.2, 0.0, 0.3, 0.5])
