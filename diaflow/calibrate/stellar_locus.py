@@ -21,7 +21,7 @@ CLUMP_WIDTHS = (
     0.03,
 )  # of the windows in ln(size) that find clumps: of a PSF that varies, and among galaxies; chosen
 CLUMPS = 3  # of the narrow ones, that many are tried: that of stars need not be the densest; chosen
-# In the clump a star counts by log10(S/N) over that of the faintest, up to this ratio; the faintest count a bit: chosen.
+# In the clump a star counts by log10(S/N) over that of the faintest, up to this; the faintest count a bit: chosen.
 WEIGHT_SNR, WEIGHT_FLOOR = 1000.0, 0.1
 ORDER = 2  # of the polynomial in position that sizes of stars follow
 STARS_PER_TERM = 3  # of it; fewer would let it follow galaxies
