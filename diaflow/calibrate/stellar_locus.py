@@ -16,10 +16,8 @@ from diaflow import polynomials
 from diaflow.statistics import effective_number, median_width
 
 REACH = 0.15  # half-width in ln(size) of what is looked at: sizes of stars vary over a detector
-CLUMP_WIDTHS = (
-    0.1,
-    0.03,
-)  # of the windows in ln(size) that find clumps: of a PSF that varies, and among galaxies; chosen
+# Of the windows in ln(size) that find clumps: of a PSF that varies, and among galaxies; chosen.
+CLUMP_WIDTHS = (0.1, 0.03)
 CLUMPS = 3  # of the narrow ones, that many are tried: that of stars need not be the densest; chosen
 # In the clump a star counts by log10(S/N) over that of the faintest, up to this; the faintest count a bit: chosen.
 WEIGHT_SNR, WEIGHT_FLOOR = 1000.0, 0.1
@@ -53,8 +51,7 @@ class Locus:
     star : (n,) bool array
         Which of the sources are on it.
     gain : float
-        ln of the likelihood of the sizes within reach of the locus, over that of sizes spread
-        evenly there, with a step.
+        ln of the likelihood of the sizes within reach of the locus, over that of sizes spread evenly there, with a step.
     shown : bool
         Whether the sizes show one: a clump that does not come about by chance.
     exists : bool
