@@ -51,7 +51,7 @@ class Locus:
     star : (n,) bool array
         Which of the sources are on it.
     gain : float
-        ln of the likelihood of the sizes within reach of the locus, over that of sizes spread evenly there, with a step.
+        ln of the likelihood of the sizes within reach of the locus, over that of sizes spread evenly, with a step.
     shown : bool
         Whether the sizes show one: a clump that does not come about by chance.
     exists : bool
