@@ -156,7 +156,7 @@ def asked_for(folder: Path, fields: dict[str, Path], usual: set[str], starts: di
     """The costs of the rules that are not among the usual ones, by rule."""
     runs = []
     for field, config in fields.items():
-        stars = yaml.safe_load(config.read_text())["refcat"]["path"]
+        stars = str(folder / field / yaml.safe_load(config.read_text())["refcat"]["path"])
         forced = ASKED_FOR["forced"] | {"positions": {"path": stars, "id": "id", "ra": "ra", "dec": "dec"}}
         path = changed(folder, field, config, ASKED_FOR | {"forced": forced})
         run(folder / field, path)

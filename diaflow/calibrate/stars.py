@@ -92,6 +92,7 @@ def measure_image(pixels: Pixels, row: np.void, config: dict) -> Measured:
     table["psfStar"] = _at(table, x[used], y[used])
     if reserved.any():
         table["psfReserved"] = _at(table, candidates.x[reserved], candidates.y[reserved])
+    sources.classify(table, exposure)
     return Measured(exposure, table, sky, chi2)
 
 

@@ -8,11 +8,14 @@ import numpy as np
 
 from diaflow.measure import kernels
 from diaflow.measure.photometry import Psf, as_pixels, as_positions
+from diaflow.statistics import median_width
 
-# Of the size sqrt(det(moments)): stars may be broader than the PSF by this fraction, for errors of the model,
-POINT_LIKE = 0.05
+# Of the size sqrt(det(moments)): stars may be broader than the PSF by this fraction, for errors of the model, at least,
+# by this many times what stars show of these,
+POINT_LIKE, MODEL_SIGMA = 0.05, 2.0
 # and by this many errors of ln(size), which is 1 / (S/N) for a Gaussian.
 SIZE_SIGMA = 3.0
+FEWEST_STARS = 10  # that show how wrong the model is: fewer tell it to worse than a quarter
 DECIDABLE_SNR = 10.0  # fainter sources are neither point-like nor extended: 3 errors of their size are 30 %
 BATCH = 2000  # PSF stamps in memory at once: 16 MB of 31 x 31 pixels
 
@@ -96,7 +99,9 @@ def without_weight(weighted: np.ndarray, sigma: float) -> np.ndarray:
         return np.where(ellipse, [ayy / det, axx / det, -axy / det], np.nan)
 
 
-def extendedness(moments: np.ndarray, of_psf: np.ndarray, snr: np.ndarray) -> np.ndarray:
+def extendedness(
+    moments: np.ndarray, of_psf: np.ndarray, snr: np.ndarray, is_star: np.ndarray | None = None
+) -> np.ndarray:
     """Whether sources are broader than the PSF.
 
     Parameters
@@ -105,6 +110,8 @@ def extendedness(moments: np.ndarray, of_psf: np.ndarray, snr: np.ndarray) -> np
         xx, yy, xy of each source and of the PSF at its place [pixel**2].
     snr : (n,) array
         S/N of the PSF flux.
+    is_star : (n,) bool array, optional
+        Stars whose scatter about the PSF shows how wrong that is, as pixels that undersample it make it.
 
     Returns
     -------
@@ -116,4 +123,10 @@ def extendedness(moments: np.ndarray, of_psf: np.ndarray, snr: np.ndarray) -> np
         area, psf_area = (m[0] * m[1] - m[2] ** 2 for m in (moments, of_psf))
         broader = 0.25 * np.log(area / psf_area)
         decided = (snr > DECIDABLE_SNR) & np.isfinite(broader)
-        return np.where(decided, broader > POINT_LIKE + SIZE_SIGMA / snr, np.nan)
+    limit = POINT_LIKE
+    if is_star is not None and (is_star & decided).sum() >= FEWEST_STARS:
+        stars = is_star & decided
+        beyond_noise2 = median_width(broader[stars]) ** 2 - np.median(1 / snr[stars]) ** 2
+        limit = max(limit, MODEL_SIGMA * np.sqrt(max(beyond_noise2, 0)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(decided, broader > limit + SIZE_SIGMA / snr, np.nan)

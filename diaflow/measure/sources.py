@@ -43,7 +43,7 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
     Returns
     -------
     table "source"
-        In the order of y; fluxes in the unit of the image, ra, dec and their errors NaN.
+        In the order of y; fluxes in the unit of the image, ra, dec and their errors and extendedness NaN.
 
     Raises
     ------
@@ -68,9 +68,26 @@ def find(exposure: Exposure, threshold: float, aperture: float) -> np.ndarray:
     )
     _set_positions(table, exposure, *summits(snr, found["xpeak"][order], found["ypeak"][order]), moments_sigma(stamp))
     _set_fluxes(table, exposure, aperture)
-    _set_shapes(table, exposure, moments_sigma(stamp))
+    moments = source_moments(exposure.image, table["x"], table["y"], moments_sigma(stamp))
+    table["ixx"], table["iyy"], table["ixy"] = moments
     _set_flags(table, exposure.mask, planes)
     return table
+
+
+def classify(table: np.ndarray, exposure: Exposure) -> None:
+    """Set which sources are extended.
+
+    Parameters
+    ----------
+    table : table "source"
+        Of `find`; psfStar tells the stars of the PSF.
+    exposure : Exposure
+    """
+    of_psf = psf_moments(exposure.psf, table["x"], table["y"], moments_sigma(exposure.psf.centre()))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = table["psfFlux"] / table["psfFluxErr"]
+    moments = np.array([table["ixx"], table["iyy"], table["ixy"]], float)
+    table["extendedness"] = extendedness(moments, of_psf, snr, table["psfStar"])
 
 
 def unflagged(table: np.ndarray) -> np.ndarray:
@@ -133,16 +150,6 @@ def _set_fluxes(table: np.ndarray, exposure: Exposure, aperture: float) -> None:
     table["apFlux"], table["apFluxErr"], _ = photometry.aperture_flux(
         exposure.image, exposure.variance, table["x"], table["y"], aperture
     )
-
-
-def _set_shapes(table: np.ndarray, exposure: Exposure, sigma: float) -> None:
-    """Moments, and whether they are those of the PSF at the place."""
-    x, y = table["x"], table["y"]
-    moments, of_psf = source_moments(exposure.image, x, y, sigma), psf_moments(exposure.psf, x, y, sigma)
-    table["ixx"], table["iyy"], table["ixy"] = moments
-    with np.errstate(invalid="ignore", divide="ignore"):
-        snr = table["psfFlux"] / table["psfFluxErr"]
-    table["extendedness"] = extendedness(moments, of_psf, snr)
 
 
 def _set_flags(table: np.ndarray, mask: np.ndarray, planes: np.ndarray) -> None:
