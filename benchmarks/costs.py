@@ -172,8 +172,9 @@ def choice(folder: Path, fields: dict[str, Path], name: str, value: object, star
     runs = []
     for field, config in fields.items():
         path = changed(folder, field, config, {section: OPTIONS.get(section, {}) | {key: value}})
-        run(folder / field, path, "--until", *rules)
-        runs.append((plan(path), measured(folder / field, path)))
+        jobs = plan(path)
+        run(folder / field, path, "--", *(output for job in jobs if job["rule"] in rules for output in job["output"]))
+        runs.append((jobs, measured(folder / field, path)))
     return {rule: figures(rule, runs, starts[f"{rule}.py"]) for rule in rules}
 
 
