@@ -78,12 +78,13 @@ def run(folder: Path, config: Path, *arguments: str) -> float:
     return cpu_and_memory([*words, *arguments], folder)[0]
 
 
-def run_once(folder: Path, config: Path) -> float:
-    """CPU time of the run in a folder [s]; a later call finds it there."""
-    note = folder / "cpu_s.json"
+def run_once(folder: Path, config: Path) -> tuple[float, dict[str, dict]]:
+    """CPU time of the run in a folder [s] and what its rules took; a later call, after other runs there, finds both."""
+    note = folder / "took.json"
     if not note.exists():
-        note.write_text(json.dumps(run(folder, config)))
-    return json.loads(note.read_text())
+        cpu_s = run(folder, config)
+        note.write_text(json.dumps([cpu_s, measured(folder, config)]))
+    return tuple(json.loads(note.read_text()))
 
 
 def plan(config: Path) -> list[dict]:
@@ -183,14 +184,12 @@ def write(folder: Path) -> None:
     large = folder / "large.yaml"
     large.write_text(yaml.safe_dump(LARGE))
     fields = {"demo": DEMO, "north": NORTH, "large": large}
-    cpu_s = run_once(folder / "demo", DEMO)
-    for name in ("north", "large"):
-        run(folder / name, fields[name])
+    noted = {name: run_once(folder / name, config) for name, config in fields.items()}
+    took = {name: rules for name, (_, rules) in noted.items()}
     plans = {name: plan(config) for name, config in fields.items()}
-    took = {name: measured(folder / name, config) for name, config in fields.items()}
     starts = {row["name"].split()[-1]: row["ours_cpu_s"] for row in startup.main()}
     of_fields = [(plans[name], took[name]) for name in fields]
-    launch = (cpu_s - sum(rule["cpu_s"] for rule in took["demo"].values())) / len(plans["demo"])
+    launch = (noted["demo"][0] - sum(rule["cpu_s"] for rule in took["demo"].values())) / len(plans["demo"])
     rules = {rule: figures(rule, of_fields, starts[f"{rule}.py"]) for rule in took["large"]}
     rules |= asked_for(folder, fields, set(rules), starts)
     content: dict = {"launch": round(launch, 3), "rules": rules, "choices": {}}
@@ -204,8 +203,7 @@ def write(folder: Path) -> None:
 def check(folder: Path, config: Path) -> None:
     """Print the figures beside what a run took, rule by rule; what is off by more than the tolerance is marked."""
     folder = folder / yaml.safe_load(config.read_text())["run"]
-    run_once(folder, config)
-    took, expected = measured(folder, config), predicted(config)
+    took, expected = run_once(folder, config)[1], predicted(config)
     print(f"{'rule':16s} {'CPU [s]':>17s} {'memory [MB]':>17s} {'disk [MB]':>17s}   predicted, measured")
     for rule in expected:
         words = []
