@@ -136,8 +136,12 @@ def signal_to_noise(exposure: Exposure, stamp: np.ndarray) -> np.ndarray:
     -------
     (ny, nx) float32 array
     """
-    variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
-    return smooth_snr(exposure.image, variance, exposure.flagged("NO_DATA"), stamp)
+    return smooth_snr(exposure.image, _felt_variance(exposure), exposure.flagged("NO_DATA"), stamp)
+
+
+def _felt_variance(exposure: Exposure) -> np.ndarray:
+    """The variance plane as PSF fits feel its noise."""
+    return exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
 
 
 def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
@@ -155,14 +159,13 @@ def detect(exposure: Exposure, stamp: np.ndarray) -> Detections:
     Detections
     """
     bad = exposure.flagged("NO_DATA")
-    variance = exposure.variance * np.float32(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
     snr = signal_to_noise(exposure, stamp)
     above = snr > THRESHOLD
     sharp = _sharp_kernel(stamp)
     y, x = pixels_where(above)
     # Peaks are those of the light: that of a bright source has noise of its own, and its S/N is hollow in the middle.
     height, noise = np.empty((2, len(x)))
-    _filtered(exposure.image, variance, bad, sharp, x, y, height, noise)
+    _filtered(exposure.image, _felt_variance(exposure), bad, sharp, x, y, height, noise)
     saturated = exposure.flagged("SAT")[y, x]
     height[saturated] = SATURATED * height.max(initial=0) + snr[y[saturated], x[saturated]]
     order = np.argsort(-height, kind="stable")

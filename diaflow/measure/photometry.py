@@ -14,6 +14,7 @@ import numpy as np
 import sep
 
 from diaflow.image.exposure import Exposure
+from diaflow.image.planes import bits
 from diaflow.measure import kernels
 from diaflow.psf.stampfield import moments_sigma
 
@@ -258,6 +259,25 @@ def cutouts(image: np.ndarray, x: np.ndarray, y: np.ndarray, half: int) -> np.nd
     inside = is_inside(image.shape, columns, rows)
     ny, nx = image.shape
     return np.where(inside, image[rows.clip(0, ny - 1), columns.clip(0, nx - 1)], 0)
+
+
+def is_usable(exposure: Exposure, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Whether positions are on an exposure, without `UNUSABLE` pixels near.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    x, y : (n,) arrays
+        Positions [pixel].
+    radius : float
+        See `planes_within` [pixel].
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    planes = planes_within(exposure.mask, x, y, radius)
+    return is_inside(exposure.shape, x, y) & ((planes & bits(*UNUSABLE)) == 0)
 
 
 def is_inside(shape: tuple[int, int], x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from diaflow import polynomials
 from diaflow.errors import BadData, Kind, data_may_fail
 from diaflow.image.exposure import Exposure
-from diaflow.image.planes import bits
 from diaflow.measure import photometry
 from diaflow.psf.stampfield import FWHM_PER_SIGMA, moments_sigma
 from diaflow.psfmatch.solution import MIN_STARS, STARS_PER_TERM
@@ -143,8 +142,7 @@ def left_over(difference: Exposure, matched_template: Exposure, x: np.ndarray, y
     float
         In units of the matched template; 0 where fewer than three stars tell it.
     """
-    usable = photometry.is_inside(difference.shape, x, y)
-    usable &= (photometry.planes_within(difference.mask, x, y, REACH) & bits(*photometry.UNUSABLE)) == 0
+    usable = photometry.is_usable(difference, x, y, REACH)
     template = replace(difference, image=matched_template.image, flux_error=None)
     x, y, _, _, failed = photometry.psf_centroid(
         template.image, template.variance, template.psf, x[usable], y[usable],
@@ -173,7 +171,7 @@ def _flux_ratio(
     for degree in range(highest + 1) if order is None else (highest,):
         design = polynomials.terms(u, v, degree)
         terms, belongs = polynomials.fit_most(design, ratio, error, SCATTERS * middle)
-        misfit = np.minimum(((ratio - terms @ design) / error) ** 2, CLIP**2).sum()
+        misfit = np.minimum(((ratio - terms @ design) / np.hypot(error, SCATTERS[0] * middle)) ** 2, CLIP**2).sum()
         # where stars scatter by more than their errors, these are too small by a factor that is not known either
         criterion = len(ratio) * np.log(max(misfit, len(ratio))) + len(terms) * np.log(len(ratio))
         if best is None or criterion < best[0]:

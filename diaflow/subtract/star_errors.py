@@ -18,7 +18,7 @@ from numba import njit
 
 from diaflow.image.exposure import Exposure
 from diaflow.image.flux_error import BIN, FluxError
-from diaflow.image.planes import bits, row_blocks
+from diaflow.image.planes import row_blocks
 from diaflow.jit import FAST
 from diaflow.measure import photometry
 from diaflow.psf.stampfield import moments_sigma
@@ -222,8 +222,7 @@ def measured(difference: Exposure, structure: Structure, x: np.ndarray, y: np.nd
     StarErrors
         The most likely ones for residuals of a normal distribution, of which up to a third may be of stars that vary.
     """
-    planes = photometry.planes_within(difference.mask, x, y, REACH)
-    usable = photometry.is_inside(difference.shape, x, y) & ((planes & bits(*photometry.UNUSABLE)) == 0)
+    usable = photometry.is_usable(difference, x, y, REACH)
     x, y = x[usable], y[usable]
     here = photometry.exposure_flux(difference, x, y)
     known = np.isfinite(here.flux) & (structure.at(x, y).flux > MIN_SNR * here.err)
