@@ -7,7 +7,7 @@ Moffat profile that is closest to the rest.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 
 import numpy as np
 from scipy.special import gamma
@@ -176,12 +176,11 @@ def _moffat(design: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _non_negative(design: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Least squares by coefficients of which none is negative: of the fits by some of the few columns the best such."""
     n = design.shape[1]
-    best, least = np.zeros(n), values @ values
-    for some in (columns for k in range(1, n + 1) for columns in combinations(range(n), k)):
-        with data_may_fail("fit of the profile of the PSF"):
-            coefficients = np.linalg.lstsq(design[:, some], values)[0]
-        misfit = ((design[:, some] @ coefficients - values) ** 2).sum()
-        if misfit < least and (coefficients >= 0).all():
-            best, least = np.zeros(n), misfit
-            best[list(some)] = coefficients
-    return best
+    some = np.array(list(product((False, True), repeat=n)))
+    normal, projection = design.T @ design, design.T @ values
+    normal += np.finfo(float).eps * np.trace(normal) * np.eye(n)  # columns without values
+    matrices = np.where(some[:, :, None] & some[:, None, :], normal, np.eye(n))
+    with data_may_fail("fit of the profile of the PSF"):
+        coefficients = np.linalg.solve(matrices, np.where(some, projection, 0)[..., None])[..., 0]
+    explained = np.where((coefficients >= 0).all(1), coefficients @ projection, -np.inf)
+    return coefficients[np.argmax(explained)]

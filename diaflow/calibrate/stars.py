@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.wcs import WCS
-from scipy.signal import fftconvolve
+from scipy import fft
 from scipy.spatial import cKDTree
 
 from diaflow.calibrate import focus, psf_stamp, psf_stars
@@ -188,8 +188,8 @@ def _neighbours_light(stars: np.ndarray, catalogue: np.ndarray, exposure: Exposu
 
 def _share_at_distance(stamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distances [pixel], and the PSF flux that a source has there over that at its place, averaged over directions."""
-    overlap = fftconvolve(stamp, stamp[::-1, ::-1]).ravel()
     t = np.arange(2 * len(stamp) - 1) - (len(stamp) - 1)
+    overlap = fft.fftshift(fft.irfft2(np.abs(fft.rfft2(stamp, (t.size,) * 2)) ** 2, (t.size,) * 2)).ravel()
     distance = np.hypot(t, t[:, None]).ravel()
     ring = np.rint(distance).astype(int)
     distances, shares = (np.bincount(ring, values)[: len(stamp)] for values in (distance, overlap))

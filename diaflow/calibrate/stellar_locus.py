@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import erf, rel_entr
 
 from diaflow import polynomials
-from diaflow.statistics import effective_number, median_width
+from diaflow.statistics import median_width
 
 REACH = 0.15  # half-width in ln(size) of what is looked at: sizes of stars vary over a detector
 # Of the windows in ln(size) that find clumps: of a PSF that varies, and among galaxies; chosen.
@@ -90,8 +90,9 @@ def find(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, sh
     its parameters cost by the criterion of Schwarz (1978, Ann. Statist. 6, 461) and the number of trials by chance.
     Else one is taken to exist where all within reach scatters as little as stars and noise may hide the rest.
     """
+    design = polynomials.terms(*polynomials.spanned(x, y, shape), ORDER)
     fits = [
-        _fitted(size_log, 1 / snr, x, y, shape, *start, order)
+        _fitted(size_log, 1 / snr, design, *start, order)
         for start in _starts(size_log, snr)
         for order in range(ORDER, -1, -1)
     ]
@@ -99,9 +100,9 @@ def find(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, sh
     shown = fit.gain > fit.cost and fit.star.sum() >= LEAST_STARS
     if not shown:
         fit = fits[0]
-    within = tuple(values[fit.near] for values in (size_log, snr, x, y))
+    within = size_log[fit.near], snr[fit.near], design[:, fit.near]
     hidden = HIDDEN * _expected_gain(1 / within[1]) < min(fit.cost for fit in fits[: 1 + ORDER])
-    exists = shown or fit.near.sum() < DECIDING or (hidden and _share_a_size(*within, shape))
+    exists = shown or fit.near.sum() < DECIDING or (hidden and _share_a_size(*within))
     return Locus(fit.star, fit.gain, bool(shown), bool(exists))
 
 
@@ -154,9 +155,7 @@ def _starts(size_log: np.ndarray, snr: np.ndarray) -> Iterator[tuple[float, floa
 def _fitted(
     size_log: np.ndarray,
     error: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    shape: tuple[int, int],
+    design: np.ndarray,
     centre: float,
     half: float,
     highest: int,
@@ -167,7 +166,7 @@ def _fitted(
     for _ in range(ROUNDS):
         before = scatter, share
         residual, n_terms, freedom = _about_polynomial(
-            size_log, np.hypot(scatter, error), probability, x, y, shape, highest
+            size_log, probability / (scatter**2 + error**2), probability, design, highest
         )
         near = np.abs(residual) < REACH
         scatter = _scatter(residual, error, scatter, probability * near, freedom)
@@ -186,31 +185,25 @@ def _fitted(
 
 
 def _about_polynomial(
-    size_log: np.ndarray,
-    error: np.ndarray,
-    probability: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    shape: tuple[int, int],
-    highest: int,
+    size_log: np.ndarray, weight: np.ndarray, probability: np.ndarray, design: np.ndarray, highest: int
 ) -> tuple[np.ndarray, int, float]:
     """Sizes less the polynomial through those that count, number of terms, share of them that it leaves free."""
-    used = probability > LEAST_PROBABILITY
-    error = error[used] / np.sqrt(probability[used])
-    number = effective_number(error)
-    order = polynomials.affordable(highest, number, STARS_PER_TERM)
-    design = polynomials.terms(*polynomials.spanned(x, y, shape), order)
-    coefficients, _ = polynomials.fit(design[:, used], size_log[used], error)
-    return size_log - coefficients @ design, len(coefficients), max(1 - len(coefficients) / number, LEAST_FREEDOM)
+    weight = weight * (probability > LEAST_PROBABILITY)
+    number = weight.sum() ** 2 / (weight @ weight) if weight.any() else 0.0
+    design = design[: polynomials.n_terms(polynomials.affordable(highest, number, STARS_PER_TERM))]
+    weighted = design * weight
+    coefficients = np.linalg.lstsq(weighted @ design.T, weighted @ size_log)[0]
+    return size_log - coefficients @ design, len(design), max(1 - len(design) / max(number, 1), LEAST_FREEDOM)
 
 
 def _scatter(residual: np.ndarray, error: np.ndarray, scatter: float, probability: np.ndarray, freedom: float) -> float:
     """What the residuals scatter beyond their errors; sources count by how well they tell it, as `scatter` has it."""
     weight = probability / (scatter**2 + error**2) ** 2
-    if not weight.any():
+    total = weight.sum()
+    if not total > 0:
         return scatter
-    excess = np.average(residual**2 / freedom - error**2, weights=weight)
-    return float(np.sqrt(np.clip(excess, LEAST_SCATTER**2, MAX_SCATTER**2)))
+    excess = float(weight @ (residual**2 / freedom - error**2) / total)
+    return min(max(excess, LEAST_SCATTER**2), MAX_SCATTER**2) ** 0.5
 
 
 def _bell(residual: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -243,9 +236,9 @@ def _expected_gain(error: np.ndarray) -> float:
     return float(np.log(2 * REACH / (np.sqrt(2 * np.pi * np.e) * width)).clip(0).sum())
 
 
-def _share_a_size(size_log: np.ndarray, snr: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> bool:
+def _share_a_size(size_log: np.ndarray, snr: np.ndarray, design: np.ndarray) -> bool:
     """Whether at least `DECIDING` sources, or the brightest of them, scatter in size as little as stars."""
-    residual, *_ = _about_polynomial(size_log, np.ones(len(size_log)), np.ones(len(size_log)), x, y, shape, ORDER)
+    residual, *_ = _about_polynomial(size_log, np.ones(len(size_log)), np.ones(len(size_log)), design, ORDER)
     brightest = np.argsort(-snr, kind="stable")[:DECIDING]
     residual_of_brightest = residual[brightest] - np.median(residual[brightest])
     return _excess(residual, snr) < MAX_SCATTER or _excess(residual_of_brightest, snr[brightest]) < MAX_SCATTER / (
