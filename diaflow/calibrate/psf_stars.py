@@ -137,8 +137,9 @@ def varying_order(exposure: Exposure, stars: Stars, highest: int) -> int:
 
     Notes
     -----
-    Size and both ellipticities, the relative errors of which are 2 over S/N for a Gaussian, vary with one order, which
-    is that of `polynomials.likeliest`.  What they scatter about the highest order beyond these errors is noise as well.
+    Size and both ellipticities, the relative errors of which are about 2 over S/N for a Gaussian, vary with the orders
+    that `polynomials.likeliest` prefers; the highest of these is that of the PSF, for each of them is in its fluxes or
+    its residuals.  What they scatter about the highest order that is tried is their noise.
     """
     xx, yy, xy = source_moments(exposure.image, stars.x, stars.y, max(stars.fwhm / FWHM_PER_SIGMA, LEAST_WINDOW))
     size = xx + yy
@@ -151,9 +152,12 @@ def varying_order(exposure: Exposure, stars: Stars, highest: int) -> int:
     u, v = polynomials.centred(stars.x[known], stars.y[known], exposure.shape)
     errors = np.broadcast_to(error, shapes.shape)
     terms, _ = polynomials.likeliest(u, v, shapes, errors, (highest,), SHAPE_CLIP)
-    scatter = robust_width((shapes - terms @ polynomials.terms(u, v, highest)) / errors)
-    terms, _ = polynomials.likeliest(u, v, shapes, errors * max(1.0, scatter), range(1, highest + 1), SHAPE_CLIP)
-    return polynomials.order_of(terms[0])
+    design = polynomials.terms(u, v, highest)
+    freedom = 1 - len(design) / len(error)
+    errors = errors * robust_width((shapes - terms @ design) / errors) / np.sqrt(freedom)
+    orders = range(1, highest + 1)
+    fits = (polynomials.likeliest(u, v, *shape, orders, SHAPE_CLIP)[0] for shape in zip(shapes, errors))
+    return max(map(polynomials.order_of, fits))
 
 
 def bright_sources(exposure: Exposure) -> np.ndarray:

@@ -136,22 +136,34 @@ def test_order_follows_the_number_of_stars(n_stars, order):
     assert polynomials.affordable(3, n_stars, psf_model.STARS_PER_TERM) == order
 
 
-@pytest.mark.parametrize("variation, order", [(0.0, 1), (0.1, 2)])
-def test_order_is_that_which_the_shapes_of_stars_show(variation, order):
-    size, n = 768, 12
-    rng = np.random.default_rng(order)
-    node = (np.arange(n) + 0.5) * size / n
-    x, y = (g.ravel() + rng.uniform(-3, 3, g.size) for g in np.meshgrid(node, node))
-    width = (1.6 * (1 + 0.02 * (x / size - 0.5) + variation * ((2 * x / size - 1) ** 2 - 0.5))) ** 2
-    image = np.zeros((size, size))
-    add_gaussians(image, x, y, 10 ** rng.uniform(3.5, 5.0, n * n), width, np.zeros(n * n), width)
-    variance = (200 + image / 2).astype(np.float32)
-    exposure = builders.exposure((image + rng.normal(0, np.sqrt(variance))).astype(np.float32), variance)
-    chosen = psf_stars.select(exposure, 31)
-    assert len(chosen.x) > 100
-    assert psf_stars.varying_order(exposure, chosen, 2) == order
-    assert psf_stars.varying_order(exposure, chosen, 0) == 0
-    few = psf_stars.Stars(chosen.x[:8], chosen.y[:8], chosen.snr[:8], chosen.fwhm)
+@pytest.fixture(scope="module", params=[(0.0, 1), (0.02, 2)], ids=["linear", "quadratic"])
+def varying(request) -> tuple[list[tuple[Exposure, psf_stars.Stars]], int]:
+    """Five images of stars whose width changes by 2 % along x and by that much to the borders, and its order."""
+    (variation, order), size, n = request.param, 512, 8
+    images = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        node = (np.arange(n) + 0.5) * size / n
+        x, y = (g.ravel() + rng.uniform(-3, 3, g.size) for g in np.meshgrid(node, node))
+        width = (1.6 * (1 + 0.02 * (x / size - 0.5) + variation * ((2 * x / size - 1) ** 2 - 0.5))) ** 2
+        image = np.zeros((size, size))
+        add_gaussians(image, x, y, 10 ** rng.uniform(3.5, 5.0, n * n), width, np.zeros(n * n), width)
+        variance = (200 + image / 2).astype(np.float32)
+        exposure = builders.exposure((image + rng.normal(0, np.sqrt(variance))).astype(np.float32), variance)
+        images.append((exposure, psf_stars.select(exposure, 31)))
+    return images, order
+
+
+def test_order_is_that_which_the_shapes_of_stars_show(varying):
+    """Of three shapes without a higher order, one prefers it by chance in a third of the images."""
+    images, order = varying
+    assert np.median([psf_stars.varying_order(*image, 2) for image in images]) == order
+
+
+def test_order_of_the_psf_is_not_exceeded(varying):
+    (exposure, stars), *_ = varying[0]
+    assert psf_stars.varying_order(exposure, stars, 0) == 0
+    few = psf_stars.Stars(stars.x[:8], stars.y[:8], stars.snr[:8], stars.fwhm)
     assert psf_stars.varying_order(exposure, few, 2) == 0
 
 
