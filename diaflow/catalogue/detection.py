@@ -34,7 +34,8 @@ GRID = 3  # places along each axis where the PSF of a coadd is looked up
 SOURCE_SNR, SOURCE_REACH = 3.0, 2.4
 # Variance of noise without its own peaks above that S/N, over that of all (simulated, for FWHM of 2 to 7 pixels).
 WITHOUT_PEAKS = 0.975
-NOISE_ROUNDS = 4  # of noise and sources, each from the other; in simulated crowds they settle in three
+NOISE_ROUNDS = 4  # of noise and sources, each from the other, at most; in simulated crowds they settle in three
+SETTLED = 0.2  # change of the variance, over its error, that ends them: chosen
 # Least part of the pixels without a flaw that must be sky: where sources cover more, those that are too faint to be
 # seen widen the sums by more than 5 % (simulated).
 LEAST_SKY = 0.6
@@ -67,8 +68,8 @@ class Detections:
     sigma: float
 
 
-def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
-    """The exposure with the noise that its sky has.
+def checked(exposure: Exposure, stamp: np.ndarray) -> tuple[Exposure, np.ndarray]:
+    """The exposure with the noise that its sky has, and where sources are on it.
 
     Parameters
     ----------
@@ -78,10 +79,12 @@ def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
 
     Returns
     -------
-    Exposure
+    checked : Exposure
         Its `noise` is scaled by the variance of PSF-weighted sums over sky, which are apertures of the best weights,
         over what it said of them; as it was where there is too little sky.  Faint sources widen these sums as noise
         does; sky is therefore what is beyond all sources that the noise itself shows.
+    sources : (ny, nx) bool array
+        Pixels beyond the threshold.
     """
     flawless = ~exposure.flagged(*noise.FLAWS)
     told = float(exposure.noise.psf_flux_error(np.ones(1))[0] ** 2)
@@ -92,9 +95,13 @@ def checked(exposure: Exposure, stamp: np.ndarray) -> Exposure:
         sources = (snr > SOURCE_SNR * np.sqrt(factor / told)).astype(np.uint8)
         sky = flawless & (grow(sources, reach) == 0)
         if not np.isfinite(error) or sky.sum() < LEAST_SKY * flawless.sum():
-            return exposure
+            return exposure, snr > THRESHOLD
+        before = factor
         factor, error = noise.matched_factor(exposure, sky, stamp)
-    return replace(exposure, noise=exposure.noise.scaled(factor / told / WITHOUT_PEAKS))
+        if abs(factor / before - 1) < SETTLED * error:
+            break
+    scale = factor / told / WITHOUT_PEAKS
+    return replace(exposure, noise=exposure.noise.scaled(scale)), snr > THRESHOLD * np.sqrt(scale)
 
 
 def typical_stamp(exposure: Exposure) -> np.ndarray:

@@ -77,9 +77,11 @@ def patch_objects(
         except BadData as error:
             _log.warning("%s: no objects in band %s: %s", path, band, error)
             continue
-        exposure = detection.checked(exposure, stamp)
+        exposure, sources = detection.checked(exposure, stamp)
         noises[band], wcs = exposure.noise, exposure.wcs
-        found.append(_detections(exposure, stamp))
+        # What is seen is above the sky that is left beyond the band's own sources.
+        exposure.image -= np.float32(sky.level(exposure, sources, 2 * GROWTH * moments_sigma(stamp)))
+        found.append(detection.detect(exposure, stamp))
         missing = missing & exposure.flagged("NO_DATA")
     if not found:
         return tables.empty(NAME, 0, list(coadds))
@@ -114,13 +116,6 @@ def _usable(path: str | Path) -> Exposure:
     if exposure.metadata.get("status") == "failed":
         raise BadData(exposure.metadata["reason"], Kind.TEMPLATE)
     return exposure
-
-
-def _detections(exposure: Exposure, stamp: np.ndarray) -> detection.Detections:
-    """What is seen in a band above the sky that is left beyond its own sources."""
-    sources = detection.signal_to_noise(exposure, stamp) > detection.THRESHOLD
-    level = sky.level(exposure, sources, 2 * GROWTH * moments_sigma(stamp))
-    return detection.detect(replace(exposure, image=exposure.image - np.float32(level)), stamp)
 
 
 def _reader(

@@ -16,6 +16,7 @@ from diaflow.statistics import robust_width
 from diaflow.subtract.noise import FLAWS
 
 CLIP = 5.0  # sigma of the pixels that enter the mean: nearly all of a normal distribution, no flaw that no plane knows
+SAMPLE = 200_000  # pixels that tell their median and width: to 0.3 % of a sigma, for a clip at five
 # Least number of pixels with sky: they tell the level to 0.7 % of the noise of one in noise of a resampling, which is
 # 0.05 of the error of a PSF flux for a FWHM of 5 pixels.
 LEAST_PIXELS = 30_000
@@ -42,5 +43,6 @@ def level(exposure: Exposure, found: np.ndarray, distance: float) -> float:
     values = exposure.image[~near & ~exposure.flagged(*FLAWS)]
     if len(values) < LEAST_PIXELS:
         return 0.0
-    deviation = values - np.median(values)
-    return float(values[np.abs(deviation) < CLIP * robust_width(deviation)].mean(dtype=float))
+    some = values[:: 1 + len(values) // SAMPLE]
+    within = np.abs(values - np.median(some)) < CLIP * robust_width(some)
+    return float(values.mean(dtype=float, where=within))

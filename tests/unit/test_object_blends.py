@@ -153,7 +153,7 @@ def test_the_noise_of_the_sky_counts_not_what_the_plane_says():
     x, y = lattice()
     exposure = coadd(x[:20], y[:20], np.full(20, 50.0))
     exposure.variance *= np.float32(0.25)
-    checked = detection.checked(exposure, PSF)
+    checked, _ = detection.checked(exposure, PSF)
     assert checked.noise.covariance_factor == pytest.approx(4, rel=0.15)
     assert exposure.noise is WHITE
 

@@ -56,7 +56,7 @@ def test_level_of_the_sky_takes_no_flaw_and_is_none_where_there_is_too_little():
 def test_noise_in_a_crowd_is_that_of_the_noise_and_not_of_the_stars(told):
     exposure = coadd(crowd(1 / 200, 0.3, 3000, 0.7))
     exposure.variance *= np.float32(told)
-    checked = detection.checked(exposure, PSF)
+    checked, _ = detection.checked(exposure, PSF)
     # 1e4 sums tell the variance to 2.3 %
     assert checked.noise.covariance_factor * told == pytest.approx(1, abs=3 * 0.023)
 
@@ -66,10 +66,12 @@ def test_noise_is_as_it_was_where_stars_leave_no_sky(density, slope):
     """Robust widths of sums between the stars would make its variance 50 % and 500 % more."""
     exposure = coadd(crowd(density, 0.3, 3000, slope))
     exposure = replace(exposure, image=exposure.image - np.float32(np.median(exposure.image)))
-    assert detection.checked(exposure, PSF).noise is exposure.noise
+    assert detection.checked(exposure, PSF)[0].noise is exposure.noise
 
 
 def test_noise_without_sources_is_what_it_is():
-    factors = [detection.checked(coadd(np.zeros(SHAPE), seed=seed), PSF).noise.covariance_factor for seed in range(4)]
+    factors = [
+        detection.checked(coadd(np.zeros(SHAPE), seed=seed), PSF)[0].noise.covariance_factor for seed in range(4)
+    ]
     # 6e4 sums in all, one in every second pixel of their length: 1.2 % of the variance
     assert np.mean(factors) == pytest.approx(1, abs=3 * 0.012)
