@@ -29,7 +29,9 @@ from planner.earlier import size_on_disk
 
 NORTH = ROOT / "config/skies/north.yaml"  # images of 600 x 600 pixels, four visits to a job
 DEMO = ROOT / "config.yaml"  # of 1024 x 1024 pixels, a visit to a job
-OPTIONS = {"template": {"dcr": {"latitude": -30, "longitude": -30, "bands": {"r": [552, 691]}}}}  # that have no default
+# Observatories from which the fields are well up at the dates of their images [deg].
+OBSERVATORIES = {"north": {"latitude": 75, "longitude": 0}, "large": {"latitude": -30, "longitude": -30}}
+WAVELENGTHS = {"r": [552, 691]}  # [nm]
 LARGE = {
     "run": "large",
     "images": "simulated",
@@ -172,7 +174,8 @@ def choice(folder: Path, fields: dict[str, Path], name: str, value: object, star
     rules = [rule for rule, names in cost.CHOICES.items() if name in names]
     runs = []
     for field, config in fields.items():
-        path = changed(folder, field, config, {section: OPTIONS.get(section, {}) | {key: value}})
+        options = {"dcr": OBSERVATORIES[field] | {"bands": WAVELENGTHS}} if value == "dcr" else {}
+        path = changed(folder, field, config, {section: options | {key: value}})
         jobs = plan(path)
         run(folder / field, path, "--", *(output for job in jobs if job["rule"] in rules for output in job["output"]))
         runs.append((jobs, measured(folder / field, path)))
