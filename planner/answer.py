@@ -80,7 +80,8 @@ def _works(jobs: list[Job], plan, config_skymap: dict) -> list[cost.Work]:
         if job.visits:
             pieces, images = (sum(numbers) for numbers in zip(*(of_visit[visit] for visit in job.visits)))
         else:
-            share = 1 if job.rule in cost.OF_SURVEY else max(job.inputs, len(job.output)) / files
+            # Not all files are images.
+            share = 1 if job.rule in cost.OF_SURVEY else min(max(job.inputs, len(job.output)) / files, 1)
             pieces, images = (share * number for number in whole)
         area = images
         if "tract" in job.wildcards:

@@ -37,6 +37,9 @@ def test_first_plan_is_what_is_then_run(tmp_path, root, tiny_run, tiny):
     launched = len(answer["jobs"]) * cost.LAUNCH / 3600  # one core does nothing else meanwhile
     assert hours_1 == pytest.approx(answer["total"]["core_hours"] + launched) and hours_1 / 4 < hours_4 < hours_1
     assert "Plan of run tiny" in (tmp_path / "plan.html").read_text()
+    # the tables of a simulation, and inputs that are no images, do not count as images
+    of_visits = sum(job["work"]["images"] for job in answer["jobs"] if job["rule"] == "calexp")
+    assert max(job["work"]["images"] for job in answer["jobs"]) == pytest.approx(of_visits)
 
 
 def test_shared_jobs_temporary_warps_and_a_queue_change_time_and_disk(tmp_path, root, tiny):
