@@ -144,8 +144,10 @@ def figures(rule: str, fields: list[tuple[list[dict], dict]], start_up: float) -
     areas = [(sum(work.visits for work in group), sum(work.area for work in group)) for group in works]
     images = [(1, max(work.area / work.pieces for work in group)) for group in works]
     names = "start", "each", "seconds", "size", "size_per_area", "memory", "memory_per_image"
-    fitted = parts([(1, 0, 0), *units], [start_up, *took["cpu_s"]]) + parts(areas, took["bytes"])
-    return dict(zip(names, fitted + parts(images, took["mb"])))
+    # What a rule does for the survey as a whole, whatever its images are, is a part of its start.
+    starts = [] if rule in cost.OF_SURVEY else [((1, 0, 0), start_up)]
+    rows, seconds = zip(*starts, *zip(units, took["cpu_s"]))
+    return dict(zip(names, parts(rows, seconds) + parts(areas, took["bytes"]) + parts(images, took["mb"])))
 
 
 def changed(folder: Path, field: str, config: Path, sections: dict) -> Path:
