@@ -2,8 +2,8 @@
 
 The fields are the demo, the sky `north` and one image of 4k x 4k a visit.  What a rule takes of all three is a part for
 each job (the start, which is measured alone, too), one for each image or patch and one for each unit of its work, none
-of them negative.  Then they are run with every choice in turn.  Jobs note themselves what they used.  It takes
-half an hour of a core.
+of them negative.  Then two of them, or all, are run with every choice in turn.  Jobs note themselves what they used.
+It takes half an hour of a core.
 
 Usage: benchmarks/costs.py FOLDER                  runs what is not there, writes planner/costs.json
        benchmarks/costs.py FOLDER --check CONFIG   the figures beside what the run of a configuration took
@@ -59,16 +59,17 @@ ASKED_FOR = {
     "objects": True,
     "pictures": {"coadds": ["deep"]},
 }
-# Fields that each is run on: two tell what megapixels add, the demo with its 16 visits what a visit adds to a patch.
+TWO_SIZES = "north", "large"  # tell what a megapixel adds
+# Fields that each is run on: only the demo with its 16 visits tells what a visit adds to a patch.
 # Upstream last: what a choice makes anew, the next ones have not to make again.
 CHOICES = {
-    "subtract.algorithm": ("north", "large"),
-    "subtract.mode": ("north", "large"),
-    "subtract.basis": ("north", "large"),
-    "template.method": ("north", "large"),
+    "subtract.algorithm": TWO_SIZES,
+    "subtract.mode": TWO_SIZES,
+    "subtract.basis": TWO_SIZES,
+    "template.method": TWO_SIZES,
     "associate.algorithm": ("demo", "north", "large"),
-    "storage.compress": ("north", "large"),
-    "calexp.cosmic_rays": ("north", "large"),
+    "storage.compress": TWO_SIZES,
+    "calexp.cosmic_rays": TWO_SIZES,
 }
 TOLERANCE = 0.25  # of a prediction
 LITTLE = {"cpu_s": 5.0, "mb": 0.0, "bytes": 1e6}  # what is not compared below

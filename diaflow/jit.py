@@ -45,8 +45,10 @@ class UserWide(_Stamped, caching.UserWideCacheLocator):
     """In the user's folder of caches, where the source may not be written to."""
 
 
+# In place of numba's of the same names; notebooks and archives have theirs.
 config.CACHE_LOCATOR_CLASSES = ",".join(
-    [*(f"{__name__}.{place.__name__}" for place in (UserProvided, InTree, UserWide)), "IPythonCacheLocator"]
+    [f"{__name__}.{place.__name__}" for place in (UserProvided, InTree, UserWide)]
+    + ["IPythonCacheLocator", "ZipCacheLocator"]
 )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.special import erf, rel_entr
 
 from diaflow import polynomials
-from diaflow.statistics import median_width
+from diaflow.errors import data_may_fail
+from diaflow.statistics import effective_number, median_width
 
 REACH = 0.15  # half-width in ln(size) of what is looked at: sizes of stars vary over a detector
 # Of the windows in ln(size) that find clumps: of a PSF that varies, and among galaxies; chosen.
@@ -189,10 +190,11 @@ def _about_polynomial(
 ) -> tuple[np.ndarray, int, float]:
     """Sizes less the polynomial through those that count, number of terms, share of them that it leaves free."""
     weight = weight * (probability > LEAST_PROBABILITY)
-    number = weight.sum() ** 2 / (weight @ weight) if weight.any() else 0.0
+    number = effective_number(weight[weight > 0] ** -0.5)
     design = design[: polynomials.n_terms(polynomials.affordable(highest, number, STARS_PER_TERM))]
     weighted = design * weight
-    coefficients = np.linalg.lstsq(weighted @ design.T, weighted @ size_log)[0]
+    with data_may_fail("fit of the sizes of stars"):
+        coefficients = np.linalg.lstsq(weighted @ design.T, weighted @ size_log)[0]
     return size_log - coefficients @ design, len(design), max(1 - len(design) / max(number, 1), LEAST_FREEDOM)
 
 
